@@ -1,0 +1,270 @@
+"""A study, typed and frozen. Every error names the file, the key and the nearest valid name, in one line."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from pipeline import losses, rooms
+from pipeline.ascent import BallNorm
+from pipeline.errors import UserError, nearest
+from pipeline.losses import Loss
+
+PARAMS = Path("params.yaml")
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+T = TypeVar("T", bound=BaseModel)
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Settings(BaseModel):
+    """Strict and frozen: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Training(Settings):
+    """How every loss of the study is trained; all of them alike."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: Positive
+    weight_decay: NonNegative = 0.0
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds {seeds} repeat; every seed counts once")
+        return seeds
+
+
+class ThreatModel(Settings):
+    """What an attacker may change: a ball of a norm. `epsilon` is the headline radius, `grid` the curve's."""
+
+    norm: BallNorm
+    epsilon: NonNegative
+    grid: Annotated[list[NonNegative], Field(min_length=1)]
+
+    @field_validator("grid")
+    @classmethod
+    def _increasing(cls, grid: list[float]) -> list[float]:
+        if sorted(set(grid)) != grid:
+            raise ValueError(f"{grid} must increase from number to number")
+        return grid
+
+    @property
+    def radii(self) -> list[float]:
+        """The grid with the headline ε in its place."""
+        return sorted({*self.grid, self.epsilon})
+
+
+class Attack(ThreatModel):
+    """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first."""
+
+    secondary: ThreatModel | None = None
+    attacks: dict[str, dict[str, Any]] = {"noise": {}, "fgsm": {}, "pgd": {}}
+
+    @property
+    def threat_models(self) -> list[ThreatModel]:
+        """The headline threat model first."""
+        return [self] if self.secondary is None else [self, self.secondary]
+
+
+class Study(Settings):
+    """experiments/NAME.yaml"""
+
+    name: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    training: Training
+    losses: dict[str, Loss]
+    attack: Attack
+
+    @property
+    def file(self) -> Path:
+        """The YAML file of the study."""
+        return study_file(self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's results and report go."""
+        return self.file.with_suffix("")
+
+    @cached_property
+    def task(self) -> Literal["classification", "regression"]:
+        """Of the study's data set."""
+        task: Literal["classification", "regression"] = rooms.module("data", self.data["name"]).TASK
+        return task
+
+    def loss(self, name: str) -> Loss:
+        """One loss of the study, or an error that names the nearest one."""
+        if name not in self.losses:
+            raise UserError(f"{self.file}: losses: no '{name}'; {nearest(name, self.losses)}")
+        return self.losses[name]
+
+
+def study_file(name: str) -> Path:
+    """experiments/NAME.yaml"""
+    return Path("experiments") / f"{name}.yaml"
+
+
+def active() -> tuple[list[str], list[str]]:
+    """The studies and the losses that params.yaml names, in its order."""
+
+    class Params(Settings):
+        studies: Annotated[list[str], Field(min_length=1)]
+        losses: Annotated[list[str], Field(min_length=1)]
+
+    params = validated(Params, read_yaml(PARAMS), PARAMS)
+    for loss in params.losses:
+        known(PARAMS, "losses", "losses", loss)
+    if "standard" not in params.losses:
+        raise UserError(f"{PARAMS}: losses: add 'standard', the others are compared with it")
+    return params.studies, params.losses
+
+
+def read(name: str) -> Study:
+    """The study of that name, checked against the code and the data set it uses."""
+    file = study_file(name)
+    if not file.exists():
+        known_studies = [f.stem for f in Path("experiments").glob("*.yaml")]
+        raise UserError(f"{file} is missing: no study '{name}'; {nearest(name, known_studies)}")
+    raw = read_yaml(file)
+    for key in ("data", "model"):
+        if isinstance(raw.get(key), dict):
+            raw[key] = options(file, key, raw[key])
+    for attack in nested(raw, "attack", "attacks"):
+        known(file, "attack.attacks", "attacks", attack)
+        accepted = rooms.settings_of(rooms.module("attacks", attack).perturb)
+        validated(accepted, raw["attack"]["attacks"][attack] or {}, file, f"attack.attacks.{attack}")
+    if isinstance(raw.get("losses"), dict):
+        raw["losses"] = {n: one_loss(file, n, knobs) for n, knobs in raw["losses"].items()}
+    study = validated(Study, {"name": name, **raw}, file)
+    check_meaning(study)
+    return study
+
+
+def nested(raw: Any, *keys: str) -> dict[str, Any]:
+    """The mapping below `keys`, empty where there is none: what has the wrong type is reported by its model."""
+    for key in keys:
+        raw = raw.get(key) if isinstance(raw, dict) else None
+    return raw if isinstance(raw, dict) else {}
+
+
+def options(file: Path, key: str, raw: dict[str, Any]) -> dict[str, Any]:
+    """`data:` or `model:` of a study, with the defaults of the function it names filled in."""
+    room, function = {"data": ("data", "load"), "model": ("models", "build")}[key]
+    name = raw.get("name")
+    if not isinstance(name, str):
+        raise UserError(f"{file}: {key}.name is missing; {nearest('', rooms.names(room))}")
+    known(file, f"{key}.name", room, name)
+    accepted = rooms.settings_of(getattr(rooms.module(room, name), function))
+    rest = {k: v for k, v in raw.items() if k != "name"}
+    return {"name": name, **validated(accepted, rest, file, key).model_dump(mode="json")}
+
+
+def one_loss(file: Path, name: str, knobs: Any) -> Loss:
+    """One entry of `losses:`."""
+    known(file, "losses", "losses", name)
+    return validated(losses.load(name), {} if knobs is None else knobs, file, f"losses.{name}")
+
+
+def check_meaning(study: Study) -> None:
+    """What types alone cannot see: ε within the data's range, losses that the task has a meaning for."""
+    bounds = rooms.module("data", study.data["name"]).BOUNDS
+    for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
+        if bounds and threat.norm == "linf":
+            width = bounds[1] - bounds[0]
+            for radius in threat.radii:
+                if radius > width:
+                    raise UserError(
+                        f"{study.file}: {where}: epsilon {radius:g} is outside the data's range {list(bounds)};"
+                        f" give at most {width:g}"
+                    )
+    for name, loss in study.losses.items():
+        if study.task not in loss.tasks:
+            raise UserError(f"{study.file}: losses.{name} has no meaning for {study.task}; remove it from this study")
+        needs_classes = getattr(loss, "of", "loss") in ("true_logit", "log_probabilities")
+        if study.task == "regression" and needs_classes:
+            raise UserError(f"{study.file}: losses.{name}.of needs classes; for regression give 'loss' or 'outputs'")
+        if bounds and (epsilon := getattr(loss, "epsilon", 0)) > bounds[1] - bounds[0]:
+            raise UserError(
+                f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
+            )
+
+
+def check_all() -> list[Study]:
+    """Every active study, complete: the project is ready for `dvc repro`."""
+    if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
+        raise UserError("this folder is not in a git repository, which DVC needs; mend: git init")
+    names, wanted = active()
+    studies = [read(name) for name in names]
+    for study in studies:
+        for loss in wanted:
+            if loss not in study.losses:
+                raise UserError(
+                    f"{study.file}: losses.{loss} is missing, {PARAMS} lists it;"
+                    f" add a line '{loss}: {{...}}' or remove it from {PARAMS}"
+                )
+    return studies
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file."""
+    try:
+        value = YAML(typ="safe").load(file.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing; run this command in the project's root") from error
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: expected 'key: value' lines")
+    return value
+
+
+def known(file: Path, key: str, room: str, name: str) -> None:
+    """Refuse a name that no module of the room has."""
+    if name not in rooms.names(room):
+        raise UserError(f"{file}: {key}: no '{name}' in pipeline/{room}/; {nearest(name, rooms.names(room))}")
+
+
+def validated(model: type[T], raw: Any, file: Path, prefix: str = "") -> T:
+    """`raw` as a `model`, or the first of its errors as one line."""
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(one_line(error, model, file, prefix)) from None
+
+
+def one_line(error: ValidationError, model: type[BaseModel], file: Path, prefix: str) -> str:
+    """The first pydantic error in the user's words: file, key, what is wrong, what to write."""
+    first, *others = error.errors()
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(filter(None, [prefix, *path]))
+    more = f" (+{len(others)} more)" if others else ""
+    if first["type"] == "extra_forbidden":
+        return f"{file}: unknown key '{key}'; {nearest(path[-1], siblings(model, path[:-1]))}{more}"
+    if first["type"] == "missing":
+        return f"{file}: key '{key}' is missing{more}"
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{file}: {key}: {message[0].lower()}{message[1:]}, not {first['input']!r}{more}"
+
+
+def siblings(model: type[BaseModel], path: Iterable[str]) -> list[str]:
+    """The valid keys beside an unknown one."""
+    for part in path:
+        annotation = model.model_fields[part].annotation
+        found = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
+        model = next((a for a in found if issubclass(a, BaseModel)), model)
+    return [name for name in model.model_fields if name != "name"]

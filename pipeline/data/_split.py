@@ -1,0 +1,24 @@
+"""Seeded, stratified train, validation and test splits."""
+
+import numpy as np
+from sklearn.model_selection import train_test_split
+
+from pipeline.errors import UserError
+
+
+def split(n: int, *, seed: int, shares: tuple[float, float, float], strata: np.ndarray) -> dict[str, np.ndarray]:
+    """Indices of each split, (n_split,) int64, every stratum in the same proportion.
+
+    Args:
+        n: number of examples.
+        seed: of the shuffle; it belongs to the data, not to the run, so that every run is tested on the same examples.
+        shares: of train, validation and test; they sum to 1.
+        strata: a class per example, (n,).
+    """
+    if abs(sum(shares) - 1) > 1e-9 or min(shares) <= 0:
+        raise UserError(f"data.shares: {list(shares)} must be three positive numbers that sum to 1")
+    everything = np.arange(n)
+    rest, test = train_test_split(everything, test_size=shares[2], random_state=seed, stratify=strata)
+    share = shares[1] / (shares[0] + shares[1])
+    train, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=strata[rest])
+    return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}

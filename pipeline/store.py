@@ -1,0 +1,120 @@
+"""Files that appear whole or not at all, checkpoints, and run folders addressed by a fingerprint.
+
+A fingerprint is the hash of everything that changes a result: data, settings, seed, code and library versions. State of
+a run lives in .state/FINGERPRINT/ until it is finished, so that a killed run resumes and a changed one starts afresh.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import UserError
+
+
+def root() -> Path:
+    """The project's root, for .state/ and mlflow.db; in a `dvc exp run --temp` copy DVC_ROOT names the real one."""
+    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
+
+
+def state(fingerprint: str) -> Path:
+    """The folder of one run's state; disposable."""
+    return root() / ".state" / fingerprint
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A temporary path that becomes `target` (a file or a folder) when the block ends, and vanishes when it fails."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    remove(temporary)
+    try:
+        yield temporary
+        if target.is_dir():  # os.replace cannot replace a folder that is not empty
+            remove(target)
+        os.replace(temporary, target)
+    finally:
+        remove(temporary)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as readable JSON; NaN is refused, since JSON has none."""
+    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+def read_json(path: Path, mend: str) -> Any:
+    """Read JSON, or say in one line which file is broken and how to mend it."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {mend}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not valid JSON ({error}); {mend}") from error
+
+
+def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
+    """Write a dictionary of tensors and plain values that `load_checkpoint` reads."""
+    import torch
+
+    with replacing(path) as temporary:
+        torch.save(contents, temporary)
+
+
+def load_checkpoint(path: Path, mend: str) -> dict[str, Any]:
+    """Read a checkpoint without running any code from it (`weights_only=True`).
+
+    Raises:
+        UserError: missing, truncated, or holding anything but tensors and plain values.
+    """
+    import torch
+
+    try:
+        contents = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing; {mend}") from error
+    except Exception as error:  # torch raises half a dozen types for a broken file
+        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}); {mend}") from error
+    if not isinstance(contents, dict):
+        raise UserError(f"{path} is not a checkpoint of this project; {mend}")
+    return contents
+
+
+def hash_of(value: Any, files: Iterable[Path] = ()) -> str:
+    """Sixteen hex digits that change when the JSON of `value` or the bytes of any file change."""
+    digest = hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode())
+    for file in sorted(files):
+        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a run's folder; the system lets go of it when the process dies. A second process waits for the first."""
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        yield
+
+
+def publish(parts: dict[str, Path], target: Path, skip: tuple[str, ...] = ("lock",)) -> None:
+    """Copy finished state folders into `target`/NAME, all at once: `target` appears whole or not at all."""
+    with replacing(target) as temporary:
+        for name, source in parts.items():
+            shutil.copytree(source, temporary / name, ignore=shutil.ignore_patterns(*skip, "*.tmp"))
