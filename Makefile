@@ -1,0 +1,50 @@
+# make study: environment, data, training, attacks, report.   make test: the same set-up, then every check.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+# nothing we start calls home
+export DVC_NO_ANALYTICS := true
+export DO_NOT_TRACK := true
+export MLFLOW_DISABLE_TELEMETRY := true
+
+.PHONY: help setup study test format ui lock clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+study: setup  ## run every study and print where its report is
+	@python -m pipeline check
+	@dvc repro
+	@python -m pipeline where
+
+test: setup  ## formatter, linter, type checker and all tests
+	@ruff format --check .
+	@ruff check .
+	@mypy
+	@python -m pytest
+
+format: setup  ## format the code and mend what the linter can
+	@ruff format .
+	@ruff check --fix .
+
+ui: setup  ## open MLflow on 127.0.0.1:5000 (PORT=5001 for another port)
+	@python -m pipeline ui --port $(or $(PORT),5000)
+
+setup: .venv/installed  ## make the environment (done by every other target)
+
+# uv links files from its cache; bytecode is compiled now, since some machines forbid writing it later
+.venv/installed: requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; mend: make PYTHON=python3.12 setup")'
+	@echo 'making .venv (about a minute the first time)'
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
+	@touch $@
+
+lock: setup  ## pin requirements.in exactly into requirements.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header requirements.in -o requirements.txt
+
+clean:  ## delete results, states and the MLflow database (DVC's cache stays)
+	@rm -rf .state mlflow.db* mlartifacts experiments/*/

@@ -1,0 +1,128 @@
+"""python -m pipeline: the commands. No logic here, and nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+
+import click
+
+from pipeline.errors import UserError
+from pipeline.quiet import NO_TELEMETRY
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    r"""Train with losses that depend on the input gradient, attack the result, report it with intervals.
+
+    \b
+    The whole way:      dvc repro
+    One study:          dvc repro report@digits
+    """
+
+
+jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes; default: the cores of this machine.")
+study_argument = click.argument("study")
+loss_argument = click.argument("loss")
+
+
+@cli.command()
+def check() -> None:
+    """Validate params.yaml and its studies; nothing is run."""
+    from pipeline import config
+
+    for study in config.check_all():
+        print(f"{study.file}: {study.task}, {len(study.losses)} losses, {len(study.training.seeds)} seeds: fine")
+
+
+@cli.command()
+@study_argument
+def prepare(study: str) -> None:
+    """Write data/STUDY.npz (a DVC stage)."""
+    from pipeline import stages
+
+    print(stages.prepare(study))
+
+
+@cli.command()
+@study_argument
+@loss_argument
+@jobs_option
+def train(study: str, loss: str, jobs: int | None) -> None:
+    """Train every seed of one loss (a DVC stage). Resumes where it was stopped."""
+    from pipeline import stages
+
+    print(stages.train(study, loss, jobs))
+
+
+@cli.command()
+@study_argument
+@loss_argument
+@jobs_option
+def attack(study: str, loss: str, jobs: int | None) -> None:
+    """Attack every seed of one loss on the test split (a DVC stage)."""
+    from pipeline import stages
+
+    print(stages.attack(study, loss, jobs))
+
+
+@cli.command()
+@study_argument
+def report(study: str) -> None:
+    """Write experiments/STUDY/report (a DVC stage)."""
+    from pipeline import stages
+
+    print(stages.report(study))
+
+
+@cli.command()
+def where() -> None:
+    """Print where the reports are."""
+    from pipeline import stages
+
+    for file in stages.where():
+        print(f"report: {file.resolve().as_uri() if file.exists() else f'{file} is not written yet; run: dvc repro'}")
+
+
+@cli.command()
+def track() -> None:
+    """Rebuild MLflow's database from the run folders."""
+    from pipeline import config, tracking
+
+    studies, losses = config.active()
+    tracking.track(studies, losses)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(1, 65535), default=5000, show_default=True)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+def ui(port: int, host: str) -> None:
+    """Open the MLflow UI."""
+    from pipeline import ui as room
+
+    room.serve(port, host)
+
+
+def main() -> None:
+    """Run the command; what a user can mend is one line and exit code 2, never a traceback."""
+    os.environ.update({key: os.environ.get(key, value) for key, value in NO_TELEMETRY.items()})
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        fail("stopped; the same command continues where it was", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except UserError as error:
+        fail(str(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        fail(f"{error.filename or 'writing'}: {error.strerror}; nothing was left half-written; mend it and run again")
+
+
+def fail(message: str, code: int = 2) -> None:
+    """One line on stderr, and the exit code."""
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)

@@ -1,0 +1,85 @@
+"""What each DVC stage does: find or make the runs, then publish their folder whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import config, data, store
+from pipeline.parallel import run_all
+from pipeline.run import Run, folder, runs
+
+
+def prepare(study_name: str) -> Path:
+    """data/STUDY.npz"""
+    study = config.read(study_name)
+    options = {k: v for k, v in study.data.items() if k != "name"}
+    return data.prepare(study_name, study.data["name"], options)
+
+
+def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
+    """experiments/STUDY/runs/LOSS/train: a folder per seed and cost.json. Seeds train side by side."""
+    from pipeline import cost, tracking
+    from pipeline import training as room
+
+    study = config.read(study_name)
+    todo = runs(study, loss_name)
+    finished = run_all(
+        room.train,
+        todo,
+        label=f"train {study_name} {loss_name}",
+        total=sum(run.epochs for run in todo),
+        done=lambda: sum(epochs_done(run) for run in todo),
+        unit="epochs",
+        jobs=jobs,
+    )
+    target = folder(study, loss_name, "train")
+    store.publish({f"seed-{run.seed}": path for run, path in zip(todo, finished, strict=True)}, target)
+    cost.write(todo[0], target / "cost.json")
+    tracking.mirror(study, loss_name)
+    return target
+
+
+def epochs_done(run: Run) -> int:
+    """Epochs a run has behind it, from its history file."""
+    try:
+        return max(0, (run.state / "history.csv").read_text().count("\n") - 1)
+    except FileNotFoundError:
+        return 0
+
+
+def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
+    """experiments/STUDY/runs/LOSS/attack: outcomes, descriptors and gradients of every seed."""
+    from pipeline import evaluation as room
+    from pipeline import tracking
+
+    study = config.read(study_name)
+    todo = [room.Evaluation(run) for run in runs(study, loss_name)]
+    finished = run_all(
+        room.evaluate,
+        todo,
+        label=f"attack {study_name} {loss_name}",
+        total=len(todo),
+        done=lambda: sum((e.state / "gradients.npz").exists() for e in todo),
+        unit="seeds",
+        jobs=jobs,
+    )
+    target = folder(study, loss_name, "attack")
+    store.publish({f"seed-{e.run.seed}": path for e, path in zip(todo, finished, strict=True)}, target)
+    tracking.mirror(study, loss_name)
+    return target
+
+
+def report(study_name: str) -> Path:
+    """experiments/STUDY/report"""
+    from pipeline import tracking
+    from pipeline.report import write
+
+    study = config.read(study_name)
+    target = write(study, config.active()[1])
+    tracking.mirror_report(study)
+    return target
+
+
+def where() -> list[Path]:
+    """The report of every active study."""
+    return [config.read(name).folder / "report" / "report.html" for name in config.active()[0]]
