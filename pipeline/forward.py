@@ -73,6 +73,10 @@ class Draws:
         """Standard normal, shaped as `like`."""
         return torch.randn(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
 
+    def subset(self, like: Tensor, size: int) -> Tensor:
+        """`size` different rows of `like`, their indices."""
+        return torch.randperm(len(like), generator=self.generator, device=like.device)[:size]
+
     def integers(self, like: Tensor, high: int) -> Tensor:
         """Integers in [0, high), one per row of `like`, shape (N,)."""
         return torch.randint(high, (len(like),), generator=self.generator, device=like.device)
@@ -150,6 +154,23 @@ class Forward:
         (gradient,) = torch.autograd.grad(values.sum(), self.x, create_graph=True)
         return gradient
 
+    def constant_gradient(self) -> Tensor:
+        """g_i without graph, shaped as x: a direction to step in, never something to penalise."""
+        (gradient,) = torch.autograd.grad(self.losses.sum(), self.x, retain_graph=True)
+        return gradient.detach()
+
+    def at(self, x: Tensor, track: bool = True) -> Forward:
+        """Another pass of the same model on the same targets, at other inputs."""
+        moved = Forward(self.model, x, self.y, context=self.context, draws=self.draws, track=track)
+        moved.notes = self.notes
+        return moved
+
+    def part(self, index: Tensor) -> Forward:
+        """A pass of its own for some examples of the batch."""
+        part = Forward(self.model, self.x[index], self.y[index], context=self.context, draws=self.draws)
+        part.notes = self.notes
+        return part
+
     def gradient(self, of: Of = "loss") -> Tensor:
         """g_i, shaped as x, with graph: a loss built from it changes the parameters. Computed once per pass."""
         if of not in self._gradients:
@@ -161,6 +182,22 @@ class Forward:
 def rows(t: Tensor) -> Tensor:
     """(N, *input) as (N, d)."""
     return t.flatten(1)
+
+
+def one_minus_cosine(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """1 - cos per example, (N,), and the share of examples left out because either vector is zero (their value is 0).
+
+    Written as ½‖a/‖a‖ - b/‖b‖‖², which is 1 - cos but neither negative by rounding nor in need of a clamp in the graph.
+    The zero rows are replaced *before* the division: the cosine of a zero vector has a gradient of about 1e7 in
+    `F.cosine_similarity` and nan in the plain formula, and a mask after the fact would still multiply it by zero.
+    """
+    a, b = rows(a), rows(b)
+    tiny = torch.finfo(a.dtype).tiny
+    usable = (a.detach().square().sum(1) > tiny) & (b.detach().square().sum(1) > tiny)
+    a, b = (torch.where(usable[:, None], t, torch.ones_like(t)) for t in (a, b))
+    difference = a / a.norm(dim=1, keepdim=True) - b / b.norm(dim=1, keepdim=True)
+    value = torch.where(usable, difference.square().sum(1) / 2, torch.zeros_like(a[:, 0]))
+    return value, 1 - usable.to(a.dtype).mean()
 
 
 def expand(v: Tensor, like: Tensor) -> Tensor:

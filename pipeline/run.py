@@ -15,7 +15,7 @@ from pipeline.config import Study
 from pipeline.errors import UserError
 from pipeline.losses import Loss
 
-SHARED = ("training.py", "forward.py", "ascent.py", "losses/__init__.py", "models/__init__.py")
+SHARED = ("training.py", "forward.py", "ascent.py", "adversary.py", "losses/__init__.py", "models/__init__.py")
 """The code that every run goes through; the loss's and the model's own files come on top."""
 
 

@@ -109,21 +109,33 @@ def train_epoch(trainer: Trainer) -> dict[str, float]:
     run, x, y = trainer.run, trainer.dataset.x["train"], trainer.dataset.y["train"]
     loss, context, model = run.loss, trainer.dataset.context, trainer.model
     parameters = list(model.parameters())
-    totals, sums = [], []
+    totals, records = [], []
     model.train()
-    order = torch.randperm(len(x), generator=trainer.shuffle).to(run.device)
-    for batch in order.split(run.study.training.batch_size):
-        at = loss.forward(model, x[batch], y[batch], context, trainer.draws)
-        parts = loss.parts(at)
+    batches = torch.randperm(len(x), generator=trainer.shuffle).to(run.device).split(run.study.training.batch_size)
+    for number, batch in enumerate(batches):
+        strength = loss.strength_at(trainer.epoch * len(batches) + number, trainer.epoch + number / len(batches))
+        at = loss.forward(model, x[batch], y[batch], context, trainer.draws, strength)
+        parts = loss.parts(at, strength)
         trainer.optimizer.zero_grad(set_to_none=True)
         # one joint backward, into the parameters alone: the input's own .grad would be wasted work
         parts.total.backward(inputs=parameters)
         trainer.optimizer.step()
         totals.append(parts.total.detach())
-        sums.append({"task_loss": parts.task.detach().mean(), "term": parts.term.detach().mean(), **at.notes})
+        term = {} if parts.term is None else {"term": parts.term.detach().mean()}
+        records.append((len(batch), {"task_loss": parts.task.detach().mean(), **term, **at.notes}))
     refuse_non_finite(torch.stack(totals), trainer)
-    weights = torch.tensor([len(b) for b in order.split(run.study.training.batch_size)]) / len(x)
-    return {key: float((torch.stack([s[key] for s in sums]).cpu() * weights).sum()) for key in sums[0]}
+    return {"task_loss": 0.0, "term": 0.0} | averages(records)
+
+
+def averages(records: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
+    """Means over the examples of an epoch; a figure that some steps leave out is averaged over the others."""
+    keys = dict.fromkeys(key for _, figures in records for key in figures)
+    means = {}
+    for key in keys:
+        weights = torch.tensor([n for n, figures in records if key in figures], dtype=torch.float64)
+        values = torch.stack([figures[key] for _, figures in records if key in figures]).double().cpu()
+        means[key] = float((weights * values).sum() / weights.sum())
+    return means
 
 
 def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
@@ -179,7 +191,8 @@ def gradient_norms(model: nn.Module, loss: Loss, parts: Parts) -> tuple[float, f
     """Norms over all parameters of the gradients of c·mean(task) and of strength·mean(term)."""
     parameters = [p for p in model.parameters() if p.requires_grad]
     found = []
-    for value in (loss.weight_of_task * parts.task.mean(), loss.strength * parts.term.mean()):
+    term = 0 * parts.task.detach() if parts.term is None else parts.term
+    for value in (loss.weight_of_task * parts.task.mean(), loss.strength * term.mean()):
         if not value.requires_grad:
             found.append(0.0)
             continue

@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from pipeline import rooms
+from pipeline.adversary import Adversary
 from pipeline.forward import Context, Draws, Forward
+
+Norm = Literal[1, 2, "inf"]
+"""p of an Lp norm."""
 
 
 class Range(NamedTuple):
@@ -26,23 +31,35 @@ class Range(NamedTuple):
 
 
 class Parts(NamedTuple):
-    """total = task_weight * mean(task) + strength * mean(term); `task` and `term` are per example, shape (N,)."""
+    """total = task_weight * mean(task) + strength * mean(term); `task` is (N,), `term` (N,) or what `share` left of it.
+
+    `term` is None on a step that leaves it out.
+    """
 
     total: Tensor
     task: Tensor
-    term: Tensor
+    term: Tensor | None
 
 
 class Loss(BaseModel, ABC):
     """A task loss plus a term, both averaged over the batch. A new loss fills one hole: `term`.
 
     Calling it gives the scalar to call `.backward()` on, once: no second backward, nothing to zero.
+
+    strength: λ, the weight of the term.
+    ramp: epochs over which the strength rises linearly from 0; 0: full strength from the first step.
+    every: lazy regularisation: the term is evaluated on every k-th step, k times stronger (unbiased over steps).
+    share: the part of the batch, drawn at random, that the term is evaluated on (its mean is unbiased).
+    on: an adversarial task loss: l_i is taken at the moved input instead of at x_i.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     strength: float = Field(default=1.0, ge=0)
-    """λ, the weight of the term."""
+    ramp: int = Field(default=0, ge=0)
+    every: int = Field(default=1, ge=1)
+    share: float = Field(default=1.0, gt=0, le=1)
+    on: Adversary | None = None
 
     search: ClassVar[dict[str, Range]] = {}
     """Knobs worth searching, with their ranges."""
@@ -59,25 +76,68 @@ class Loss(BaseModel, ABC):
         """c, the weight of the task loss: 1 except where a paper trains on perturbed inputs alone."""
         return 1.0
 
-    def parts(self, at: Forward) -> Parts:
-        """The total with its two parts, from one forward pass at the given point."""
-        if self.strength == 0:  # exactly `standard`, and as cheap
-            return Parts(self.weight_of_task * at.losses.mean(), at.losses, at.losses.new_zeros(len(at.y)))
-        term = self.term(at)
-        total = self.weight_of_task * at.losses.mean() + self.strength * term.mean()
-        return Parts(total, at.losses, term)
+    @model_validator(mode="after")
+    def _trains_on_something(self) -> Self:
+        if self.weight_of_task == 0 and (self.strength == 0 or self.every > 1 or self.ramp):
+            raise ValueError("with task_weight 0 the term is all there is: it needs a strength > 0, every 1 and ramp 0")
+        return self
+
+    def strength_at(self, step: int, epoch: float) -> float:
+        """The weight of the term on one step: 0 on the steps that `every` leaves out.
+
+        Args:
+            step: steps taken so far.
+            epoch: epochs done so far, a fraction within an epoch.
+        """
+        if step % self.every:
+            return 0.0
+        ramp = min(1.0, epoch / self.ramp) if self.ramp else 1.0
+        return self.strength * self.every * ramp
+
+    def parts(self, at: Forward, strength: float | None = None) -> Parts:
+        """The total with its two parts, from one forward pass at the given point.
+
+        Args:
+            at: the pass, from `forward`.
+            strength: of this step, from `strength_at`; by default the loss's own.
+        """
+        strength = self.strength if strength is None else strength
+        if strength == 0:  # exactly the task loss, and as cheap
+            task = self._task(at)
+            return Parts(self.weight_of_task * task.mean(), task, None)
+        term = self.term(self._part(at))
+        with torch.set_grad_enabled(self.weight_of_task > 0):
+            task = self._task(at)
+        weighted = strength * term.mean()
+        return Parts(weighted + self.weight_of_task * task.mean() if self.weight_of_task else weighted, task, term)
+
+    def _task(self, at: Forward) -> Tensor:
+        return at.losses if self.on is None else self.on.losses(at)
+
+    def _part(self, at: Forward) -> Forward:
+        """The pass of a random part of the batch, where `share` asks for one; its mean estimates the batch's."""
+        n = len(at.y)
+        chosen = max(1, round(self.share * n))
+        return at if chosen == n else at.part(at.draws.subset(at.x, chosen))
 
     def forward(
-        self, model: nn.Module, x: Tensor, y: Tensor, context: Context | None = None, draws: Draws | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        context: Context | None = None,
+        draws: Draws | None = None,
+        strength: float | None = None,
     ) -> Forward:
         """The forward pass this loss wants: it follows the input's gradient only where the term needs it."""
-        track = self.tracks_input and self.strength > 0
+        strength = self.strength if strength is None else strength
+        track = self.tracks_input and strength > 0 and self.share == 1
         return Forward(model, x, y, context=context, draws=draws, track=track)
 
     def __call__(
         self, model: nn.Module, x: Tensor, y: Tensor, context: Context | None = None, draws: Draws | None = None
     ) -> Tensor:
-        """The loss of one batch, a scalar.
+        """The loss of one batch, a scalar, at full strength.
 
         Args:
             model: maps (N, *input) to (N, C) logits or (N, k) predictions.
@@ -100,7 +160,3 @@ def load(name: str) -> type[Loss]:
     if len(found) != 1:
         raise TypeError(f"pipeline/losses/{name}.py must define exactly one Loss, it defines {len(found)}")
     return found[0]
-
-
-Norm = Literal[1, 2, "inf"]
-"""p of an Lp norm."""

@@ -20,4 +20,4 @@ class DetachedNorm(Loss):
 
     def term(self, at: Forward) -> Tensor:
         """‖g_i‖², a constant, (N,)."""
-        return rows(at.gradient().detach()).square().sum(1)
+        return rows(at.constant_gradient()).square().sum(1)

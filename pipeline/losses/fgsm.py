@@ -5,8 +5,8 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from pipeline.ascent import ascend, uniform_start
-from pipeline.forward import Forward, evaluating, per_example_loss, scalar
+from pipeline.adversary import Adversary
+from pipeline.forward import Forward, per_example_loss
 from pipeline.losses import Loss, Range
 
 
@@ -20,6 +20,10 @@ class FGSM(Loss):
     `random_start` begins at a uniform point of the ball; `step` is then 1.25·ε unless given. `of: outputs` moves along
     the output's gradient, `descend` against it: the third recipe in circulation is
     `of: outputs, descend: true, epsilon: 0.1, strength: 0.1`.
+
+    Regression: l is the squared error, otherwise the same.
+    Cost: a forward and a backward in the input, then a second forward and backward. Helps against Linf attacks of the
+    ε it is trained with; beyond it (and without a random start) it may overfit to the one step: attack it with PGD.
 
     Source: Goodfellow, Shlens & Szegedy 2015 (task_weight α, strength 1 - α); Wong, Rice & Kolter 2020 (random start,
     task_weight 0, strength 1).
@@ -42,17 +46,5 @@ class FGSM(Loss):
 
     def term(self, at: Forward) -> Tensor:
         """The loss at the moved input, (N,)."""
-        x = at.x.detach()
-        sign = -1.0 if self.descend else 1.0
-        with evaluating(at.model):
-            moved = ascend(
-                lambda z: sign * scalar(at.model(z), at.y, self.of),
-                x,
-                norm="linf",
-                epsilon=self.epsilon,
-                step=self.step or (1.25 * self.epsilon if self.random_start else self.epsilon),
-                steps=1,
-                start=uniform_start(at.draws, x, "linf", self.epsilon) if self.random_start else None,
-                bounds=at.context.bounds,
-            )
-        return per_example_loss(at.model(moved), at.y)
+        adversary = Adversary(epsilon=self.epsilon, step=self.step, random_start=self.random_start)
+        return per_example_loss(at.model(adversary.move(at, self.of, self.descend)), at.y)

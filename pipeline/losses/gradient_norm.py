@@ -16,6 +16,10 @@ class GradientNorm(Loss):
     the sum of its log-probabilities. To first order ε·‖g_i‖₁ is how far the loss can rise in an Linf ball of radius ε,
     so `p: 1, squared: false, strength: ε` is the natural start for Linf robustness.
 
+    Regression: l is the squared error; `of: outputs` penalises the slope of the prediction itself.
+    Cost: one double backward, two to four times a plain step. Helps against small perturbations of any kind, and it is
+    the term to compare every other one with. ReLU nets hardly fit it: use a smooth activation.
+
     Source: Drucker & LeCun 1992 (double backpropagation); Ross & Doshi-Velez 2018, whose λ on the gradient of the
     *mean* loss is λ/(2N) here. The first recipe in circulation is `of: outputs, p: 2, squared: false, strength: 0.01`.
     """

@@ -58,10 +58,14 @@ class RowDraws(Draws):
         self.index = index
 
     def uniform(self, like: Tensor) -> Tensor:
-        return super().uniform(like.new_empty(N, *like.shape[1:]))[self.index]
+        return super().uniform(self.whole(like))[self.index].to(like.dtype)
 
     def normal(self, like: Tensor) -> Tensor:
-        return super().normal(like.new_empty(N, *like.shape[1:]))[self.index]
+        return super().normal(self.whole(like))[self.index].to(like.dtype)
+
+    def whole(self, like: Tensor) -> Tensor:
+        """Drawn for every example and in float64, whatever the batch and its precision."""
+        return like.new_empty(N, *like.shape[1:], dtype=torch.float64)
 
     def integers(self, like: Tensor, high: int) -> Tensor:
         return super().integers(like.new_empty(N), high)[self.index]

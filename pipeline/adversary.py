@@ -1,0 +1,57 @@
+"""Moved inputs for training: the inner maximisation that FGSM, PGD and adversarial task losses share."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from pipeline.ascent import BallNorm, ascend, uniform_start
+from pipeline.forward import Forward, evaluating, per_example_loss, scalar
+
+
+class Adversary(BaseModel):
+    """How an input is moved against the model before it is trained on.
+
+    epsilon: radius of the ball, in the data's own units. norm: of the ball. steps: 1 is FGSM, more are PGD.
+    step: length of one step; by default ε for one step (1.25·ε from a random start, Wong et al. 2020),
+        else 2.5·ε/steps.
+    random_start: begin at a uniform point of the ball.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    epsilon: float = Field(default=0.1, ge=0)
+    norm: BallNorm = "linf"
+    steps: int = Field(default=1, ge=1)
+    step: float | None = Field(default=None, gt=0)
+    random_start: bool = False
+
+    @property
+    def step_length(self) -> float:
+        """`step`, or its default."""
+        if self.step is not None:
+            return self.step
+        if self.steps == 1:
+            return 1.25 * self.epsilon if self.random_start else self.epsilon
+        return 2.5 * self.epsilon / self.steps
+
+    def move(self, at: Forward, of: Literal["loss", "outputs"] = "loss", descend: bool = False) -> Tensor:
+        """The moved inputs, constants shaped as x. The inner passes run in eval mode and leave the model untouched."""
+        x, sign = at.x.detach(), -1.0 if descend else 1.0
+        with evaluating(at.model):
+            return ascend(
+                lambda moved: sign * scalar(at.model(moved), at.y, of),
+                x,
+                norm=self.norm,
+                epsilon=self.epsilon,
+                step=self.step_length,
+                steps=self.steps,
+                start=uniform_start(at.draws, x, self.norm, self.epsilon) if self.random_start else None,
+                bounds=at.context.bounds,
+            )
+
+    def losses(self, at: Forward) -> Tensor:
+        """The task loss at the moved inputs, (N,); the moved inputs are constants, the model is not."""
+        return per_example_loss(at.model(self.move(at)), at.y)
