@@ -77,6 +77,33 @@ def report(study: str) -> None:
 
 
 @cli.command()
+@click.argument("source")
+@click.argument("published", type=float)
+@click.option("--batch-size", type=click.IntRange(1), help="N of the source's training.")
+@click.option("--epsilon", type=float, help="The source's ε, in [0, 1] units.")
+@click.option("--alpha", type=float, help="The source's extra weight α.")
+@click.option("--back", is_flag=True, help="From ours to the source's.")
+def strength(
+    source: str, published: float, batch_size: int | None, epsilon: float | None, alpha: float | None, back: bool
+) -> None:
+    """Convert a published strength to ours: pipeline strength ross2018 56234.13 --batch-size 256."""
+    from pipeline import strengths
+
+    print(strengths.describe(source, published, strengths.Setting(batch_size, epsilon, alpha), back))
+
+
+@cli.command()
+@click.argument("subject", nargs=-1, required=True, metavar="STUDY LOSS | MODULE:FUNCTION")
+@click.option("--model", help="Of pipeline/models/, or MODULE:FUNCTION that builds one; default: the study's.")
+@click.option("--study", "data_of", help="Whose first batch a foreign loss is audited on.")
+def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> None:
+    """Does a loss really depend on the input gradient? Exit code 1 when it does not."""
+    from pipeline.audit import command
+
+    sys.exit(command.run(subject, model, data_of))
+
+
+@cli.command()
 def where() -> None:
     """Print where the reports are."""
     from pipeline import stages

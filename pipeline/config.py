@@ -249,7 +249,8 @@ def validated(model: type[T], raw: Any, file: Path, prefix: str = "") -> T:
 
 def one_line(error: ValidationError, model: type[BaseModel], file: Path, prefix: str) -> str:
     """The first pydantic error in the user's words: file, key, what is wrong, what to write."""
-    first, *others = error.errors()
+    # a misspelt key is both unknown and missing: say the one that shows the spelling
+    first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
     key = ".".join(filter(None, [prefix, *path]))
     more = f" (+{len(others)} more)" if others else ""

@@ -11,7 +11,7 @@ class UserError(Exception):
 def nearest(name: str, known: Iterable[str]) -> str:
     """' (did you mean 'x'?)' when a known name is close, else the list of known names."""
     known = sorted(known)
-    close = get_close_matches(name, known, n=1)
+    close = get_close_matches(name, known, n=1, cutoff=0.5)
     if close:
         return f"did you mean '{close[0]}'?"
     return f"known: {', '.join(known)}" if known else "there is none"

@@ -82,6 +82,33 @@ class Draws:
         return torch.randint(high, (len(like),), generator=self.generator, device=like.device)
 
 
+class RowDraws(Draws):
+    """Draws that belong to examples: row i gets what example `index[i]` of a batch of `size` would get.
+
+    With them a batch that is repeated or permuted can be compared with the plain one, whatever a loss draws. Drawn in
+    float64 on the CPU, so that precisions and devices can be compared too.
+    """
+
+    def __init__(self, index: Tensor, size: int) -> None:
+        super().__init__(torch.Generator().manual_seed(3))
+        self.index, self.size = index.cpu(), size
+
+    def uniform(self, like: Tensor) -> Tensor:
+        """As `Draws.uniform`."""
+        return super().uniform(self._whole(like))[self.index].to(like)
+
+    def normal(self, like: Tensor) -> Tensor:
+        """As `Draws.normal`."""
+        return super().normal(self._whole(like))[self.index].to(like)
+
+    def integers(self, like: Tensor, high: int) -> Tensor:
+        """As `Draws.integers`."""
+        return super().integers(self._whole(like), high)[self.index].to(like.device)
+
+    def _whole(self, like: Tensor) -> Tensor:
+        return torch.empty(self.size, *like.shape[1:], dtype=torch.float64)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Context:
     """What a data set knows beside x and y; all of it optional.

@@ -20,6 +20,7 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     """experiments/STUDY/runs/LOSS/train: a folder per seed and cost.json. Seeds train side by side."""
     from pipeline import cost, tracking
     from pipeline import training as room
+    from pipeline.audit.command import of_study
 
     study = config.read(study_name)
     todo = runs(study, loss_name)
@@ -35,6 +36,8 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     target = folder(study, loss_name, "train")
     store.publish({f"seed-{run.seed}": path for run, path in zip(todo, finished, strict=True)}, target)
     cost.write(todo[0], target / "cost.json")
+    dataset = data.read(study_name, study.data["name"], ("train",))
+    store.write_json(target / "audit.json", of_study(study, study.loss(loss_name), dataset).as_json())
     tracking.mirror(study, loss_name)
     return target
 

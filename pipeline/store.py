@@ -99,6 +99,8 @@ def hash_of(value: Any, files: Iterable[Path] = ()) -> str:
     """Sixteen hex digits that change when the JSON of `value` or the bytes of any file change."""
     digest = hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode())
     for file in sorted(files):
+        if not file.exists():
+            raise UserError(f"{file} is missing; the stage that writes it comes first: dvc repro")
         digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
     return digest.hexdigest()[:16]
 

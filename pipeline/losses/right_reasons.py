@@ -16,7 +16,8 @@ class RightReasons(Loss):
     Regression: the gradient of the summed outputs takes the place of the log-probabilities'.
     Cost: one double backward. Helps where a shortcut is known: `decoy_digits` is the study that shows it.
 
-    Source: Ross, Hughes & Doshi-Velez 2017. Their code sums over the batch: divide its λ by N.
+    Source: Ross, Hughes & Doshi-Velez 2017. Their code sums the task loss and the term over the batch alike,
+    so that N cancels and its λ is ours; where a port averages the task loss but sums the term, its λ·N is ours.
     """
 
     strength: float = Field(default=10.0, ge=0)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import torch
 from torch import Tensor, nn
 
 from pipeline import losses, rooms
-from pipeline.forward import Context, Draws
+from pipeline.forward import Context, Draws, RowDraws
 from pipeline.losses import Loss
 
 SHAPE, CLASSES, N = (1, 4, 4), 3, 6
@@ -50,30 +47,14 @@ def batch(task: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor
     return x.to(dtype), y.to(dtype), Context(direction=means[0].to(dtype), mask=mask)
 
 
-class RowDraws(Draws):
-    """Draws that belong to examples: row i of a batch gets what example `index[i]` would get."""
-
-    def __init__(self, index: Tensor) -> None:
-        super().__init__(torch.Generator().manual_seed(3))
-        self.index = index
-
-    def uniform(self, like: Tensor) -> Tensor:
-        return super().uniform(self.whole(like))[self.index].to(like.dtype)
-
-    def normal(self, like: Tensor) -> Tensor:
-        return super().normal(self.whole(like))[self.index].to(like.dtype)
-
-    def whole(self, like: Tensor) -> Tensor:
-        """Drawn for every example and in float64, whatever the batch and its precision."""
-        return like.new_empty(N, *like.shape[1:], dtype=torch.float64)
-
-    def integers(self, like: Tensor, high: int) -> Tensor:
-        return super().integers(like.new_empty(N), high)[self.index]
+def row_draws(index: Tensor) -> Draws:
+    """The draws of the examples `index` of the plain batch."""
+    return RowDraws(index, N)
 
 
 def draws() -> Draws:
     """The draws of the plain batch."""
-    return RowDraws(torch.arange(N))
+    return row_draws(torch.arange(N))
 
 
 def gradients(value: Tensor, model: nn.Module) -> Tensor:
@@ -82,25 +63,3 @@ def gradients(value: Tensor, model: nn.Module) -> Tensor:
     return torch.cat(
         [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(model.parameters(), found, strict=True)]
     )
-
-
-@contextmanager
-def constants(tape: list[Tensor], record: bool) -> Iterator[None]:
-    """Record every detached tensor, or replay the record: a central difference then sees what autograd sees.
-
-    A constant in a loss (the perturbation of FGSM, the direction of a finite difference) is computed from the weights.
-    A difference over the weights would follow it; the gradient must not. Replayed, it stays what it was.
-    """
-    original, position = Tensor.detach, iter(tape)
-
-    def detach(self: Tensor) -> Tensor:
-        if record:
-            tape.append(original(self).clone())
-            return tape[-1].clone()
-        return next(position).clone()
-
-    Tensor.detach = detach  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        Tensor.detach = original  # type: ignore[method-assign]

@@ -7,8 +7,9 @@ import torch
 from torch import nn
 
 from pipeline import losses
+from pipeline.audit.probe import constants
 from pipeline.forward import Context, Forward
-from tests.losses.bench import CONTROLS, EVERY_LOSS, N, RowDraws, batch, cases, constants, draws, gradients, make, net
+from tests.losses.bench import CONTROLS, EVERY_LOSS, N, batch, cases, draws, gradients, make, net, row_draws
 
 every_case = pytest.mark.parametrize(("name", "task"), cases())
 
@@ -89,7 +90,7 @@ def test_4_the_batch_repeated_or_permuted_changes_nothing(name, task, index):
     model, (x, y, context) = net(task), batch(task)
     loss, index = make(name), torch.tensor(index)
     once = loss(model, x, y, context, draws())
-    again = loss(model, x[index], y[index], context, RowDraws(index))
+    again = loss(model, x[index], y[index], context, row_draws(index))
     torch.testing.assert_close(again, once, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradients(again, model), gradients(once, model), rtol=1e-8, atol=1e-11)
 
@@ -162,21 +163,8 @@ def test_7_lower_precision_agrees(name, task, precision, bound):
 def test_7_cpu_and_gpu_agree(name, task):
     x, y, context = batch(task)
     loss = make(name)
-
-    class Moved(RowDraws):
-        """The CPU's random numbers on the GPU."""
-
-        def uniform(self, like):
-            return super().uniform(like.cpu()).to(like.device)
-
-        def normal(self, like):
-            return super().normal(like.cpu()).to(like.device)
-
-        def integers(self, like, high):
-            return super().integers(like.cpu(), high).to(like.device)
-
     here = loss(net(task), x, y, context, draws())
-    there = loss(net(task).cuda(), x.cuda(), y.cuda(), context.to("cuda"), Moved(torch.arange(N)))
+    there = loss(net(task).cuda(), x.cuda(), y.cuda(), context.to("cuda"), draws())
     torch.testing.assert_close(there.cpu(), here, rtol=1e-8, atol=1e-10)
 
 

@@ -1,0 +1,72 @@
+"""A project of its own for every test: two small studies in an empty folder."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+TINY = """\
+data: {name: digits}
+model: {name: mlp, hidden: [8], activation: silu}
+training: {epochs: 3, batch_size: 256, learning_rate: 0.01, seeds: [0, 1]}
+losses:
+  standard: {}
+  detached_norm: {strength: 0.3}
+  gradient_norm: {strength: 0.3, p: 2}
+  gradient_direction: {strength: 0.3}
+  fgsm: {strength: 1.0, epsilon: 0.1, random_start: true}
+attack:
+  norm: linf
+  epsilon: 0.1
+  grid: [0.0, 0.1, 0.4]
+  attacks: {noise: {}, fgsm: {}, pgd: {steps: 3, restarts: 2}}
+"""
+PARAMS = "studies: [tiny]\nlosses: [standard, detached_norm, gradient_norm]\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty project with the study `tiny`, as the current folder; MLflow and states stay inside it."""
+    (tmp_path / "experiments").mkdir()
+    (tmp_path / "experiments" / "tiny.yaml").write_text(TINY)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    return tmp_path
+
+
+@dataclass
+class Done:
+    """What a command left: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def pipeline(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., Done]:
+    """A function that runs `python -m pipeline …` in this process, in the current folder."""
+
+    def run(*arguments: str) -> Done:
+        from pipeline.cli import main
+
+        monkeypatch.setattr("sys.argv", ["pipeline", *arguments])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Done(code, *capfd.readouterr())
+
+    return run
+
+
+def edit(file: Path, old: str, new: str) -> None:
+    """Replace a piece of a file that is known to be there."""
+    text = file.read_text()
+    assert old in text, f"{old!r} is not in {file}"
+    file.write_text(text.replace(old, new))

@@ -1,0 +1,104 @@
+"""Data sets: found by name, split without leaks, refused when they hold what is no number."""
+
+import numpy as np
+import pytest
+
+from pipeline import data, rooms, stages
+from pipeline.errors import UserError
+
+EVERY = rooms.names("data")
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_splits_are_disjoint_seeded_and_complete(name):
+    load = rooms.module("data", name).load
+    arrays, again, other = load(), load(), load(split_seed=1)
+    for split in data.SPLITS:
+        assert np.array_equal(arrays.x[split], again.x[split])
+        assert len(arrays.x[split]) == len(arrays.y[split]) > 0
+    assert not np.array_equal(arrays.x["test"], other.x["test"])
+    assert arrays.x["train"].dtype == np.float32
+
+
+@pytest.mark.parametrize(("name", "rows"), [("digits", 1797), ("diabetes", 442)])
+def test_every_example_is_in_one_split(name, rows):
+    arrays = rooms.module("data", name).load()
+    assert sum(len(v) for v in arrays.x.values()) == rows
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_data_set_offers_a_direction_and_a_mask(name):
+    arrays = rooms.module("data", name).load()
+    shape = arrays.x["train"].shape[1:]
+    assert arrays.mask.shape == shape
+    assert set(np.unique(arrays.mask)) == {0.0, 1.0}
+    classes = (int(arrays.y["train"].max()) + 1,) if rooms.module("data", name).TASK == "classification" else ()
+    assert arrays.direction.shape == classes + shape
+
+
+def test_digits_are_stratified():
+    arrays = rooms.module("data", "digits").load()
+    shares = [np.bincount(arrays.y[s], minlength=10) / len(arrays.y[s]) for s in data.SPLITS]
+    assert np.abs(shares[0] - shares[2]).max() < 0.01
+
+
+def test_diabetes_is_standardised_with_the_training_split_alone():
+    arrays = rooms.module("data", "diabetes").load()
+    np.testing.assert_allclose(arrays.x["train"].mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(arrays.x["train"].std(0), 1, atol=1e-5)
+    assert np.abs(arrays.x["test"].mean(0)).max() > 1e-3
+    assert [n for n, m in zip(arrays.features, arrays.direction, strict=True) if m] == ["bmi", "bp", "s5"]
+    assert [n for n, m in zip(arrays.features, arrays.mask, strict=True) if m] == ["sex"]
+
+
+def test_what_is_written_is_what_is_read(project):
+    stages.prepare("tiny")
+    arrays, dataset = rooms.module("data", "digits").load(), data.read("tiny", "digits", ("train", "test"))
+    assert set(dataset.x) == {"train", "test"}
+    assert np.array_equal(dataset.x["test"].numpy(), arrays.x["test"])
+    assert np.array_equal(dataset.context.direction.numpy(), arrays.direction)
+    assert dataset.context.bounds == (0.0, 1.0)
+    assert (dataset.outputs, dataset.shape, dataset.task) == (10, (1, 8, 8), "classification")
+
+
+def test_preparing_twice_writes_the_same_bytes(project):
+    first = stages.prepare("tiny").read_bytes()
+    assert stages.prepare("tiny").read_bytes() == first
+
+
+def test_nan_in_the_source_is_counted_and_nothing_is_written(project, monkeypatch):
+    module = rooms.module("data", "digits")
+    load = module.load
+
+    def broken(**options):
+        arrays = load(**options)
+        arrays.x["train"][0, 0, 0, :3] = np.nan
+        return arrays
+
+    monkeypatch.setattr(module, "load", broken)
+    with pytest.raises(UserError, match=r"'digits', train split, x: 3 of \d+ numbers are NaN or infinite"):
+        data.prepare("tiny", "digits", {})
+    assert not list(project.glob("data/*"))
+
+
+def test_nan_in_the_prepared_file_is_found(project):
+    file = stages.prepare("tiny")
+    contents = dict(np.load(file))
+    contents["x_train"][0] = np.inf
+    np.savez(file, **contents)
+    with pytest.raises(UserError, match=r"data/tiny\.npz, train split: 64 of \d+ numbers are NaN or infinite"):
+        data.read("tiny", "digits", ("train",))
+
+
+def test_missing_and_truncated_files_say_how_to_mend(project):
+    with pytest.raises(UserError, match=r"data/tiny\.npz is missing; write it with: dvc repro prepare@tiny"):
+        data.read("tiny", "digits", ("train",))
+    file = stages.prepare("tiny")
+    file.write_bytes(file.read_bytes()[:500])
+    with pytest.raises(UserError, match=r"data/tiny\.npz is not readable"):
+        data.read("tiny", "digits", ("train",))
+
+
+def test_shares_must_sum_to_one(project):
+    with pytest.raises(UserError, match=r"data\.shares"):
+        data.prepare("tiny", "digits", {"shares": (0.5, 0.2, 0.2)})

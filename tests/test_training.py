@@ -1,0 +1,192 @@
+"""One training loop: reproducible, resumable at any moment, and loud when a loss stops being a number."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from pipeline import config, stages, store, training
+from pipeline.errors import UserError
+from pipeline.run import Run
+from tests.conftest import edit
+
+
+@pytest.fixture
+def run(project):
+    """A function that makes a run of the study `tiny`, whose data is prepared."""
+    stages.prepare("tiny")
+    return lambda loss, seed=0: Run(config.read("tiny"), loss, seed)
+
+
+def contents(folder):
+    """Everything a run's result consists of, comparable with ==."""
+    last, best = (store.load_checkpoint(folder / f"{name}.pt", "") for name in ("last", "best"))
+    weights = {f"{n}.{k}": v.numpy().tobytes() for n, c in (("l", last), ("b", best)) for k, v in c["model"].items()}
+    moments = [t.numpy().tobytes() for s in last["optimizer"]["state"].values() for t in s.values()]
+    gradients = {k: v.tobytes() for k, v in np.load(folder / "gradients.npz").items()}
+    return weights, moments, gradients, (folder / "history.csv").read_text(), (folder / "run.json").read_text()
+
+
+def again(run):
+    """Train the same run once more, from nothing."""
+    store.remove(run.state)
+    return contents(training.train(run))
+
+
+@pytest.mark.parametrize("loss", ["standard", "gradient_norm", "gradient_direction", "fgsm"])
+def test_the_same_run_gives_the_same_bytes(run, loss):
+    first = contents(training.train(run(loss)))
+    assert again(run(loss)) == first
+
+
+def test_seeds_differ_and_losses_of_a_seed_start_alike(run):
+    states = {}
+    for loss, seed in (("standard", 0), ("standard", 1), ("gradient_norm", 0)):
+        r = run(loss, seed)
+        model = r.build(training.data.read("tiny", "digits", ("train",)))
+        states[loss, seed] = torch.nn.utils.parameters_to_vector(model.parameters())
+    assert torch.equal(states["standard", 0], states["gradient_norm", 0])
+    assert not torch.equal(states["standard", 0], states["standard", 1])
+
+
+def test_the_control_is_standard_bit_for_bit_and_the_penalty_is_not(run):
+    weights = {}
+    for loss in ("standard", "detached_norm", "gradient_norm"):
+        weights[loss] = contents(training.train(run(loss)))[0]
+    assert weights["detached_norm"] == weights["standard"]
+    assert weights["gradient_norm"] != weights["standard"]
+
+
+def test_history_records_what_the_issue_asks(run):
+    folder = training.train(run("gradient_norm"))
+    history = pd.read_csv(folder / "history.csv")
+    wanted = {"epoch", "task_loss", "term", "validation_accuracy", "input_gradient_norm", "term_gradient_ratio"}
+    assert wanted <= set(history)
+    assert list(history.epoch) == [1, 2, 3]
+    assert (history.term_gradient_ratio > 0).all()
+    control = pd.read_csv(training.train(run("detached_norm")) / "history.csv")
+    assert (control.term_gradient_ratio == 0).all()
+    assert (control.term > 0).all()  # the printed penalty is there; it only does nothing
+
+
+def test_the_penalty_lowers_the_input_gradient(run, project):
+    edit(project / "experiments/tiny.yaml", "strength: 0.3, p: 2", "strength: 10.0, p: 2")
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 12")
+    norms = {}
+    for loss in ("standard", "gradient_norm"):
+        norms[loss] = pd.read_csv(training.train(run(loss)) / "history.csv").input_gradient_norm.iloc[-1]
+    assert norms["gradient_norm"] < 0.8 * norms["standard"]
+
+
+def test_best_is_the_best_epoch(run, project):
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 8")
+    folder = training.train(run("standard"))
+    history = pd.read_csv(folder / "history.csv")
+    best = store.load_checkpoint(folder / "best.pt", "")
+    row = history.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True]).iloc[0]
+    assert best["epoch"] == row.epoch
+
+
+@pytest.mark.parametrize("loss", ["gradient_direction", "fgsm"])
+def test_killed_between_any_two_writes_it_resumes_to_the_same_bytes(run, loss, monkeypatch):
+    """Every write to disk is one moment at which the machine may die; each of them is tried."""
+    r = run(loss)
+    whole = contents(training.train(r))
+    original, survived = os.replace, 0
+    while True:
+        store.remove(r.state)
+        left = iter(range(survived))
+
+        def dies(source, target, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            original(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", dies)
+            try:
+                training.train(r)
+                break
+            except KeyboardInterrupt:
+                pass
+        assert contents(training.train(r)) == whole
+        survived += 1
+    assert survived > 8  # three epochs of best.pt, last.pt and history.csv, then the rest
+
+
+def test_sigkill_in_the_middle_of_an_epoch(run, project):
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 60")
+    r = run("fgsm")
+    process = multiprocessing.get_context("spawn").Process(target=training.train, args=(r,))
+    process.start()
+    while not (r.state / "history.csv").exists():
+        assert process.is_alive()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (r.state / "run.json").exists()
+    interrupted = contents(training.train(r))
+    assert again(r) == interrupted
+
+
+def test_a_loss_that_turns_nan_stops_with_the_step(run, project):
+    edit(project / "experiments/tiny.yaml", "learning_rate: 0.01", "learning_rate: 1.0e+30")
+    with pytest.raises(UserError, match=r"tiny/standard/seed-0: the loss became (nan|inf) at step \d+ \(epoch \d\)"):
+        training.train(run("standard"))
+    assert not (run("standard").state / "run.json").exists()
+
+
+def test_a_corrupt_checkpoint_is_named(run):
+    r = run("standard")
+    training.train(r)
+    (r.state / "run.json").unlink()
+    last = r.state / "last.pt"
+    last.write_bytes(last.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"last\.pt is not a readable checkpoint.*delete"):
+        training.train(r)
+
+
+def test_a_checkpoint_cannot_run_code(project):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, ("hacked",)
+
+    torch.save({"model": Evil()}, "evil.pt")
+    with pytest.raises(UserError, match=r"evil\.pt is not a readable checkpoint"):
+        store.load_checkpoint(project / "evil.pt", "delete it")
+    assert not (project / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("strength: 0.3, p: 2", "strength: 0.4, p: 2", {"gradient_norm"}),
+        ("epochs: 3", "epochs: 4", {"standard", "gradient_norm"}),
+        ("hidden: [8]", "hidden: [9]", {"standard", "gradient_norm"}),
+        ("grid: [0.0, 0.1, 0.4]", "grid: [0.0, 0.1]", set()),
+        ("seeds: [0, 1]", "seeds: [0, 1, 2]", set()),
+    ],
+)
+def test_the_fingerprint_follows_what_changes_the_result(run, project, old, new, changes):
+    before = {loss: run(loss).fingerprint for loss in ("standard", "gradient_norm")}
+    edit(project / "experiments/tiny.yaml", old, new)
+    after = {loss: run(loss).fingerprint for loss in before}
+    assert {loss for loss in before if before[loss] != after[loss]} == changes
+
+
+def test_the_term_ratio_looks_without_touching(run):
+    """Recording the ratio draws no random number of the run: without it the weights are the same."""
+    with_ratio = contents(training.train(run("fgsm")))[0]
+    r = run("fgsm")
+    store.remove(r.state)
+    patched = pytest.MonkeyPatch()
+    patched.setattr(training, "term_gradient_ratio", lambda trainer: 0.0)
+    try:
+        assert contents(training.train(r))[0] == with_ratio
+    finally:
+        patched.undo()
