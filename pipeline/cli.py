@@ -104,6 +104,14 @@ def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> N
 
 
 @cli.command()
+def docs() -> None:
+    """Write docs/losses from the losses' own files."""
+    from pipeline import pages
+
+    print("\n".join(map(str, pages.write())))
+
+
+@cli.command()
 def where() -> None:
     """Print where the reports are."""
     from pipeline import stages

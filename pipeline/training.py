@@ -16,7 +16,6 @@ from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.errors import UserError
 from pipeline.forward import Draws, describe
-from pipeline.losses import Loss, Parts
 from pipeline.run import Run
 
 SHOWN = 8
@@ -175,30 +174,29 @@ def validate(trainer: Trainer) -> dict[str, float]:
 def term_gradient_ratio(trainer: Trainer) -> float:
     """‖λ·∇term‖ / ‖c·∇task‖ over the parameters, on one fixed batch of the training split.
 
-    It tells whether a strength matters at all: 0 for `standard`, and for a term that is a constant.
+    It tells whether a strength matters at all: 0 for `standard`, and for a term that is a constant. Where a loss trains
+    on perturbed inputs alone (c = 0), the task's own gradient is the measure.
     """
     loss, n = trainer.run.loss, trainer.run.study.training.batch_size
     if loss.strength == 0:
         return 0.0
-    draws = Draws(torch.Generator(trainer.run.device).manual_seed(0))  # not the run's own: looking changes nothing
     x, y = trainer.dataset.x["train"][:n], trainer.dataset.y["train"][:n]
-    parts = loss.parts(loss.forward(trainer.model, x, y, trainer.dataset.context, draws))
-    task, term = gradient_norms(trainer.model, loss, parts)
+    norms = []
+    for strength in (loss.strength, 0.0):  # at strength 0 the task loss alone is left
+        draws = Draws(torch.Generator(trainer.run.device).manual_seed(0))  # not the run's own: looking changes nothing
+        parts = loss.parts(loss.forward(trainer.model, x, y, trainer.dataset.context, draws, strength), strength)
+        value = parts.task.mean() if parts.term is None else strength * parts.term.mean()
+        norms.append(gradient_norm(value, trainer.model))
+    term, task = norms[0], norms[1] * (loss.weight_of_task or 1.0)
     return term / task if task > 0 else 0.0
 
 
-def gradient_norms(model: nn.Module, loss: Loss, parts: Parts) -> tuple[float, float]:
-    """Norms over all parameters of the gradients of c·mean(task) and of strength·mean(term)."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    found = []
-    term = 0 * parts.task.detach() if parts.term is None else parts.term
-    for value in (loss.weight_of_task * parts.task.mean(), loss.strength * term.mean()):
-        if not value.requires_grad:
-            found.append(0.0)
-            continue
-        gradients = torch.autograd.grad(value, parameters, retain_graph=True, allow_unused=True)
-        found.append(math.sqrt(sum(float(g.double().square().sum()) for g in gradients if g is not None)))
-    return found[0], found[1]
+def gradient_norm(value: Tensor, model: nn.Module) -> float:
+    """Norm of the gradient of `value` over all parameters; 0 where it reaches none."""
+    if not value.requires_grad:
+        return 0.0
+    gradients = torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+    return math.sqrt(sum(float(g.double().square().sum()) for g in gradients if g is not None))
 
 
 def save_epoch(trainer: Trainer, folder: Path) -> None:

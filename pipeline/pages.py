@@ -1,0 +1,103 @@
+"""docs/losses/NAME.md, one page per loss, generated from the loss's own file."""
+
+from __future__ import annotations
+
+import inspect
+from pathlib import Path
+
+from pipeline import losses, rooms, store
+from pipeline.losses import Loss
+
+FOLDER = Path("docs") / "losses"
+
+
+def write(folder: Path = FOLDER) -> list[Path]:
+    """Write every page and the index; returns what was written."""
+    pages = {folder / f"{name}.md": page(name) for name in rooms.names("losses")}
+    pages[folder / "README.md"] = index()
+    for file, text in pages.items():
+        with store.replacing(file) as temporary:
+            temporary.write_text(text)
+    return list(pages)
+
+
+def page(name: str) -> str:
+    """The page of one loss: what it is, its formula and source, its knobs, where to search, how to use it."""
+    loss = losses.load(name)
+    module = inspect.getmodule(loss)
+    summary = inspect.getdoc(module) or ""
+    return "\n".join(
+        [
+            f"# `{name}`\n",
+            f"{summary}\n",
+            *paragraphs(loss),
+            "## Knobs\n",
+            "| knob | default | search range |",
+            "|---|---|---|",
+            *knobs(loss),
+            "",
+            "`strength`, `ramp`, `every`, `share` and `on` are shared by all losses: see [the index](README.md).\n",
+            "## Use\n",
+            f"In a study:\n\n```yaml\nlosses:\n  {name}: {example(loss)}\n```\n",
+            f"In your own loop:\n\n```python\nfrom {loss.__module__} import {loss.__name__}\n",
+            f"loss = {loss.__name__}()\nloss(model, x, y{context(name)}).backward()\n```\n",
+            f"For: {' and '.join(loss.tasks)}. Code: [`pipeline/losses/{name}.py`](../../pipeline/losses/{name}.py)\n",
+        ]
+    )
+
+
+def paragraphs(loss: type[Loss]) -> list[str]:
+    """The docstring: its first paragraph, which holds the formula, set apart from the rest."""
+    formula, _, rest = (inspect.getdoc(loss) or "").partition("\n\n")
+    quoted = "\n".join(f"> {line}" for line in formula.splitlines())
+    return [f"{quoted}\n", *([f"{rest}\n"] if rest else [])]
+
+
+def knobs(loss: type[Loss]) -> list[str]:
+    """A table row per knob of the loss's own; strength first."""
+    shared = set(Loss.model_fields) - {"strength"}
+    rows = []
+    for name, field in loss.model_fields.items():
+        if name not in shared:
+            found = loss.search.get(name)
+            where = f"{found.low:g} to {found.high:g}{', log' if found.log else ''}" if found else "-"
+            rows.append(f"| `{name}` | `{field.default}` | {where} |")
+    return rows
+
+
+def example(loss: type[Loss]) -> str:
+    """The YAML of the loss with its default strength."""
+    return "{}" if loss.__name__ == "Standard" else f"{{strength: {loss.model_fields['strength'].default:g}}}"
+
+
+def context(name: str) -> str:
+    """The argument that a loss cannot do without."""
+    needs = {"gradient_direction": "direction", "right_reasons": "mask"}
+    return f", Context({needs[name]}={needs[name]})" if name in needs else ""
+
+
+def index() -> str:
+    """The list of all losses, and the knobs they share."""
+    rows = [
+        f"| [`{n}`]({n}.md) | {inspect.getdoc(inspect.getmodule(losses.load(n))) or ''} |"
+        for n in rooms.names("losses")
+    ]
+    shared = (inspect.getdoc(Loss) or "").partition("strength: ")[2]
+    lines = [
+        f"- `{line.partition(':')[0]}`:{line.partition(':')[2]}" for line in f"strength: {shared}".splitlines() if line
+    ]
+    return "\n".join(
+        [
+            "# The losses\n",
+            "Generated from the files in `pipeline/losses/` by `python -m pipeline docs`.\n",
+            "| loss | what it does |",
+            "|---|---|",
+            *rows,
+            "",
+            "## Knobs that all of them have\n",
+            *lines,
+            "",
+            "Total = c · mean(l_i) + strength · mean(term_i), one joint backward. A term is computed per example and",
+            "then averaged, so that a strength means the same at every batch size.\n",
+        ]
+    )
