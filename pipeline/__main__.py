@@ -2,14 +2,22 @@
 
 import sys
 
-try:
-    from pipeline.cli import main
-except ModuleNotFoundError as error:
-    print(
-        f"error: this Python has no '{error.name}'; mend: make setup, then: source .venv/bin/activate",
-        file=sys.stderr,
-    )
-    sys.exit(2)
+
+def run() -> None:
+    """The command line; a Python without the project's packages gets one line instead of a traceback."""
+    try:
+        from pipeline import parallel
+        from pipeline.cli import main
+
+        parallel.fresh = True
+        main()
+    except ModuleNotFoundError as error:
+        print(
+            f"error: this Python has no '{error.name}'; mend: make setup, then: source .venv/bin/activate",
+            file=sys.stderr,
+        )
+        sys.exit(2)
+
 
 if __name__ == "__main__":
-    main()
+    run()

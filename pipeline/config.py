@@ -73,7 +73,7 @@ class Attack(ThreatModel):
     """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first."""
 
     secondary: ThreatModel | None = None
-    attacks: dict[str, dict[str, Any]] = {"noise": {}, "fgsm": {}, "pgd": {}}
+    attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"noise": {}, "fgsm": {}, "pgd": {}}
 
     @property
     def threat_models(self) -> list[ThreatModel]:

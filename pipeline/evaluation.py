@@ -66,7 +66,7 @@ def evaluate(evaluation: Evaluation) -> Path:
         UserError: the checkpoint is missing, corrupt or of another model, or its outputs are not finite.
     """
     torch.set_num_threads(1)
-    torch.use_deterministic_algorithms(True, warn_only=evaluation.run.device.type == "cuda")
+    torch.set_deterministic_debug_mode("warn" if evaluation.run.device.type == "cuda" else "error")
     run, target = evaluation.run, evaluation.state
     with store.locked(target):
         if (target / "gradients.npz").exists():  # written last
@@ -139,7 +139,7 @@ def outcome_rows(
 
 
 def write_results(run: Run, model: nn.Module, x: Tensor, y: Tensor, target: Path, outcomes: pd.DataFrame) -> None:
-    """Write the three files of an evaluation; gradients.npz comes last and says that the rest is complete."""
+    """Write the files of an evaluation; gradients.npz comes last and says that the rest is complete."""
     gradients = describe(model, x, y)[2]
     flat = gradients.flatten(1)
     descriptors = pd.DataFrame(
@@ -153,6 +153,8 @@ def write_results(run: Run, model: nn.Module, x: Tensor, y: Tensor, target: Path
     for name, frame in (("outcomes", outcomes), ("descriptors", descriptors)):
         with store.replacing(target / f"{name}.parquet") as temporary:
             frame.to_parquet(temporary, index=False)
+    # which training was attacked: after an edit the old attack lies beside the new weights until it is run again
+    store.write_json(target / "evaluation.json", {"run": run.fingerprint})
     shown = shown_examples(y)
     with store.replacing(target / "gradients.npz") as temporary, temporary.open("wb") as f:
         x_np, y_np, g_np = (t[shown].cpu().numpy() for t in (x, y, gradients))

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import ctypes
+import multiprocessing
 import os
+import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import TypeVar
 
+from pipeline.errors import UserError
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+
+fresh = False
+"""True in a command's own process, which has run nothing of torch: it may be forked, and the workers share its imports.
+
+A process that has used autograd or a GPU must not be forked; its workers are started afresh.
+"""
 
 
 def cores() -> int:
@@ -31,7 +44,7 @@ def run_all(
     """`task` of every item, in as many processes as there are cores; results in the order of the items.
 
     Args:
-        task: a picklable function; a UserError it raises reaches the caller.
+        task: a picklable function; a UserError it raises reaches the caller, and the other tasks are stopped.
         items: its arguments, picklable.
         label: what the display says is being done.
         total: how much there is to do.
@@ -39,10 +52,38 @@ def run_all(
         done: how much of `total` is done by now; called a few times a second.
         jobs: processes; default: the cores.
     """
-    from joblib import Parallel, delayed
+    jobs = min(jobs or cores(), len(items))
+    if jobs == 1:
+        with progress(label, total, done, unit):
+            return [task(item) for item in items]
+    with ProcessPoolExecutor(jobs, mp_context=start_method(), initializer=die_with_parent) as pool:
+        futures = [pool.submit(task, item) for item in items]  # forks here, before the display starts its thread
+        try:
+            with progress(label, total, done, unit):
+                return [future.result() for future in futures]
+        except BrokenProcessPool as error:
+            raise UserError("a worker process was killed (out of memory?); run it again: it resumes") from error
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            for worker in multiprocessing.active_children():
+                worker.terminate()
+            raise
 
-    with progress(label, total, done, unit):
-        return list(Parallel(n_jobs=min(jobs or cores(), len(items)))(delayed(task)(item) for item in items))
+
+def start_method() -> multiprocessing.context.BaseContext:
+    """How workers are started: forked from a fresh process without a GPU, else each from a clean server."""
+    import torch
+
+    forked = fresh and sys.platform == "linux" and not torch.cuda.is_available()
+    return multiprocessing.get_context("fork" if forked else "forkserver" if sys.platform != "win32" else "spawn")
+
+
+def die_with_parent() -> None:
+    """A worker whose parent is killed ends too, instead of waiting for work for ever."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
 
 
 @contextmanager

@@ -18,21 +18,26 @@ def prepare(study_name: str) -> Path:
 
 def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     """experiments/STUDY/runs/LOSS/train: a folder per seed and cost.json. Seeds train side by side."""
+    import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
+
     from pipeline import cost, tracking
     from pipeline import training as room
     from pipeline.audit.command import of_study
 
     study = config.read(study_name)
     todo = runs(study, loss_name)
-    finished = run_all(
-        room.train,
-        todo,
-        label=f"train {study_name} {loss_name}",
-        total=sum(run.epochs for run in todo),
-        done=lambda: sum(epochs_done(run) for run in todo),
-        unit="epochs",
-        jobs=jobs,
-    )
+    for run in todo:
+        _ = run.fingerprint  # what is missing is said before any process starts
+    with tracking.following(study, loss_name, todo):
+        finished = run_all(
+            room.train,
+            todo,
+            label=f"train {study_name} {loss_name}",
+            total=sum(run.epochs for run in todo),
+            done=lambda: sum(epochs_done(run) for run in todo),
+            unit="epochs",
+            jobs=jobs,
+        )
     target = folder(study, loss_name, "train")
     store.publish({f"seed-{run.seed}": path for run, path in zip(todo, finished, strict=True)}, target)
     cost.write(todo[0], target / "cost.json")
@@ -57,6 +62,8 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
 
     study = config.read(study_name)
     todo = [room.Evaluation(run) for run in runs(study, loss_name)]
+    for evaluation in todo:
+        _ = evaluation.fingerprint
     finished = run_all(
         room.evaluate,
         todo,

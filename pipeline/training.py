@@ -83,7 +83,7 @@ def train(run: Run, dataset: Dataset | None = None) -> Path:
         UserError: the loss turned NaN or infinite (with the step), or a checkpoint is corrupt.
     """
     torch.set_num_threads(1)  # seeds run side by side; one thread also makes the sums reproducible
-    torch.use_deterministic_algorithms(True, warn_only=run.device.type == "cuda")
+    torch.set_deterministic_debug_mode("warn" if run.device.type == "cuda" else "error")
     folder = run.state
     with store.locked(folder):
         if (folder / "run.json").exists():
@@ -247,6 +247,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
         "fingerprint": run.fingerprint,
         **run.settings,
         "task": trainer.dataset.task,
+        "outputs": trainer.dataset.outputs,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "steps": run.epochs * steps_per_epoch(trainer),
         "best_epoch": best["epoch"],

@@ -1,7 +1,6 @@
 """Seeded, stratified train, validation and test splits."""
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from pipeline.errors import UserError
 
@@ -15,6 +14,8 @@ def split(n: int, *, seed: int, shares: tuple[float, float, float], strata: np.n
         shares: of train, validation and test; they sum to 1.
         strata: a class per example, (n,).
     """
+    from sklearn.model_selection import train_test_split
+
     if abs(sum(shares) - 1) > 1e-9 or min(shares) <= 0:
         raise UserError(f"data.shares: {list(shares)} must be three positive numbers that sum to 1")
     everything = np.arange(n)

@@ -1,7 +1,6 @@
 """442 patients, 10 measurements, disease progression after a year (Efron et al. 2004, shipped with scikit-learn)."""
 
 import numpy as np
-from sklearn.datasets import load_diabetes
 
 from pipeline.data import Arrays
 from pipeline.data._split import split
@@ -18,6 +17,8 @@ def load(*, split_seed: int = 0, shares: tuple[float, float, float] = (0.6, 0.2,
     Stratified by quartile of the target. The direction points along body mass index, blood pressure and s5 (log of
     serum triglycerides), which raise the risk; the mask marks sex, which must not matter.
     """
+    from sklearn.datasets import load_diabetes  # a second of import that only `prepare` needs
+
     bunch = load_diabetes(scaled=False)
     x, y = bunch.data.astype(np.float64), bunch.target.astype(np.float64)[:, None]
     quartile = np.searchsorted(np.quantile(y, [0.25, 0.5, 0.75]), y[:, 0])

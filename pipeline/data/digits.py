@@ -1,7 +1,6 @@
 """1,797 handwritten digits of 8×8 pixels in [0, 1], ten classes (UCI, shipped with scikit-learn)."""
 
 import numpy as np
-from sklearn.datasets import load_digits
 
 from pipeline.data import Arrays
 from pipeline.data._split import split
@@ -15,6 +14,8 @@ def load(*, split_seed: int = 0, shares: tuple[float, float, float] = (0.6, 0.2,
 
     The mask marks the pixels that no training image ever inks: whatever they hold must not matter.
     """
+    from sklearn.datasets import load_digits  # a second of import that only `prepare` needs
+
     images, labels = load_digits(return_X_y=True)
     x = (images / 16).astype(np.float32).reshape(-1, 1, 8, 8)
     y = labels.astype(np.int64)

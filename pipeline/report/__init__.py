@@ -1,0 +1,36 @@
+"""Folders -> tables, intervals, figures -> one self-contained page."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline import store
+from pipeline.config import Study
+from pipeline.errors import UserError
+
+
+def write(study: Study, losses: list[str]) -> Path:
+    """Write experiments/STUDY/report/: report.html, report.md, metrics.json, robustness.csv and figures/.
+
+    The folder appears whole or not at all, and the same inputs give the same bytes.
+
+    Args:
+        study: whose train and attack stages have run.
+        losses: the losses to report, in the order of the tables and figures; `standard` is among them.
+
+    Raises:
+        UserError: a result is missing or unreadable; the line names the file and the command that writes it.
+    """
+    from pipeline.report import page, results, summary  # matplotlib and torch are slow to import
+
+    if "standard" not in losses:
+        raise UserError(f"report of {study.name}: add 'standard' to the losses, the others are compared with it")
+    found = results.read(study, losses)
+    compared = summary.summarise(found)
+    target = study.folder / "report"
+    with store.replacing(target) as folder:
+        folder.mkdir()
+        store.write_json(folder / "metrics.json", compared.metrics())
+        summary.robustness(found).to_csv(folder / "robustness.csv", index=False)
+        page.write(found, compared, folder)
+    return target

@@ -1,0 +1,204 @@
+"""Every figure of the report. A new one is a function (Results, Summary) -> Drawing, listed in `ALL`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from pipeline.report import pictures, units, words
+from pipeline.report.measure import score
+from pipeline.report.results import Results
+from pipeline.report.scores import WORST
+from pipeline.report.statistics import Estimate, intervals
+from pipeline.report.style import curves, legend, looks, styles
+from pipeline.report.summary import BASELINE, Summary
+
+COVERED = f"A line that runs inside the broad black one is the same as `{BASELINE}`."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure with its words: file name without suffix, title, caption, alternative text with the numbers."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def draw(results: Results, summary: Summary, folder: Path) -> list[Drawing]:
+    """Draw all figures into `folder` as PNG files without dates or versions."""
+    folder.mkdir()
+    with looks():
+        drawings = [function(results, summary) for function in ALL]
+        for drawing in drawings:
+            drawing.figure.savefig(folder / f"{drawing.name}.png", metadata={"Software": None})
+    return drawings
+
+
+def score_curves(results: Results, summary: Summary) -> Drawing:
+    """Worst-case score against ε, a panel per threat model."""
+    threats = results.study.attack.threat_models
+    figure = Figure(figsize=(4.4 * len(threats), 4))
+    axes = figure.subplots(1, len(threats), squeeze=False)[0]
+    for ax, threat in zip(axes, threats, strict=True):
+        worst = results.scores[results.scores["attack"] == WORST]
+        score_panel(ax, worst, threat, results)
+        ax.set_title(f"{threat.norm}, worst case over attacks")
+    legend(figure, results.losses)
+    named = score(results.study.task)
+    first = threats[0]
+    values = [f"{row.name} {named.value(row.robust[0].value)}" for row in summary.rows]
+    return Drawing(
+        name="score_against_epsilon",
+        title=f"Robust {named.name} against ε",
+        caption=f"Per example the worst of {', '.join(results.study.attack.attacks)}; mean over seeds and 95 %"
+        f" interval, {words.seeds(summary.rows)}. The dotted line is the study's ε. Look for a curve that lies apart"
+        f" from the broad black one, and at its start: what is lost without an attack. {COVERED}",
+        alt=f"Line chart of robust {named.name} against ε."
+        f" At {words.threat(first.norm, first.epsilon)}: {', '.join(values)}.",
+        figure=figure,
+    )
+
+
+def each_attack(results: Results, summary: Summary) -> Drawing:
+    """Score against ε for each attack alone."""
+    attack = results.study.attack
+    shape = len(attack.threat_models), len(attack.attacks)
+    figure = Figure(figsize=(3.2 * shape[1] + 0.6, 2.9 * shape[0] + 0.6))
+    panels = figure.subplots(*shape, squeeze=False, sharey=True)
+    for row, threat in zip(panels, attack.threat_models, strict=True):
+        for ax, name in zip(row, attack.attacks, strict=True):
+            score_panel(ax, results.scores[results.scores["attack"] == name], threat, results)
+            ax.set_title(f"{threat.norm}, {name}")
+            if ax is not row[0]:
+                ax.set_ylabel("")
+    legend(figure, results.losses)
+    named = score(results.study.task)
+    return Drawing(
+        name="score_by_attack",
+        title="Each attack alone",
+        caption=f"Mean over seeds and 95 % interval, {words.seeds(summary.rows)}. A stronger attack lies on the harmful"
+        " side of a weaker one; where it does not, it failed, and the robust score above is too good.",
+        alt=f"Line charts of {named.name} against ε, one panel for each of {', '.join(attack.attacks)} in each norm.",
+        figure=figure,
+    )
+
+
+def score_panel(ax: Axes, scores: pd.DataFrame, threat: Any, results: Results) -> None:
+    """One panel of score against ε."""
+    inside = scores[(scores["norm"] == threat.norm) & scores["epsilon"].isin([0.0, *threat.radii])]
+    table = intervals(inside.sort_values("epsilon"), ["loss", "epsilon"], "score")
+    ax.axvline(threat.epsilon, color="0.5", linestyle=":", linewidth=1)
+    curves(ax, table, "epsilon", results.losses, marks=True)
+    ax.set_xlabel(f"ε ({threat.norm}, {units.inputs(results.dataset)})")
+    score_axis(ax.yaxis, results)
+    if results.study.task == "classification":
+        ax.set_ylim(-0.03, 1.03)
+
+
+def training_curves(results: Results, summary: Summary) -> Drawing:
+    """Validation score, input-gradient norm and the pull of the term, per epoch."""
+    figure = Figure(figsize=(7.4, 8))
+    panels = figure.subplots(3, 1, sharex=True)
+    columns = ("validation_score", "input_gradient_norm", "term_gradient_ratio")
+    for ax, column in zip(panels, columns, strict=True):
+        curves(ax, intervals(results.history, ["loss", "epoch"], column), "epoch", results.losses)
+    score_axis(panels[0].yaxis, results)
+    named = score(results.study.task).name
+    panels[0].set_title(f"validation {named}")
+    panels[0].set_ylim(*settled(results.history))
+    panels[1].set(title="mean norm of the input gradient, validation split", ylabel="mean ‖g‖₂")
+    panels[2].set(title="how strongly the term pulls at the parameters", ylabel="‖λ·∇term‖ / ‖c·∇task‖", xlabel="epoch")
+    legend(figure, results.losses)
+    pulls = ", ".join(f"{row.name} {row.pull.mean:.2g}" for row in summary.rows)
+    return Drawing(
+        name="training_curves",
+        title="Training",
+        caption=f"Mean over seeds and 95 % interval, {words.seeds(summary.rows)}; the first epochs may start outside"
+        " the top panel. The bottom panel compares the term's gradient with the task's: a term that stays at 0 never"
+        f" reaches a parameter, whatever its printed value does. {COVERED}",
+        alt=f"Line charts over epochs of validation {named}, input-gradient norm and gradient ratio."
+        f" Mean gradient ratio: {pulls}.",
+        figure=figure,
+    )
+
+
+def trade_off(results: Results, summary: Summary) -> Drawing:
+    """Clean against robust score, with intervals on both axes."""
+    figure = Figure(figsize=(6.4, 4.6))
+    ax = figure.subplots()
+    for name, look in styles(results.losses).items():
+        row = next(r for r in summary.rows if r.name == name)
+        clean, robust = row.clean.value, row.robust[0].value
+        ax.errorbar(clean.mean, robust.mean, xerr=reach(clean), yerr=reach(robust), elinewidth=1.2, **look.point)
+    named, attack = score(results.study.task), results.study.attack
+    score_axis(ax.xaxis, results, "clean ")
+    score_axis(ax.yaxis, results, "robust ")
+    ax.set_title(words.threat(attack.norm, attack.epsilon))
+    legend(figure, results.losses, points=True)
+    corner = "upper right" if named.good > 0 else "lower left"
+    return Drawing(
+        name="clean_against_robust",
+        title=f"Clean against robust {named.name}",
+        caption=f"Mean over seeds and 95 % interval on both axes, {words.seeds(summary.rows)}. The best place is the"
+        f" {corner} corner; a point inside the black ring is the same as `{BASELINE}`.",
+        alt=f"Scatter plot of clean and robust {named.name}: "
+        + ", ".join(f"{r.name} {named.value(r.clean.value)} and {named.value(r.robust[0].value)}" for r in summary.rows)
+        + ".",
+        figure=figure,
+    )
+
+
+def gradient_panel(results: Results, summary: Summary) -> Drawing:
+    """Input gradients of the same test examples under every loss."""
+    figure, how = pictures.panel(results)
+    return Drawing(
+        name="input_gradients",
+        title="Input gradients of the same test examples",
+        caption=f"The gradient of the task loss with respect to the input, trained with seed {results.shown_seed}"
+        f" (n = 1 run of each loss). {how}",
+        alt=f"Grid of pictures: the inputs of {len(results.pictures[BASELINE]['x'])} test examples, and their input"
+        f" gradients under {', '.join(results.losses)}.",
+        figure=figure,
+    )
+
+
+ALL: tuple[Callable[[Results, Summary], Drawing], ...] = (
+    score_curves,
+    trade_off,
+    gradient_panel,
+    training_curves,
+    each_attack,
+)
+
+
+def score_axis(axis: Any, results: Results, what: str = "") -> None:
+    """Label an axis with the score and its unit."""
+    if results.study.task == "classification":
+        axis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axis.set_label_text(f"{what}accuracy")
+    else:
+        axis.set_label_text(f"{what}RMSE ({units.targets(results.dataset)})")
+
+
+def settled(history: pd.DataFrame) -> tuple[float, float]:
+    """Limits that show where the training ends: the range after the first tenth of the epochs, with a margin."""
+    late = history.loc[history["epoch"] > history["epoch"].max() / 10, "validation_score"]
+    margin = 0.05 * (late.max() - late.min()) or 0.01
+    return late.min() - margin, late.max() + margin
+
+
+def reach(estimate: Estimate) -> list[list[float]] | None:
+    """Lengths of an error bar below and above the mean."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]

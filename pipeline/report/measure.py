@@ -1,0 +1,83 @@
+"""How numbers are written: decimals, signs, units, and the word for a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.report.statistics import Estimate
+from pipeline.report.summary import Quantity
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """How numbers of one kind are written.
+
+    Attributes:
+        name: in sentences and table heads.
+        factor: 100 for a share in percent.
+        decimals: None for three significant digits.
+        unit, difference_unit: written behind a value and behind a difference.
+        good: +1 where larger is better, -1 where smaller is, 0 where neither is.
+    """
+
+    name: str
+    factor: float = 1.0
+    decimals: int | None = None
+    unit: str = ""
+    difference_unit: str = ""
+    good: int = 0
+
+    def number(self, x: float, form: str) -> str:
+        """A bare number with a real minus sign; a rounded zero has no sign."""
+        text = f"{self.factor * x:{form}}"
+        return text.replace("-", "\N{MINUS SIGN}") if any(d in text for d in "123456789") else text.lstrip("+-")
+
+    def form(self, estimate: Estimate) -> str:
+        """The format of an estimate: with more decimals where a bound beside 0 would be rounded to it."""
+        if self.decimals is None:
+            return ".3g"
+        decimals = self.decimals
+        if estimate.excludes_zero:
+            nearest = self.factor * min(abs(estimate.low or 0), abs(estimate.high or 0))
+            while round(nearest, decimals) == 0 and decimals < self.decimals + 3:
+                decimals += 1
+        return f".{decimals}f"
+
+    def value(self, estimate: Estimate) -> str:
+        """The mean with its unit."""
+        return self.number(estimate.mean, self.form(estimate)) + self.unit
+
+    def difference(self, estimate: Estimate) -> str:
+        """The mean of a difference with its sign and unit."""
+        return self.number(estimate.mean, "+" + self.form(estimate)) + self.difference_unit
+
+    def interval(self, estimate: Estimate) -> str:
+        """The bounds in brackets, empty where there is no interval."""
+        if estimate.low is None or estimate.high is None:
+            return ""
+        low, high = (self.number(x, self.form(estimate)) for x in (estimate.low, estimate.high))
+        return f"[{low}, {high}]"
+
+    def bounds(self, estimate: Estimate) -> str:
+        """The interval with its n, or why there is none."""
+        interval = self.interval(estimate)
+        return f"{interval}, n = {estimate.n}" if interval else f"n = {estimate.n}, no interval"
+
+    def verdict(self, quantity: Quantity) -> str:
+        """The verdict in one or two words."""
+        if not quantity.differs:
+            return {"undecided": "no difference found", "one seed": "one seed"}.get(quantity.verdict, quantity.verdict)
+        up = quantity.verdict == "higher"
+        if not self.good:
+            return "larger" if up else "smaller"
+        return "better" if up == (self.good > 0) else "worse"
+
+
+GRADIENT = Measure(name="input-gradient norm")
+
+
+def score(task: str) -> Measure:
+    """Accuracy in percent, or RMSE."""
+    if task == "classification":
+        return Measure(name="accuracy", factor=100, decimals=1, unit=" %", difference_unit=" points", good=1)
+    return Measure(name="RMSE", decimals=3, good=-1)

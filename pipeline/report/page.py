@@ -1,0 +1,130 @@
+"""Results and figures -> report.html and report.md."""
+
+from __future__ import annotations
+
+import base64
+import re
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup, escape
+from ruamel.yaml import YAML
+
+from pipeline.report import glossary, units, words
+from pipeline.report.figures import draw
+from pipeline.report.measure import GRADIENT, Measure, score
+from pipeline.report.results import Results
+from pipeline.report.statistics import Estimate
+from pipeline.report.summary import BASELINE, Quantity, Row, Summary
+
+
+def write(results: Results, summary: Summary, folder: Path) -> None:
+    """Write figures/, report.html (which holds the figures) and report.md (which points at them) into `folder`."""
+    drawings = draw(results, summary, folder / "figures")
+    facts = context(results, summary) | {"figures": drawings}
+    for name in ("report.html", "report.md"):
+        (folder / name).write_text(environment(folder).get_template(f"{name}.j2").render(facts))
+
+
+def environment(folder: Path) -> Environment:
+    """Jinja with the filters of the templates; a name that a template misspells is an error."""
+    made = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=lambda name: bool(name) and ".html" in str(name),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    made.filters["code"] = code
+    made.filters["data_uri"] = lambda name: data_uri(folder / "figures" / f"{name}.png")
+    return made
+
+
+def context(results: Results, summary: Summary) -> dict[str, Any]:
+    """Everything that the templates say, as text. A new section starts with its words here."""
+    study, measure = summary.study, score(summary.study.task)
+    input_unit = units.inputs(results.dataset)
+    target_unit = units.targets(results.dataset) if study.task == "regression" else ""
+    ordered = [summary.baseline, *summary.others]
+    return {
+        "study": study,
+        "question": words.QUESTION,
+        "answer": words.answer(summary),
+        "measure": measure,
+        "threats": [words.threat(threat.norm, threat.epsilon) for threat in study.attack.threat_models],
+        "rows": [table_row(row, measure) for row in ordered],
+        "about": [words.about(row, summary) for row in summary.others],
+        "comparisons": words.comparisons(summary),
+        "missing": missing_seeds(summary),
+        "reading": glossary.reading(summary, input_unit, target_unit),
+        "baseline": BASELINE,
+        "settings": settings(summary),
+    }
+
+
+def table_row(row: Row, measure: Measure) -> dict[str, Any]:
+    """One loss as the cells of both tables."""
+    cost = row.cost
+    quartiles = f"[{cost['ratio_quartile_low']:.2f}, {cost['ratio_quartile_high']:.2f}]"
+    return {
+        "name": row.name,
+        "clean": measured(row.clean, measure),
+        "robust": [measured(quantity, measure) for quantity in row.robust],
+        "gradient": measured(row.gradient, GRADIENT),
+        "time": {"text": f"{cost['ratio']:.2f}", "interval": quartiles, "n": f"n = {cost['n']:g}", "verdict": ""},
+        "pull": cell(GRADIENT.value(row.pull), row.pull, GRADIENT),
+        "audit": row.audit,
+        "weights": f"{row.equal_weights} of {row.paired} seeds",
+    }
+
+
+def measured(quantity: Quantity, measure: Measure) -> dict[str, dict[str, str] | None]:
+    """The cells of a value and of its difference from the baseline, which has none."""
+    found: dict[str, dict[str, str] | None] = {
+        "value": cell(measure.value(quantity.value), quantity.value, measure),
+        "difference": None,
+    }
+    if (difference := quantity.difference) is not None:
+        text = measure.difference(difference)
+        found["difference"] = cell(text, difference, measure) | {"verdict": measure.verdict(quantity)}
+    return found
+
+
+def cell(text: str, estimate: Estimate, measure: Measure) -> dict[str, str]:
+    """A number, its interval, its n and the verdict on it."""
+    interval = measure.interval(estimate)
+    count = f"n = {estimate.n}" if interval else f"n = {estimate.n}, no interval"
+    return {"text": text, "interval": interval, "n": count, "verdict": ""}
+
+
+def missing_seeds(summary: Summary) -> str:
+    """A warning where a loss has fewer seeds than the study asks for, else nothing."""
+    wanted = len(summary.study.training.seeds)
+    short = [f"`{row.name}` {row.clean.value.n}" for row in summary.rows if row.clean.value.n < wanted]
+    return f"The study asks for {wanted} seeds; fewer are there for {', '.join(short)}." if short else ""
+
+
+def settings(summary: Summary) -> str:
+    """The study as YAML, with every default filled in, and the reported losses only."""
+    study = summary.study
+    dumped = study.model_dump(mode="json", include={"data", "model", "training", "attack"})
+    dumped["losses"] = {row.name: study.loss(row.name).model_dump(mode="json") for row in summary.rows}
+    yaml = YAML(typ="safe")
+    yaml.default_flow_style, yaml.width = None, 200
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = StringIO()
+    yaml.dump({key: dumped[key] for key in ("data", "model", "training", "losses", "attack")}, text)
+    return text.getvalue()
+
+
+def code(text: str) -> Markup:
+    """Escaped text with `names` as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def data_uri(file: Path) -> str:
+    """A PNG file inside the page itself."""
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"

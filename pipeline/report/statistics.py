@@ -1,0 +1,62 @@
+"""Mean, 95 % interval and paired difference over seeds."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+CONFIDENCE = 0.95
+
+
+class Estimate(NamedTuple):
+    """A mean over n seeds with its 95 % interval; one seed has no interval."""
+
+    mean: float
+    low: float | None
+    high: float | None
+    n: int
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether the interval exists and lies on one side of 0."""
+        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+
+
+def interval(mean: Any, sem: Any, n: Any) -> tuple[Any, Any]:
+    """Bounds of Student's t interval, elementwise; NaN where n is 1.
+
+    Args:
+        mean: sample means.
+        sem: standard errors of the means.
+        n: numbers of seeds.
+    """
+    low, high = stats.t.interval(CONFIDENCE, np.asarray(n) - 1)  # scaled here: scipy refuses a scale of 0
+    return mean + low * sem, mean + high * sem
+
+
+def estimate(values: pd.Series[float]) -> Estimate:
+    """Mean and interval of one number per seed."""
+    n = len(values)
+    if n == 1:
+        return Estimate(float(values.iloc[0]), None, None, 1)
+    low, high = interval(values.mean(), values.sem(), n)
+    return Estimate(float(values.mean()), float(low), float(high), n)
+
+
+def paired_difference(values: pd.Series[float], baseline: pd.Series[float]) -> Estimate:
+    """Mean of value - baseline over the seeds that both have; both are indexed by seed.
+
+    A seed fixes the initial weights and the order of the batches, so what two losses share cancels out.
+    """
+    return estimate((values - baseline).dropna())
+
+
+def intervals(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+    """`estimate` of every group: columns `by`, then mean, low, high (NaN where n is 1), n; order of appearance."""
+    grouped = frame.groupby(by, sort=False)[value]
+    table = grouped.agg(["mean", "sem", "count"]).rename(columns={"count": "n"}).reset_index()
+    table["low"], table["high"] = interval(table["mean"], table["sem"], table["n"])
+    return table[[*by, "mean", "low", "high", "n"]]

@@ -1,0 +1,114 @@
+"""One look per loss in every figure, and the marks that all figures share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import pandas as pd
+from cycler import cycler
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from pipeline.report.summary import BASELINE
+
+BLACK, ORANGE, SKY, GREEN, _YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
+COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # yellow is too pale for a line on white
+DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))
+MARKS = "osD^vPX"
+
+LOOKS: dict[Any, Any] = {
+    "figure.dpi": 150,
+    "savefig.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": "0.4",
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "0.92",
+    "legend.frameon": False,
+    "lines.markersize": 4.5,
+}
+
+
+@contextmanager
+def looks() -> Iterator[None]:
+    """Matplotlib's own defaults with the changes above, whatever the user's matplotlibrc says."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(LOOKS)
+        yield
+
+
+@dataclass(frozen=True, kw_only=True)
+class Style:
+    """Colour, dashes and mark of one loss."""
+
+    color: Any
+    dashes: Any
+    mark: str
+    baseline: bool
+
+    @property
+    def line(self) -> dict[str, Any]:
+        """For a curve. The baseline lies broad below the others, so that a loss identical to it stays visible."""
+        width, order = (5, 2) if self.baseline else (1.6, 3)
+        return {"color": self.color, "linestyle": self.dashes, "linewidth": width, "zorder": order}
+
+    @property
+    def curve_mark(self) -> str:
+        """The baseline's breadth is mark enough."""
+        return "" if self.baseline else self.mark
+
+    @property
+    def point(self) -> dict[str, Any]:
+        """For a point with error bars; the baseline is a ring around whatever coincides with it."""
+        shape = {"markersize": 14, "markerfacecolor": "none"} if self.baseline else {"markersize": 7}
+        return {"color": self.color, "marker": self.mark, "linestyle": "none", **shape}
+
+
+def styles(losses: list[str]) -> dict[str, Style]:
+    """A look for every loss by its place in the list; up to 18 losses differ in colour or dashes, and in mark."""
+    compared = [name for name in losses if name != BASELINE]
+    cycle = [c for dashes in DASHES for c in cycler(color=COLORS, dashes=[dashes] * len(COLORS))]
+    found = {
+        name: Style(**cycle[i % len(cycle)], mark=MARKS[i % len(MARKS)], baseline=False)
+        for i, name in enumerate(compared)
+    }
+    found[BASELINE] = Style(color=BLACK, dashes="-", mark="o", baseline=True)
+    return {name: found[name] for name in losses}
+
+
+def curves(ax: Axes, table: pd.DataFrame, x: str, losses: list[str], *, marks: bool = False) -> None:
+    """A line with its 95 % band for every loss.
+
+    Args:
+        ax: drawn into.
+        table: columns loss, `x`, mean, low, high.
+        x: the column along the axis.
+        losses: in the order of the legend.
+        marks: whether every point is marked; for few points.
+    """
+    for name, look in styles(losses).items():
+        part = table[table["loss"] == name]
+        ax.plot(part[x], part["mean"], marker=look.curve_mark if marks else "", **look.line)
+        low, high = part["low"].to_numpy(), part["high"].to_numpy()
+        ax.fill_between(part[x], low, high, color=look.color, alpha=0.15, linewidth=0, zorder=1)
+
+
+def legend(figure: Figure, losses: list[str], *, points: bool = False) -> None:
+    """One legend above all panels, in the names and the order of the study."""
+    handles = [
+        Line2D([], [], label=name, **(look.point if points else look.line | {"marker": look.curve_mark}))
+        for name, look in styles(losses).items()
+    ]
+    columns = max(1, int(figure.get_figwidth() / 1.9))
+    figure.legend(handles=handles, loc="outside upper left", ncols=min(len(losses), columns))

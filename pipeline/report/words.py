@@ -1,0 +1,188 @@
+"""Numbers -> sentences. Every statement is chosen by an interval or by a count, never by a loss's name.
+
+Loss names stand in backticks; the page turns them into code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.report.measure import GRADIENT, Measure, score
+from pipeline.report.summary import BASELINE, Quantity, Row, Summary
+
+QUESTION = "Does a loss that depends on the input gradient change the network, and what does it buy?"
+MANY = 4
+"""How many losses a sentence names at most."""
+
+
+def threat(norm: str, epsilon: float) -> str:
+    """A threat model at one radius."""
+    return f"{norm} ε = {epsilon:g}"
+
+
+def joined(names: Sequence[str]) -> str:
+    """`a`, `b` and `c`; of many names the first ones and how many follow, the table has them all."""
+    quoted = [f"`{name}`" for name in names]
+    if len(quoted) > MANY:
+        quoted = [*quoted[: MANY - 1], f"{len(quoted) - MANY + 1} more"]
+    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
+
+
+def seeds(rows: Sequence[Row]) -> str:
+    """The number of seeds behind a figure."""
+    counts = sorted({row.clean.value.n for row in rows})
+    return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+
+
+def answer(summary: Summary) -> str:
+    """The first paragraph: does it change the network, what does it buy, what does it cost, what is the control?"""
+    if not summary.others:
+        return "There is nothing to compare: add losses to params.yaml."
+    differing = [row for row in summary.others if not row.identical]
+    if all(row.robust[0].verdict == "one seed" for row in differing) and differing:
+        parts = [single_seed(summary)]
+    else:
+        parts = [changed(summary), *bought(summary)]
+    return " ".join([*parts, *told_apart(summary.others)])
+
+
+def changed(summary: Summary) -> str:
+    """Does it change the network?"""
+    rows, total = summary.others, len(summary.others)
+    count = sum(any(q.differs for q in row.headline) for row in rows)
+    if count:
+        which = "The one loss" if total == 1 else f"{count} of {total} losses"
+        verb = "differs" if count == 1 else "differ"
+        found = f"Yes. {which} compared with `{BASELINE}` measurably {verb} from it"
+        return f"{found}{'; '.join(['', *gradients(rows)])}."
+    if all(row.identical for row in rows):
+        return f"No. None of the losses compared with `{BASELINE}` ({total}) changes a single weight."
+    return (
+        f"Not measurably. Weights change, but in clean {score(summary.study.task).name}, robust"
+        f" {score(summary.study.task).name} and {GRADIENT.name} no loss ({total} compared) is found to differ"
+        f" from `{BASELINE}`."
+    )
+
+
+def gradients(rows: Sequence[Row]) -> list[str]:
+    """Whose input gradients became smaller or larger."""
+    found = []
+    for verdict in ("smaller", "larger"):
+        if names := [row.name for row in rows if GRADIENT.verdict(row.gradient) == verdict]:
+            found.append(f"input gradients are {verdict} under {joined(names)}")
+    return found
+
+
+def bought(summary: Summary) -> list[str]:
+    """What does it buy under attack, and at what price?"""
+    measure, attack = score(summary.study.task), summary.study.attack
+    groups: dict[str, list[Row]] = {
+        key: [] for key in ("better", "worse", "no difference found", "one seed", "identical")
+    }
+    for row in sorted(summary.others, key=lambda r: -measure.good * r.robust[0].value.mean):
+        groups[measure.verdict(row.robust[0])].append(row)
+    under = f"Under attack ({threat(attack.norm, attack.epsilon)})"
+    parts = []
+    if groups["better"]:
+        best, *rest = groups["better"]
+        parts.append(f"{under} `{best.name}` buys the most: {against(best.robust[0], summary, measure)}.")
+        parts.append(price(best, measure))
+        if rest:
+            shown = rest if len(rest) <= MANY else rest[: MANY - 1]
+            changes = [change(r.robust[0], measure) for r in shown] + ["…"] * (len(rest) > len(shown))
+            verb = "does" if len(rest) == 1 else "do"
+            parts.append(f"{joined([r.name for r in rest])} {verb} better too ({'; '.join(changes)}).")
+    else:
+        parts.append(f"{under} no loss is found to buy any robust {measure.name}.")
+    if groups["worse"]:
+        parts.append(f"Worse than `{BASELINE}` under attack: {joined([r.name for r in groups['worse']])}.")
+    if undecided := groups["no difference found"]:
+        parts.append(f"For {joined([r.name for r in undecided])} no difference under attack was found.")
+    if groups["one seed"]:
+        parts.append(f"Undecided, with one seed each: {joined([r.name for r in groups['one seed']])}.")
+    return parts
+
+
+def single_seed(summary: Summary) -> str:
+    """One seed shows two runs, not two losses."""
+    measure, attack = score(summary.study.task), summary.study.attack
+    shown = ", ".join(f"`{row.name}` {measure.value(row.robust[0].value)}" for row in summary.rows)
+    return (
+        f"Undecided: with n = 1 seed there is no interval, and two runs that differ are not yet two losses that differ."
+        f" Robust {measure.name} of this seed at {threat(attack.norm, attack.epsilon)}: {shown}."
+    )
+
+
+def against(quantity: Quantity, summary: Summary, measure: Measure) -> str:
+    """A robust score beside the baseline's."""
+    mine, base = quantity.value, summary.baseline.robust[0].value
+    return (
+        f"robust {measure.name} {measure.value(mine)} against {measure.value(base)},"
+        f" a paired difference of {change(quantity, measure)}"
+    )
+
+
+def change(quantity: Quantity, measure: Measure) -> str:
+    """A difference with its interval."""
+    assert quantity.difference is not None
+    return f"{measure.difference(quantity.difference)} {measure.bounds(quantity.difference)}"
+
+
+def price(row: Row, measure: Measure) -> str:
+    """What the best loss costs in clean score and in time."""
+    time = f"{row.cost['ratio']:.2f} times `{BASELINE}`'s time per step"
+    clean = {
+        "better": f"clean {measure.name} even gets better",
+        "worse": f"clean {measure.name} gets worse",
+    }.get(measure.verdict(row.clean), f"no difference in clean {measure.name} was found")
+    return f"It takes {time}; {clean} ({change(row.clean, measure)})."
+
+
+def told_apart(rows: Sequence[Row]) -> list[str]:
+    """A sentence for every loss whose weights or whose term say that it might be `standard` under another name."""
+    return [reach(row) for row in rows if row.equal_weights or row.pull.mean == 0]
+
+
+def reach(row: Row) -> str:
+    """Does the loss's term reach the weights?"""
+    count = f"{row.equal_weights} of {row.paired} seeds"
+    pull = f"gradient {row.pull.mean:.3g} times the task's, mean over epochs"
+    term = (
+        "its term never reaches a parameter" if row.pull.mean == 0 else f"its term does reach the parameters ({pull})"
+    )
+    if row.identical:
+        return f"`{row.name}` cannot be told apart from `{BASELINE}`: identical weights in {count}; {term}."
+    if row.equal_weights:
+        return f"`{row.name}` has weights identical to `{BASELINE}` in {count}; {term}."
+    if row.pull.mean == 0:
+        return (
+            f"`{row.name}`'s term never reaches a parameter, yet the weights are identical to `{BASELINE}` in {count}:"
+            " the difference must come from elsewhere, such as a device that rounds differently from run to run."
+        )
+    return f"`{row.name}`'s term reaches the parameters ({pull}); identical weights in {count}."
+
+
+def about(row: Row, summary: Summary) -> str:
+    """One loss in one sentence or two."""
+    if row.identical:
+        return reach(row)
+    measure, attack = score(summary.study.task), summary.study.attack
+    named = [
+        (f"robust {measure.name} at {threat(attack.norm, attack.epsilon)}", measure, row.robust[0]),
+        (f"clean {measure.name}", measure, row.clean),
+        (GRADIENT.name, GRADIENT, row.gradient),
+    ]
+    said = [f"{name} {change(quantity, how)} ({how.verdict(quantity)})" for name, how, quantity in named]
+    return f"`{row.name}`: {'; '.join(said)}. {reach(row)}"
+
+
+def comparisons(summary: Summary) -> str:
+    """How many intervals are looked at, and what chance alone would give."""
+    count = sum(len(row.headline) for row in summary.others if not row.identical)
+    if not count:
+        return "No difference is tested."
+    return (
+        f"In all, {count} differences from `{BASELINE}` are looked at (3 quantities of each loss that is not identical"
+        f" to it). The intervals are not corrected for that: if nothing differed, about {0.05 * count:.2g} of them"
+        " would exclude 0 by chance alone, so read one that barely does with doubt."
+    )

@@ -1,0 +1,36 @@
+"""Where MLflow is, and how a failure to reach it is put in one line."""
+
+from __future__ import annotations
+
+import os
+import re
+
+from pipeline import store
+
+
+def uri() -> str:
+    """MLFLOW_TRACKING_URI, or mlflow.db in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root() / 'mlflow.db'}"
+
+
+def is_remote() -> bool:
+    """Whether a server keeps the runs, and therefore also the artifacts."""
+    return uri().startswith(("http:", "https:", "databricks", "uc:"))
+
+
+def artifacts() -> str:
+    """Where artifacts go when no server keeps them."""
+    return (store.root() / "mlartifacts").as_uri()
+
+
+def shown(text: str) -> str:
+    """`text` without the passwords of addresses in it."""
+    return re.sub(r"//[^/@\s]+@", "//…@", text)
+
+
+def reason(error: Exception) -> str:
+    """An error in some words on one line."""
+    text = " ".join(str(error).split())
+    if "Max retries exceeded" in text:  # else requests tells the story of its connection pool
+        return f"no answer from {shown(uri())}"
+    return shown(f"{type(error).__name__}: {text}")[:200]

@@ -1,0 +1,175 @@
+"""What goes into MLflow, and under which words: the runs of a loss, and the report of a study."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline import store
+from pipeline.config import Study
+from pipeline.pictures import gradient_picture
+from pipeline.tracking import server
+from pipeline.tracking.results import Loss, Point, Seed, milliseconds, parameters
+from pipeline.tracking.server import Mirror, Wanted
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+STUDY_NOTE = """Study `{name}`: {task} on `{data}` with the net `{model}`.
+Made from `{folder}/` and safe to delete: `python -m pipeline track` makes it again.
+
+- A run per loss holds the **means over its seeds**; open it with **+** to see a run per seed. The chart symbol above
+  the table compares the losses.
+- `tags.current = "true"` in the search box hides runs whose settings the study no longer has.
+- `tags.kind = "seed"`, grouped by `loss`, draws a band per loss; `tags.kind = "loss"` a line per loss.
+- Steps are epochs. In `robust_…/NORM_1000_epsilon` a step is 1000·ε. Robust is the worst case over all attacks.
+- `clean_…` and `robust_…` are taken on the test split, the latter at {norm} ε = {epsilon:g}; `input_gradient_norm` is
+  taken on the validation split, `test_input_gradient_norm` on the test split.
+"""
+LOSS_NOTE = "`{loss}`: means over its seeds. The model is that of the seed with the best validation score."
+HEADLINE = ("clean_{}", "robust_{}", "test_input_gradient_norm", "step_time_ratio")
+"""The columns of the table that the UI opens with."""
+VIEW_TAG = "mlflow.sharedViewState.losses"
+"""Where the UI keeps a shared view; `?viewStateShareKey=losses` opens it."""
+REPORT_NOTE = "The page is `report.html` under *Artifacts*; its intervals stand beside the means of the losses."
+SEED_NOTE = "`{loss}`, seed {seed}."
+
+
+def experiment(client: MlflowClient, study: Study) -> str:
+    """The experiment of a study."""
+    note = STUDY_NOTE.format(
+        name=study.name,
+        task=study.task,
+        data=study.data["name"],
+        model=study.model["name"],
+        folder=study.folder,
+        norm=study.attack.norm,
+        epsilon=study.attack.epsilon,
+    )
+    noun = "accuracy" if study.task == "classification" else "rmse"
+    columns = ["params.`strength`", "attributes.`Models`"]
+    columns += [f"metrics.`{name.format(noun)}`" for name in HEADLINE]
+    view = {"searchFilter": "tags.current = 'true'", "orderByAsc": True, "selectedColumns": columns}
+    tags = {
+        "mlflow.note.content": note,
+        "mlflow.experimentKind": "custom_model_development",
+        VIEW_TAG: json.dumps(view),
+    }
+    return server.experiment_id(client, study.name, tags)
+
+
+def of_loss(name: str, fingerprint: str, attack: str | None = None, started: int | None = None) -> Wanted:
+    """The run of a loss."""
+    return Wanted(
+        kind="loss",
+        name=name,
+        fingerprint=fingerprint,
+        attack_fingerprint=attack,
+        started=started,
+        note=LOSS_NOTE.format(loss=name),
+    )
+
+
+def of_seed(
+    loss: str, seed: int, fingerprint: str, parent: str, attack: str | None = None, started: int | None = None
+) -> Wanted:
+    """The run of a seed, below that of its loss."""
+    return Wanted(
+        kind="seed",
+        name=f"seed-{seed}",
+        fingerprint=fingerprint,
+        attack_fingerprint=attack,
+        parent=parent,
+        started=started,
+        note=SEED_NOTE.format(loss=loss, seed=seed),
+    )
+
+
+def mirror_loss(study: Study, name: str) -> bool:
+    """Mirror the folders of one loss; False if there are none."""
+    loss = Loss(study, name)
+    if not loss.seeds:
+        return False
+    started, ended = min(seed.started for seed in loss.seeds), max(seed.ended for seed in loss.seeds)
+    with server.connected() as client:
+        from pipeline.tracking import model
+
+        where = experiment(client, study)
+        above = Mirror.of(client, where, of_loss(name, loss.fingerprint, loss.attack_fingerprint, started))
+        below = [mirror_seed(client, where, above.id, seed) for seed in loss.seeds]
+        with above.once("attack" if loss.attack_fingerprint else "train") as fresh:
+            if fresh:
+                above.log(loss.points, parameters(loss.facts))
+                above.tag(loss.audit)
+                for file in sorted(loss.train.glob("*.json")):
+                    client.log_artifact(above.id, str(file), "train")
+        above.set_status("FINISHED", ended)
+        server.keep_current(client, where, f"params.loss = '{name}'", {above.id, *below})
+        with above.once("model") as fresh:  # last: if a net cannot be traced, all else is there
+            if fresh:
+                above.tag({"model": model.mirror(client, above.run, loss)})
+    return True
+
+
+def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> str:
+    """Mirror one seed; returns its run."""
+    wanted = of_seed(seed.loss, seed.seed, seed.fingerprint, parent, seed.attack_fingerprint, seed.started)
+    run = Mirror.of(client, where, wanted)
+    with run.once("train") as fresh:
+        if fresh:
+            run.log([*seed.history, *seed.best], parameters(seed.facts))
+            client.log_artifacts(run.id, str(seed.train), "train")
+            log_pictures(client, run.id, seed)
+    if seed.attack:
+        with run.once("attack") as fresh:
+            if fresh:
+                run.log(seed.outcome)
+                client.log_artifacts(run.id, str(seed.attack), "attack")
+    run.set_status("FINISHED", seed.ended)
+    return run.id
+
+
+def log_pictures(client: MlflowClient, run_id: str, seed: Seed) -> None:
+    """The input gradients of the same validation examples, epoch after epoch."""
+    there = [file.path for file in client.list_artifacts(run_id, "images")]
+    with np.load(seed.train / "gradients.npz", allow_pickle=False) as contents:
+        for epoch, gradients in zip(contents["epochs"], contents["gradients"], strict=True):
+            if not any(f"+step+{epoch}+" in path for path in there):
+                picture = gradient_picture(contents["x"], gradients)
+                client.log_image(run_id, picture, key="input_gradients", step=int(epoch), timestamp=seed.ended)
+
+
+def mirror_report(study: Study) -> bool:
+    """Mirror the report of a study; False if there is none. A changed report is a new run."""
+    folder = study.folder / "report"
+    if not (folder / "metrics.json").exists():
+        return False
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    moment = milliseconds(folder / "metrics.json")
+    found = store.read_json(folder / "metrics.json", f"write it again with: dvc repro -f report@{study.name}")["losses"]
+    with server.connected() as client:
+        where = experiment(client, study)
+        fingerprint = store.hash_of([str(file.relative_to(folder)) for file in files], files)
+        wanted = Wanted(kind="report", name="report", fingerprint=fingerprint, started=moment, note=REPORT_NOTE)
+        run = Mirror.of(client, where, wanted)
+        with run.once("report") as fresh:
+            if fresh:
+                client.log_artifacts(run.id, str(folder))
+        run.set_status("FINISHED", moment)
+        server.keep_current(client, where, "tags.kind = 'report'", {run.id})
+        log_intervals(client, where, found, moment)
+    return True
+
+
+def log_intervals(client: MlflowClient, where: str, found: dict[str, dict[str, Any]], moment: int) -> None:
+    """The ends of the report's intervals, beside the means that the losses' runs have already."""
+    for run in client.search_runs([where], "tags.kind = 'loss' and tags.current = 'true'"):
+        metrics = found.get(run.data.params.get("loss", ""), {})
+        Mirror(client, run).log(
+            Point(f"{'test_' * (metric == 'input_gradient_norm')}{metric}_{end}", value[end], moment)
+            for metric, value in metrics.items()
+            for end in ("low", "high")
+            if value[end] is not None
+        )

@@ -1,0 +1,96 @@
+"""A training that lasts is visible while it lasts."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import pandas as pd
+
+from pipeline.config import Study
+from pipeline.run import Run
+from pipeline.tracking.address import reason
+from pipeline.tracking.results import history_points, loss_fingerprint, milliseconds, parameters
+
+EVERY = 10.0
+"""Seconds between two looks. The first comes after as many: a short training pays nothing, not even MLflow's import."""
+
+
+@contextmanager
+def following(study: Study, loss_name: str, runs: Sequence[Run], every: float = EVERY) -> Iterator[None]:
+    """Mirror the epochs of unfinished runs into MLflow while the block runs, from a thread of its own.
+
+    A failure is said once, in one line on stderr; the next look tries again, and the training goes on.
+    """
+    follower = Follower(study, loss_name, runs)
+    stop = threading.Event()
+
+    def watch() -> None:
+        while not stop.wait(every):
+            follower.attempt("RUNNING")
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        stop.set()
+        thread.join()
+        if status != "FINISHED" and follower.well:
+            follower.attempt(status)  # the end of a training that went well is told from its folder
+
+
+class Follower:
+    """What `following` does at every look; `well` if the last one found runs and reached MLflow."""
+
+    def __init__(self, study: Study, loss_name: str, runs: Sequence[Run]) -> None:
+        self.study, self.loss_name, self.runs = study, loss_name, runs
+        self.well = self.complained = False
+
+    def attempt(self, status: str) -> None:
+        """One look; never raises."""
+        try:
+            self.well = self.look(status)
+        except Exception as error:
+            self.well = False
+            if not self.complained:
+                print(f"note: not followed in MLflow ({reason(error)}); the training goes on", file=sys.stderr)
+            self.complained = True
+
+    def look(self, status: str) -> bool:
+        """Log the epochs that are new; unfinished runs get `status`. False if no run has an epoch behind it."""
+        begun = [run for run in self.runs if (run.state / "history.csv").exists()]
+        if not begun:
+            return False
+        from pipeline.tracking import contents, server
+        from pipeline.tracking.server import Mirror
+
+        name = self.loss_name
+        with server.connected() as client:
+            where = contents.experiment(client, self.study)
+            fingerprint = loss_fingerprint([run.fingerprint for run in self.runs])
+            above = Mirror.of(client, where, contents.of_loss(name, fingerprint))
+            above.log(parameters=parameters({**self.runs[0].settings, "seed": None}))
+            current = {above.id}
+            for run in begun:
+                mirror = Mirror.of(client, where, contents.of_seed(name, run.seed, run.fingerprint, above.id))
+                frame = pd.read_csv(run.state / "history.csv")
+                mirror.log(history_points(frame, self.moments(run, len(frame))), parameters(run.settings))
+                mirror.set_status("FINISHED" if (run.state / "run.json").exists() else status)
+                current.add(mirror.id)
+            above.set_status(status)
+            server.keep_current(client, where, f"params.loss = '{name}'", current)
+        return True
+
+    @staticmethod
+    def moments(run: Run, epochs: int) -> list[int]:
+        """Evenly between the start of the run and its last epoch."""
+        start, now = (milliseconds(run.state / name) for name in ("lock", "history.csv"))
+        return [start + (now - start) * (epoch + 1) // epochs for epoch in range(epochs)]

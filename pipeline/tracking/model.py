@@ -1,0 +1,79 @@
+"""One loadable model per loss: the seed with the best validation score, as a traced graph without pickle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from pipeline import rooms, store
+from pipeline.tracking.results import Loss, Seed
+from pipeline.training import goodness
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+    from torch import nn
+
+
+def mirror(client: MlflowClient, run: Run, loss: Loss) -> str:
+    """Log the model of a loss to a run, unless that is done; one model serves all runs of one fingerprint.
+
+    Returns:
+        The address to load it from: `mlflow.pytorch.load_model("models:/m-…")`.
+    """
+    from mlflow.entities import LoggedModelOutput, LoggedModelStatus
+
+    experiment, run_id = run.info.experiment_id, run.info.run_id
+    best = max(loss.seeds, key=lambda seed: goodness(seed.facts["best"]))
+    found = client.search_logged_models([experiment], filter_string=f"tags.fingerprint = '{best.fingerprint}'")
+    ready = [model for model in found if model.status == LoggedModelStatus.READY]
+    if ready:
+        model = ready[0]
+    else:
+        tags = {"fingerprint": best.fingerprint, "seed": str(best.seed), "study": loss.study.name}
+        model = client.create_logged_model(experiment, loss.name, run_id, tags, model_type=best.facts["model"]["name"])
+        with TemporaryDirectory() as folder:
+            save(best, Path(folder) / "model", model.model_id, model.artifact_location, run_id)
+            client.log_model_artifacts(model.model_id, str(Path(folder) / "model"))
+        client.finalize_logged_model(model.model_id, LoggedModelStatus.READY)
+    there = run.outputs.model_outputs if run.outputs else []
+    if model.model_id not in {output.model_id for output in there}:  # MLflow refuses to be told twice
+        client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+    return str(model.model_uri)
+
+
+def save(seed: Seed, path: Path, model_id: str, location: str, run_id: str) -> None:
+    """Write best.pt of a seed as an MLflow model folder, with signature and example."""
+    import mlflow.pytorch
+    import torch
+    from mlflow.models import Model, infer_signature
+
+    with np.load(seed.train / "gradients.npz", allow_pickle=False) as contents:
+        # two examples, not one: a batch of one would be traced as a constant
+        example = np.resize(contents["x"], (2, *contents["x"].shape[1:]))
+    model = trained(seed, example.shape[1:])
+    with torch.no_grad():
+        outputs = model(torch.from_numpy(example)).numpy()
+    mlflow.pytorch.save_model(
+        model,
+        str(path),
+        mlflow_model=Model(location, run_id, model_id=model_id),
+        signature=infer_signature(example, outputs),
+        input_example=example,
+        pip_requirements=[f"torch=={torch.__version__.split('+')[0]}"],
+        serialization_format="pt2",
+    )
+
+
+def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
+    """The net of best.pt, from the run's folder alone."""
+    mend = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
+    weights = store.load_checkpoint(seed.train / "best.pt", mend)["model"]
+    options = {key: value for key, value in seed.facts["model"].items() if key != "name"}
+    outputs = len(list(weights.values())[-1])  # of the last layer
+    model: nn.Module = rooms.module("models", seed.facts["model"]["name"]).build(shape, outputs, **options)
+    model.load_state_dict(weights)
+    return model.eval()

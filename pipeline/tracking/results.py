@@ -1,0 +1,226 @@
+"""Run folders -> what MLflow is told about them. No MLflow in here: files are the truth."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from pipeline import store
+from pipeline.config import Study
+from pipeline.report.scores import WORST, seed_scores
+from pipeline.run import folder
+
+
+class Point(NamedTuple):
+    """One value of a metric. `moment` is in milliseconds since 1970, as MLflow has it."""
+
+    name: str
+    value: float
+    moment: int
+    step: int = 0
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One finished run: train/seed-N, and attack/seed-N as soon as it is there."""
+
+    study: Study
+    loss: str
+    seed: int
+
+    @cached_property
+    def train(self) -> Path:
+        """Folder of the training."""
+        return folder(self.study, self.loss, "train") / f"seed-{self.seed}"
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """run.json"""
+        mend = f"write it again with: dvc repro -f train@{self.study.name}-{self.loss}"
+        facts: dict[str, Any] = store.read_json(self.train / "run.json", mend)
+        return facts
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the training."""
+        return str(self.facts["fingerprint"])
+
+    @cached_property
+    def attack(self) -> Path | None:
+        """Folder of the attack on these very weights, or None."""
+        found = folder(self.study, self.loss, "attack") / f"seed-{self.seed}"
+        if not (found / "gradients.npz").exists():
+            return None
+        record = found / "evaluation.json"
+        if record.exists() and json.loads(record.read_text())["run"] != self.fingerprint:
+            return None  # left from before the last training; the attack stage comes next
+        return found
+
+    @cached_property
+    def attack_fingerprint(self) -> str | None:
+        """Of the outcomes and of the ε that is put into the headline."""
+        if self.attack is None:
+            return None
+        headline = [self.study.attack.norm, self.study.attack.epsilon]
+        return store.hash_of(headline, [self.attack / "outcomes.parquet"])
+
+    @property
+    def ended(self) -> int:
+        """When training ended, in milliseconds."""
+        return milliseconds(self.train / "run.json")
+
+    @cached_property
+    def started(self) -> int:
+        """When training began: the run's lock is its oldest file. Without it, what is left of the past."""
+        lock = store.state(self.fingerprint) / "lock"
+        return min(milliseconds(f) for f in (lock, *self.train.iterdir()) if f.exists())
+
+    @cached_property
+    def history(self) -> list[Point]:
+        """Every column of history.csv, epoch by epoch, spread evenly over the time of the training."""
+        frame = pd.read_csv(self.train / "history.csv")
+        pace = (self.ended - self.started) / max(1, len(frame))
+        return history_points(frame, [self.started + int(pace * (i + 1)) for i in range(len(frame))])
+
+    @cached_property
+    def best(self) -> list[Point]:
+        """The epoch whose weights are kept, and its score."""
+        best = self.facts["best"]
+        named = {"best_epoch": best["epoch"], **{f"best_{k}": best[k] for k in best if k.startswith("validation_")}}
+        return [Point(name, float(value), self.ended) for name, value in named.items()]
+
+    @cached_property
+    def outcome(self) -> list[Point]:
+        """What the attack found: the headline numbers, and the worst-case score as a curve over 1000·ε."""
+        if self.attack is None:
+            return []
+        noun = "accuracy" if self.study.task == "classification" else "rmse"
+        scores = seed_scores(pd.read_parquet(self.attack / "outcomes.parquet"), self.study)
+        norms = pd.read_parquet(self.attack / "descriptors.parquet")["gradient_norm_l2"]
+        threat, worst = self.study.attack, scores[scores["attack"] == WORST]
+        headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]
+        moment = milliseconds(self.attack / "gradients.npz")
+        named = {
+            f"clean_{noun}": scores.loc[scores["norm"] == "none", "score"].item(),
+            **{f"robust_{noun}": score for score in headline["score"]},  # none if the study has another ε by now
+            "test_input_gradient_norm": norms.astype(float).mean(),
+        }
+        curve = [
+            # a step is a whole number, and the part before the slash is the section of the chart
+            Point(f"robust_{noun}/{norm}_1000_epsilon", float(score), moment, round(1000 * epsilon))
+            for norm, epsilon, score in worst.sort_values("epsilon")[["norm", "epsilon", "score"]].to_numpy()
+        ]
+        return [*(Point(name, float(value), moment) for name, value in named.items()), *curve]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """All seeds of one loss that have a training folder."""
+
+    study: Study
+    name: str
+
+    @cached_property
+    def train(self) -> Path:
+        """Folder of the train stage."""
+        return folder(self.study, self.name, "train")
+
+    @cached_property
+    def seeds(self) -> list[Seed]:
+        """Those in the folder, in order."""
+        there = sorted(int(f.parent.name.removeprefix("seed-")) for f in self.train.glob("seed-*/run.json"))
+        return [Seed(self.study, self.name, seed) for seed in there]
+
+    @property
+    def fingerprint(self) -> str:
+        """Of all trainings."""
+        return loss_fingerprint([seed.fingerprint for seed in self.seeds])
+
+    @property
+    def attack_fingerprint(self) -> str | None:
+        """Of all attacks, once every seed has been attacked."""
+        found = [seed.attack_fingerprint for seed in self.seeds]
+        return store.hash_of(found) if all(found) else None
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the seeds have in common."""
+        return {**self.seeds[0].facts, "seed": None, "seeds": [seed.seed for seed in self.seeds]}
+
+    @property
+    def points(self) -> Iterator[Point]:
+        """Means over the seeds of everything the seeds have, and the cost of a step."""
+        every = [p for seed in self.seeds for p in (*seed.history, *seed.best, *self.outcome_of(seed))]
+        frame = pd.DataFrame(every, columns=list(Point._fields))
+        means = frame.groupby(["name", "step"], sort=False).agg(value=("value", "mean"), moment=("moment", "max"))
+        for name, step, value, moment in means.reset_index().to_numpy():
+            yield Point(str(name), float(value), int(moment), int(step))
+        cost = self.train / "cost.json"
+        if cost.exists():
+            yield Point("step_time_ratio", store.read_json(cost, "")["ratio"], milliseconds(cost))
+
+    @property
+    def audit(self) -> dict[str, str]:
+        """What the audit found, as tags: `audit` is depends, detached or independent."""
+        file = self.train / "audit.json"
+        found = store.read_json(file, "") if file.exists() else {}
+        return {f"audit{suffix}": found[key] for key, suffix in (("kind", ""), ("verdict", ".verdict")) if key in found}
+
+    def outcome_of(self, seed: Seed) -> list[Point]:
+        """A mean over some of the seeds would be called the mean over all: none before every seed is attacked."""
+        return seed.outcome if self.attack_fingerprint else []
+
+
+def loss_fingerprint(of_seeds: list[str]) -> str:
+    """Of a loss, from those of its seeds in any order."""
+    return store.hash_of(sorted(of_seeds))
+
+
+def history_points(frame: pd.DataFrame, moments: list[int]) -> list[Point]:
+    """history.csv as metrics: step is the epoch."""
+    columns = [name for name in frame if name != "epoch"]
+    return [
+        Point(str(name), float(row[name]), moment, int(row["epoch"]))
+        for row, moment in zip(frame.to_dict("records"), moments, strict=True)
+        for name in columns
+    ]
+
+
+SETTINGS = ("study", "loss", "data", "model", "training", "seed", "seeds", "parameters", "steps", "torch", "device")
+"""What of run.json is a parameter; the rest are results."""
+
+
+def parameters(facts: dict[str, Any]) -> dict[str, str]:
+    """The settings of a run, flat and in the words of the study: `loss` and `data` are names, the rest is dotted."""
+    flat: dict[str, Any] = {}
+    for key in (
+        "study",
+        "loss",
+        "data",
+        "model",
+        "training",
+        "seed",
+        "seeds",
+        "parameters",
+        "steps",
+        "torch",
+        "device",
+    ):
+        value = facts.get(key)
+        if isinstance(value, dict):
+            short = {"name": key, "strength": "strength"}
+            flat |= {short.get(name, f"{key}.{name}"): setting for name, setting in value.items()}
+        elif value is not None:
+            flat[key] = value
+    return {name: str(value) for name, value in flat.items()}
+
+
+def milliseconds(file: Path) -> int:
+    """When a file was last written, as MLflow counts time."""
+    return file.stat().st_mtime_ns // 1_000_000

@@ -1,0 +1,207 @@
+"""The conversation with MLflow: find or create a run by its fingerprint, log what is new, nothing twice."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline import store
+from pipeline.quiet import NO_TELEMETRY
+from pipeline.tracking.address import artifacts, is_remote, uri
+from pipeline.tracking.results import Point
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+OLD = " (superseded)"
+"""At the end of a run's name: its settings are no longer those of the study."""
+MEND = "mend the server or MLFLOW_TRACKING_URI, or delete mlflow.db, and run: python -m pipeline track"
+MANNERS = {
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own patience with a server that is down is four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+}
+
+
+@contextmanager
+def connected() -> Iterator[MlflowClient]:
+    """A client that has MLflow to itself: the first touch of a database creates its tables, and only one may do that.
+
+    The same lock keeps two processes from creating one run twice.
+    """
+    for name, value in {**NO_TELEMETRY, **MANNERS}.items():
+        os.environ.setdefault(name, value)
+    with store.locked(store.root() / ".state" / "mlflow"), collector_paused(), warnings.catch_warnings():
+        for kind in (FutureWarning, DeprecationWarning):  # MLflow's own; its errors are exceptions
+            warnings.simplefilter("ignore", kind)
+        from mlflow import MlflowClient
+
+        for name in ("mlflow", "alembic"):
+            logging.getLogger(name).setLevel(logging.ERROR)
+        yield MlflowClient(uri())
+
+
+@contextmanager
+def collector_paused() -> Iterator[None]:
+    """No garbage collection for the few seconds of a mirroring: it spends a third of MLflow's imports on counting."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def experiment_id(client: MlflowClient, name: str, tags: dict[str, str]) -> str:
+    """The experiment of a study, made if need be; one that was deleted in the UI comes back."""
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        return str(client.create_experiment(name, None if is_remote() else artifacts(), tags))
+    if found.lifecycle_stage == "deleted":
+        client.restore_experiment(found.experiment_id)
+    for key, value in tags.items():
+        if found.tags.get(key) != value:
+            client.set_experiment_tag(found.experiment_id, key, value)
+    return str(found.experiment_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """Which run it is, and what it is called when it has to be made.
+
+    The two fingerprints together identify it: a new attack on the same weights is a new run, since a metric cannot be
+    taken back. A run that has not been attacked yet takes any attack.
+    """
+
+    kind: str
+    name: str
+    fingerprint: str
+    attack_fingerprint: str | None = None
+    parent: str | None = None
+    started: int | None = None
+    note: str = ""
+
+    @property
+    def tags(self) -> dict[str, str]:
+        """All but the name and the start, which are no tags."""
+        tags = {
+            "kind": self.kind,
+            "fingerprint": self.fingerprint,
+            "attack_fingerprint": self.attack_fingerprint,
+            "mlflow.parentRunId": self.parent,
+            "mlflow.source.name": "python -m pipeline",
+            "mlflow.note.content": self.note,
+        }
+        return {key: value for key, value in tags.items() if value}
+
+
+class Mirror:
+    """One run in MLflow and what it already holds."""
+
+    def __init__(self, client: MlflowClient, run: Run) -> None:
+        self.client, self.run = client, run
+        self.parts = set(run.data.tags.get("mirrored", "").split())
+
+    @classmethod
+    def of(cls, client: MlflowClient, experiment: str, wanted: Wanted) -> Mirror:
+        """Find the run, or create it."""
+        condition = f"tags.fingerprint = '{wanted.fingerprint}' and tags.kind = '{wanted.kind}'"
+        run = best_match(client.search_runs([experiment], condition), wanted.attack_fingerprint)
+        if run is None:
+            tags = {**wanted.tags, "current": "true"}
+            run = client.create_run(experiment, start_time=wanted.started, tags=tags, run_name=wanted.name)
+        found = cls(client, run)
+        found.tag(wanted.tags)
+        return found
+
+    @property
+    def id(self) -> str:
+        """MLflow's name for it."""
+        return str(self.run.info.run_id)
+
+    def tag(self, tags: dict[str, str]) -> None:
+        """Set those tags that are not set so yet."""
+        for key, value in tags.items():
+            if self.run.data.tags.get(key) != value:
+                self.client.set_tag(self.id, key, value)
+                self.run.data.tags[key] = value
+
+    @contextmanager
+    def once(self, part: str) -> Iterator[bool]:
+        """False if this part was logged before; otherwise it counts as logged when the block has ended well."""
+        fresh = part not in self.parts
+        yield fresh
+        if fresh:
+            self.parts.add(part)
+            self.tag({"mirrored": " ".join(sorted(self.parts))})
+
+    def log(self, points: Iterable[Point] = (), parameters: dict[str, str] | None = None) -> None:
+        """Log the parameters that are not there and, of every metric, the points beyond its last step."""
+        from mlflow.entities import Metric, Param
+
+        known = self.run.data.params
+        fresh = [Param(key, value) for key, value in (parameters or {}).items() if key not in known]
+        points = list(points)
+        last = {name: self.last_step(name) for name in {p.name for p in points} & set(self.run.data.metrics)}
+        new = [Metric(p.name, p.value, p.moment, p.step) for p in points if p.step > last.get(p.name, -1)]
+        for some in batches(fresh, 100):
+            self.client.log_batch(self.id, params=some)
+        for some in batches(new, 1000):
+            self.client.log_batch(self.id, metrics=some)
+        known |= {param.key: param.value for param in fresh}
+        self.run.data.metrics.update({metric.key: metric.value for metric in new})
+
+    def last_step(self, metric: str) -> int:
+        """Of the points that MLflow has."""
+        return max(point.step for point in self.client.get_metric_history(self.id, metric))
+
+    def set_status(self, status: str, moment: int | None = None) -> None:
+        """RUNNING, FINISHED, FAILED or KILLED, and when it came to its end; a run that has finished stays so."""
+        if self.run.info.status in (status, "FINISHED"):
+            return
+        if status == "RUNNING":
+            self.client.update_run(self.id, status=status)
+        else:
+            self.client.set_terminated(self.id, status, moment)
+
+
+def best_match(found: Iterable[Run], attack: str | None) -> Run | None:
+    """The run with this attack, else one without any; when nothing was attacked, the current one."""
+    found = sorted(found, key=lambda run: run.data.tags.get("current") != "true")
+    if attack is None:
+        return next(iter(found), None)
+    for wanted in (attack, None):
+        for run in found:
+            if run.data.tags.get("attack_fingerprint") == wanted:
+                return run
+    return None
+
+
+def keep_current(client: MlflowClient, experiment: str, condition: str, current: set[str]) -> None:
+    """Mark `current` as such and all other runs that meet `condition` as superseded, in their tags and names."""
+    for run in client.search_runs([experiment], condition):
+        now = run.info.run_id in current
+        if run.data.tags.get("current") != str(now).lower():
+            client.set_tag(run.info.run_id, "current", str(now).lower())
+        if (name := (run.info.run_name or "").removesuffix(OLD) + ("" if now else OLD)) != run.info.run_name:
+            client.update_run(run.info.run_id, name=name)
+
+
+def is_foreign(error: Exception) -> bool:
+    """Whether MLflow or its database refused, rather than this project's code."""
+    return type(error).__module__.partition(".")[0] in ("mlflow", "sqlalchemy", "requests", "urllib3")
+
+
+def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
+    """`items` in parts of at most `size`: MLflow refuses more at once."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
