@@ -18,8 +18,8 @@ class PGD(Loss):
     the paper: only the perturbed inputs are trained on. `step` is 2.5·ε/steps unless given.
 
     Regression: l is the squared error, otherwise the same.
-    Cost: `steps` forward and backward passes in the input, then one of training. The strongest baseline
-    against the threat model it is trained with; expect a lower clean score.
+    Cost: `steps` forward and backward passes in the input, then one of training. Helps most against the
+    threat model it is trained with: the strongest baseline there is; expect a lower clean score.
 
     Source: Madry, Makelov, Schmidt, Tsipras & Vladu 2018.
     """

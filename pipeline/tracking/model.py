@@ -73,7 +73,7 @@ def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
     mend = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
     weights = store.load_checkpoint(seed.train / "best.pt", mend)["model"]
     options = {key: value for key, value in seed.facts["model"].items() if key != "name"}
-    outputs = len(list(weights.values())[-1])  # of the last layer
+    outputs = seed.facts["outputs"]
     model: nn.Module = rooms.module("models", seed.facts["model"]["name"]).build(shape, outputs, **options)
     model.load_state_dict(weights)
     return model.eval()
