@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+import torch
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from pipeline.ascent import BallNorm, ascend, uniform_start
-from pipeline.forward import Forward, evaluating, per_example_loss, scalar
+from pipeline.forward import Forward, evaluating, expand, per_example_loss, scalar
 
 
 class Adversary(BaseModel):
@@ -18,6 +20,7 @@ class Adversary(BaseModel):
     step: length of one step; by default ε for one step (1.25·ε from a random start, Wong et al. 2020),
         else 2.5·ε/steps.
     random_start: begin at a uniform point of the ball.
+    restarts: ascents from fresh random starts; the one that ends highest is kept for every example.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -27,6 +30,13 @@ class Adversary(BaseModel):
     steps: int = Field(default=1, ge=1)
     step: float | None = Field(default=None, gt=0)
     random_start: bool = False
+    restarts: int = Field(default=1, ge=1)
+
+    @model_validator(mode="after")
+    def _restarts_differ(self) -> Self:
+        if self.restarts > 1 and not self.random_start:
+            raise ValueError("restarts without random_start would all end at the same point; set random_start: true")
+        return self
 
     @property
     def step_length(self) -> float:
@@ -39,18 +49,32 @@ class Adversary(BaseModel):
 
     def move(self, at: Forward, of: Literal["loss", "outputs"] = "loss", descend: bool = False) -> Tensor:
         """The moved inputs, constants shaped as x. The inner passes run in eval mode and leave the model untouched."""
-        x, sign = at.x.detach(), -1.0 if descend else 1.0
+        sign = -1.0 if descend else 1.0
+
+        def values(moved: Tensor) -> Tensor:
+            return sign * scalar(at.model(moved), at.y, of)
+
         with evaluating(at.model):
-            return ascend(
-                lambda moved: sign * scalar(at.model(moved), at.y, of),
-                x,
-                norm=self.norm,
-                epsilon=self.epsilon,
-                step=self.step_length,
-                steps=self.steps,
-                start=uniform_start(at.draws, x, self.norm, self.epsilon) if self.random_start else None,
-                bounds=at.context.bounds,
-            )
+            found = self._ascend(values, at)
+            for _ in range(self.restarts - 1):
+                again = self._ascend(values, at)
+                with torch.no_grad():
+                    higher = values(again) > values(found)
+                found = torch.where(expand(higher, found), again, found)
+        return found
+
+    def _ascend(self, values: Callable[[Tensor], Tensor], at: Forward) -> Tensor:
+        x = at.x.detach()
+        return ascend(
+            values,
+            x,
+            norm=self.norm,
+            epsilon=self.epsilon,
+            step=self.step_length,
+            steps=self.steps,
+            start=uniform_start(at.draws, x, self.norm, self.epsilon) if self.random_start else None,
+            bounds=at.context.bounds,
+        )
 
     def losses(self, at: Forward) -> Tensor:
         """The task loss at the moved inputs, (N,); the moved inputs are constants, the model is not."""

@@ -72,8 +72,9 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     """Write a dictionary of tensors and plain values that `load_checkpoint` reads."""
     import torch
 
-    with replacing(path) as temporary:
-        torch.save(contents, temporary)
+    # into an open file: given a path, torch writes its name into the archive, and equal contents would differ in bytes
+    with replacing(path) as temporary, temporary.open("wb") as f:
+        torch.save(contents, f)
 
 
 def load_checkpoint(path: Path, mend: str) -> dict[str, Any]:

@@ -44,6 +44,12 @@ def test_the_same_run_gives_the_same_bytes(run, loss):
     assert again(run(loss)) == first
 
 
+def test_equal_checkpoints_are_equal_files(tmp_path):
+    for name in ("a.pt", "b.pt"):
+        store.save_checkpoint(tmp_path / name, {"model": {"w": torch.ones(3)}, "epoch": 1})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
 def test_seeds_differ_and_losses_of_a_seed_start_alike(run):
     states = {}
     for loss, seed in (("standard", 0), ("standard", 1), ("gradient_norm", 0)):

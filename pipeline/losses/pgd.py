@@ -6,12 +6,11 @@ from pydantic import Field
 from torch import Tensor
 
 from pipeline.adversary import Adversary
-from pipeline.ascent import BallNorm
 from pipeline.forward import Forward
 from pipeline.losses import Loss, Range
 
 
-class PGD(Loss):
+class PGD(Loss, Adversary):
     """task_weight * mean(l_i) + strength * mean(l(x_i + δ_i)), δ_i the end of `steps` projected ascent steps.
 
     The perturbation is a constant, the last forward pass alone carries the graph. By default `task_weight` is 0, as in
@@ -24,10 +23,7 @@ class PGD(Loss):
     Source: Madry, Makelov, Schmidt, Tsipras & Vladu 2018.
     """
 
-    epsilon: float = Field(default=0.1, ge=0)
-    norm: BallNorm = "linf"
     steps: int = Field(default=7, ge=1)
-    step: float | None = Field(default=None, gt=0)
     random_start: bool = True
     task_weight: float = Field(default=0.0, ge=0)
 
@@ -41,5 +37,4 @@ class PGD(Loss):
 
     def term(self, at: Forward) -> Tensor:
         """The loss at the end of the ascent, (N,)."""
-        knobs = self.model_dump(include={"epsilon", "norm", "steps", "step", "random_start"})
-        return Adversary(**knobs).losses(at)
+        return self.losses(at)

@@ -76,6 +76,8 @@ def table_row(row: Row, measure: Measure) -> dict[str, Any]:
         "gradient": measured(row.gradient, GRADIENT),
         "time": {"text": f"{cost['ratio']:.2f}", "interval": quartiles, "n": f"n = {cost['n']:g}", "verdict": ""},
         "pull": cell(GRADIENT.value(row.pull), row.pull, GRADIENT),
+        "validation": cell(measure.value(row.validation), row.validation, measure),
+        "shift": cell(measure.difference(row.shift), row.shift, measure),
         "audit": row.audit,
         "weights": f"{row.equal_weights} of {row.paired} seeds",
     }

@@ -51,6 +51,8 @@ class Row:
     Attributes:
         name: of the loss.
         clean: score without an attack.
+        validation: score of the attacked epoch on the validation split.
+        shift: clean score on the test split minus that, seed by seed: far from 0 where the two splits are not alike.
         robust: worst-case score at the headline ε of each threat model, the headline threat model first.
         gradient: mean ‖g‖₂ over the test split.
         equal_weights: in how many of `paired` seeds all weights equal the baseline's bit for bit.
@@ -62,6 +64,8 @@ class Row:
 
     name: str
     clean: Quantity
+    validation: Estimate
+    shift: Estimate
     robust: list[Quantity]
     gradient: Quantity
     equal_weights: int
@@ -126,19 +130,25 @@ def row(results: Results, loss: str) -> Row:
     equal = equal_weights(results, loss)
     identical = all(equal)
     scores, threats = results.scores, results.study.attack.threat_models
-    pull = results.history[results.history["loss"] == loss].groupby("seed")["term_gradient_ratio"].mean()
+    history = results.history[results.history["loss"] == loss].groupby("seed")
+    epochs, best = history["validation_score"], "max" if results.study.task == "classification" else "min"
+    validation: pd.Series[float] = epochs.agg(best)
+    clean = scores[scores["attack"] == "clean"]
+    tested = clean[clean["loss"] == loss].set_index("seed")["score"]
 
     def quantity(frame: pd.DataFrame, column: str) -> Quantity:
         return compare(frame, column, loss, identical)
 
     return Row(
         name=loss,
-        clean=quantity(scores[scores["attack"] == "clean"], "score"),
+        clean=quantity(clean, "score"),
+        validation=estimate(validation[tested.index]),
+        shift=paired_difference(tested, validation),
         robust=[quantity(worst_case(scores, threat.norm, threat.epsilon), "score") for threat in threats],
         gradient=quantity(results.gradient_norms, "value"),
         equal_weights=sum(equal),
         paired=len(equal),
-        pull=estimate(pull),
+        pull=estimate(history["term_gradient_ratio"].mean()),
         cost=results.costs[loss],
         audit=results.audits[loss],
     )

@@ -42,7 +42,7 @@ def answer(summary: Summary) -> str:
     if all(row.robust[0].verdict == "one seed" for row in differing) and differing:
         parts = [single_seed(summary)]
     else:
-        parts = [changed(summary), *bought(summary)]
+        parts = [changed(summary), *bought(summary), *shifted(summary)]
     return " ".join([*parts, *told_apart(summary.others)])
 
 
@@ -136,6 +136,31 @@ def price(row: Row, measure: Measure) -> str:
         "worse": f"clean {measure.name} gets worse",
     }.get(measure.verdict(row.clean), f"no difference in clean {measure.name} was found")
     return f"It takes {time}; {clean} ({change(row.clean, measure)})."
+
+
+SHIFT = 0.05
+"""What a test score must lose against validation to be called another distribution (RMSE: a share of it)."""
+
+
+def shifted(summary: Summary) -> list[str]:
+    """Does what was learnt hold on the test split, and which loss holds best there?"""
+    measure, base = score(summary.study.task), summary.baseline
+    loss = -measure.good * base.shift.mean
+    whole = 1.0 if summary.study.task == "classification" else base.validation.mean
+    if not base.shift.excludes_zero or loss < SHIFT * whole:
+        return []
+    best = max(summary.rows, key=lambda row: measure.good * row.clean.value.mean)
+    fallen = (
+        f"The test split is not like what was trained on: `{BASELINE}` scores {measure.value(base.validation)} on"
+        f" validation and {measure.value(base.clean.value)} on test, a difference of {measure.difference(base.shift)}"
+        f" {measure.bounds(base.shift)}."
+    )
+    if best is base:
+        return [f"{fallen} No loss scores better there."]
+    return [
+        f"{fallen} The best there is `{best.name}` with {measure.value(best.clean.value)}"
+        f" ({change(best.clean, measure)} against `{BASELINE}`: {measure.verdict(best.clean)})."
+    ]
 
 
 def told_apart(rows: Sequence[Row]) -> list[str]:

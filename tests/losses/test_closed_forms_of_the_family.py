@@ -164,6 +164,19 @@ def test_pgd_by_hand():
     torch.testing.assert_close(value, expected)  # the default trains on perturbed inputs alone
 
 
+def test_restarts_keep_the_highest_end_of_every_example():
+    model, x, y = smooth(), *softmax_regression()[1:3]
+    ends = {}
+    for restarts in (1, 2, 5):
+        at = Forward(model, x, y, draws=Draws(generator()))
+        ends[restarts] = PGD(epsilon=2.0, steps=1, restarts=restarts).term(at)
+    assert (ends[2] >= ends[1]).all()
+    assert (ends[5] >= ends[2]).all()
+    assert (ends[5] > ends[1]).any()
+    with pytest.raises(ValueError, match="random_start"):
+        PGD(restarts=2, random_start=False)
+
+
 def test_trades_by_hand():
     model, x, y = smooth(), *softmax_regression()[1:3]
     p = model(x).softmax(1).detach()

@@ -117,3 +117,29 @@ def test_long_lists_are_cut() -> None:
     assert words.joined(["a"]) == "`a`"
     assert words.joined(["a", "b", "c", "d"]) == "`a`, `b`, `c` and `d`"
     assert words.joined(list("abcdef")) == "`a`, `b`, `c` and 3 more"
+
+
+def with_shift(summary: Summary, shift: Estimate) -> str:
+    """The answer where `standard` scores otherwise on test than on validation."""
+    changed = replace(summary.baseline, shift=shift)
+    return words.answer(replace(summary, rows=[changed, *summary.others]))
+
+
+def test_a_test_split_of_another_kind_is_said_with_the_loss_that_holds_best(results: Results) -> None:
+    summary = summarise(results)
+    answer = with_shift(summary, Estimate(-0.4, -0.5, -0.3, 3))
+    assert "The test split is not like what was trained on: `standard` scores" in answer
+    assert "a difference of −40.0 points [−50.0, −30.0], n = 3" in answer
+    best = max(summary.rows, key=lambda r: r.clean.value.mean)
+    assert (f"The best there is `{best.name}`" in answer) != (best.name == "standard")
+
+
+@pytest.mark.parametrize("shift", [Estimate(-0.4, -0.9, 0.1, 3), Estimate(-0.01, -0.02, -0.005, 3), UP, ONE])
+def test_an_ordinary_gap_to_validation_is_not_called_a_shift(results: Results, shift: Estimate) -> None:
+    assert "not like what was trained on" not in with_shift(summarise(results), shift)
+
+
+def test_shift_is_test_minus_the_attacked_epochs_validation(results: Results) -> None:
+    base = summarise(results).baseline
+    assert base.validation.mean == pytest.approx(0.7)  # the best of 0.5, 0.6 and 0.7
+    assert base.shift.mean == pytest.approx(base.clean.value.mean - 0.7)
