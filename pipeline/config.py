@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from pipeline import losses, rooms
 from pipeline.ascent import BallNorm
 from pipeline.errors import UserError, nearest
 from pipeline.losses import Loss
+from pipeline.validation import known, read_yaml, validated
 
 PARAMS = Path("params.yaml")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-T = TypeVar("T", bound=BaseModel)
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
@@ -218,54 +215,3 @@ def check_all() -> list[Study]:
                     f" add a line '{loss}: {{...}}' or remove it from {PARAMS}"
                 )
     return studies
-
-
-def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
-    try:
-        value = YAML(typ="safe").load(file.read_text())
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; run this command in the project's root") from error
-    except (YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: expected 'key: value' lines")
-    return value
-
-
-def known(file: Path, key: str, room: str, name: str) -> None:
-    """Refuse a name that no module of the room has."""
-    if name not in rooms.names(room):
-        raise UserError(f"{file}: {key}: no '{name}' in pipeline/{room}/; {nearest(name, rooms.names(room))}")
-
-
-def validated(model: type[T], raw: Any, file: Path, prefix: str = "") -> T:
-    """`raw` as a `model`, or the first of its errors as one line."""
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        raise UserError(one_line(error, model, file, prefix)) from None
-
-
-def one_line(error: ValidationError, model: type[BaseModel], file: Path, prefix: str) -> str:
-    """The first pydantic error in the user's words: file, key, what is wrong, what to write."""
-    # a misspelt key is both unknown and missing: say the one that shows the spelling
-    first, *others = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
-    path = [str(part) for part in first["loc"]]
-    key = ".".join(filter(None, [prefix, *path]))
-    more = f" (+{len(others)} more)" if others else ""
-    if first["type"] == "extra_forbidden":
-        return f"{file}: unknown key '{key}'; {nearest(path[-1], siblings(model, path[:-1]))}{more}"
-    if first["type"] == "missing":
-        return f"{file}: key '{key}' is missing{more}"
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{file}: {key}: {message[0].lower()}{message[1:]}, not {first['input']!r}{more}"
-
-
-def siblings(model: type[BaseModel], path: Iterable[str]) -> list[str]:
-    """The valid keys beside an unknown one."""
-    for part in path:
-        annotation = model.model_fields[part].annotation
-        found = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
-        model = next((a for a in found if issubclass(a, BaseModel)), model)
-    return [name for name in model.model_fields if name != "name"]

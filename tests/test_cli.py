@@ -26,7 +26,7 @@ def python(*arguments, **environment):
     )
 
 
-def refused(done, *pieces):
+def expect_refusal(done, *pieces):
     """Exit code 2, one line on stderr with these pieces, no traceback."""
     assert done.code == 2, done
     assert done.err.startswith("error: ")
@@ -57,27 +57,29 @@ def test_check_says_what_it_found(project, pipeline):
 def test_a_mistake_in_a_study(project, pipeline):
     edit(project / "experiments/tiny.yaml", "strength: 0.3, p: 2", "stregth: 0.3, p: 2")
     subprocess.run(["git", "init", "-q"], check=True)
-    refused(pipeline("check"), "experiments/tiny.yaml", "losses.gradient_norm.stregth", "did you mean 'strength'?")
+    expect_refusal(
+        pipeline("check"), "experiments/tiny.yaml", "losses.gradient_norm.stregth", "did you mean 'strength'?"
+    )
 
 
 def test_no_git_repository(project, pipeline, monkeypatch):
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
-    refused(pipeline("check"), "git init")
+    expect_refusal(pipeline("check"), "git init")
 
 
 def test_an_unknown_study_or_loss(project, pipeline):
-    refused(pipeline("train", "tyni", "standard"), "did you mean 'tiny'?")
-    refused(pipeline("train", "tiny", "standrad"), "did you mean 'standard'?")
+    expect_refusal(pipeline("train", "tyni", "standard"), "did you mean 'tiny'?")
+    expect_refusal(pipeline("train", "tiny", "standrad"), "did you mean 'standard'?")
 
 
 def test_train_without_data(project, pipeline):
-    refused(pipeline("train", "tiny", "standard"), "data/tiny.npz is missing", "dvc repro")
+    expect_refusal(pipeline("train", "tiny", "standard"), "data/tiny.npz is missing", "dvc repro")
     assert not (project / "experiments/tiny").exists()
 
 
 def test_attack_without_training(project, pipeline):
     assert pipeline("prepare", "tiny").code == 0
-    refused(pipeline("attack", "tiny", "standard"), "best.pt is missing", "dvc repro")
+    expect_refusal(pipeline("attack", "tiny", "standard"), "best.pt is missing", "dvc repro")
     assert not (project / "experiments/tiny").exists()
 
 
@@ -85,7 +87,7 @@ def test_train_that_turns_nan_publishes_nothing(project, pipeline):
     """The error crosses from the worker's process as one line."""
     edit(project / "experiments/tiny.yaml", "learning_rate: 0.01", "learning_rate: 1.0e+30")
     assert pipeline("prepare", "tiny").code == 0
-    refused(pipeline("train", "tiny", "standard"), "tiny/standard/seed-", "at step")
+    expect_refusal(pipeline("train", "tiny", "standard"), "tiny/standard/seed-", "at step")
     assert not (project / "experiments/tiny").exists()
 
 
@@ -101,7 +103,7 @@ def test_a_port_in_use(project, pipeline):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        refused(pipeline("ui", "--port", str(taken.getsockname()[1])), "in use", "--port")
+        expect_refusal(pipeline("ui", "--port", str(taken.getsockname()[1])), "in use", "--port")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
@@ -114,7 +116,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(project, pipeline, mo
 
     assert pipeline("prepare", "tiny").code == 0
     monkeypatch.setattr(torch, "save", full)
-    refused(pipeline("train", "tiny", "standard", "--jobs", "1"), "No space left on device")
+    expect_refusal(pipeline("train", "tiny", "standard", "--jobs", "1"), "No space left on device")
     assert not (project / "experiments/tiny").exists()
     assert not list(project.glob(".state/*/.*tmp"))
 
@@ -123,7 +125,7 @@ def test_a_strength_is_converted(project, pipeline):
     done = pipeline("strength", "ross2018", "56234.13", "--batch-size", "256")
     assert done.code == 0, done.err
     assert "109.83" in done.out
-    refused(pipeline("strength", "ross2018", "1"), "--batch-size")
+    expect_refusal(pipeline("strength", "ross2018", "1"), "--batch-size")
 
 
 def test_a_python_without_the_packages_says_what_to_do():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -166,3 +167,21 @@ def test_the_report_pairs_what_was_trained(study):
     curve = pd.read_csv(root / "experiments/tiny/report/robustness.csv")
     assert set(curve.loss) == set(LOSSES)
     assert set(curve.epsilon) == {0.0, 0.1, 0.4}
+
+
+def test_a_new_loss_is_one_file_and_its_lines_in_a_study(study):
+    """The loss of the README: trained, attacked and reported, and put through the contract table, by its name."""
+    root, _ = study
+    readme = (root / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    (root / "pipeline/losses/my_loss.py").write_text(next(b for b in blocks if "class MyLoss" in b))
+    edit(root / "experiments/tiny.yaml", "losses:\n", "losses:\n  my_loss: {strength: 0.1}\n")
+    edit(root / "params.yaml", "gradient_norm]", "gradient_norm, my_loss]")
+    assert ran(call("dvc", "repro", "report@tiny", cwd=root)) >= {
+        "train@tiny-my_loss",
+        "attack@tiny-my_loss",
+        "report@tiny",
+    }
+    assert "my_loss" in json.loads((root / "experiments/tiny/report/metrics.json").read_text())["losses"]
+    tested = call(sys.executable, "-m", "pytest", "tests/losses/test_contract.py", "-k", "my_loss", cwd=root)
+    assert " passed" in tested

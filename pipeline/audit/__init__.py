@@ -11,7 +11,8 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from pipeline.audit.checks import Check, all_checks, layers_without_double_backward
+from pipeline.audit.checks import Check, all_checks
+from pipeline.audit.layers import layers_without_double_backward
 from pipeline.audit.subject import AnyLoss, Subject
 from pipeline.errors import UserError
 from pipeline.forward import Context
