@@ -48,13 +48,18 @@ class Trainer:
         draws = Draws(torch.Generator(device).manual_seed(2 * run.seed + 1))
         return cls(run, dataset.to(device), model, optimizer, shuffle, draws)
 
+    def generators(self) -> list[torch.Generator]:
+        """Order of the batches, draws of the loss, and the global ones (CPU, and GPU where there is one: dropout)."""
+        on_gpu = [torch.cuda.default_generators[torch.cuda.current_device()]] if self.run.device.type == "cuda" else []
+        return [self.shuffle, self.draws.generator, torch.default_generator, *on_gpu]
+
     def state(self) -> dict[str, Any]:
         """Everything a resumed run needs, as tensors and plain values."""
         return {
             "fingerprint": self.run.fingerprint,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
-            "generators": [self.shuffle.get_state(), self.draws.generator.get_state(), torch.get_rng_state()],
+            "generators": [g.get_state() for g in self.generators()],
             "epoch": self.epoch,
             "history": self.history,
             "snapshots": self.snapshots,
@@ -64,10 +69,8 @@ class Trainer:
         """Continue exactly where `state` was taken."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
-        shuffle, draws, default = state["generators"]
-        self.shuffle.set_state(shuffle)
-        self.draws.generator.set_state(draws)
-        torch.set_rng_state(default)
+        for generator, saved in zip(self.generators(), state["generators"], strict=True):
+            generator.set_state(saved)
         for name in ("epoch", "history", "snapshots"):
             setattr(self, name, state[name])
 

@@ -77,6 +77,9 @@ def test_the_control_equals_standard_and_the_penalty_does_not(study):
     losses = json.loads((root / "experiments/tiny/report/metrics.json").read_text())["losses"]
     assert losses["detached_norm"]["clean_accuracy"] == losses["standard"]["clean_accuracy"]
     assert losses["gradient_norm"]["input_gradient_norm"] != losses["standard"]["input_gradient_norm"]
+    page = (root / "experiments/tiny/report/report.md").read_text()
+    assert "| `detached_norm` | no: a constant |" in page
+    assert "| `gradient_norm` | yes |" in page
 
 
 def test_git_sees_no_results(study):
@@ -99,7 +102,10 @@ def test_mlflow_holds_a_parent_per_loss_and_a_child_per_seed(study):
     runs = client.search_runs([experiment.experiment_id])
     children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
     assert len(children) == 2 * len(LOSSES)
-    assert {r.info.run_name for r in runs} >= set(LOSSES)
+    parents = {r.info.run_name: r.data.tags for r in runs if r.data.tags.get("kind") == "loss"}
+    assert set(parents) == set(LOSSES)
+    verdicts = {name: tags["audit"] for name, tags in parents.items()}
+    assert verdicts == {"standard": "independent", "detached_norm": "detached", "gradient_norm": "depends"}
 
 
 def test_dvc_shows_metrics_plots_and_parameters(study):
