@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pipeline import data, rooms, stages
+from pipeline.data import decoy_digits
 from pipeline.errors import UserError
 
 EVERY = rooms.names("data")
@@ -102,3 +103,28 @@ def test_missing_and_truncated_files_say_how_to_mend(project):
 def test_shares_must_sum_to_one(project):
     with pytest.raises(UserError, match=r"data\.shares"):
         data.prepare("tiny", "digits", {"shares": (0.5, 0.2, 0.2)})
+
+
+@pytest.mark.parametrize(
+    ("split", "truthful", "tells"),
+    [("train", False, True), ("validation", False, True), ("test", False, False), ("test", True, True)],
+)
+def test_the_decoy_tells_the_label_in_training_and_nothing_in_the_test(split, truthful, tells):
+    arrays, plain = decoy_digits.load(truthful_test=truthful), rooms.module("data", "digits").load()
+    difference = np.abs(arrays.x[split] - plain.x[split])
+    assert (difference[:, decoy_digits.corners() == 0] == 0).all()  # nothing but the corners is touched
+    grey = 1 - arrays.y[split] / 10
+    hidden = [
+        np.isclose(image[0][decoy_digits.corners()[0] == 1], g).any()
+        for image, g in zip(arrays.x[split], grey, strict=True)
+    ]
+    share = np.mean(hidden)
+    assert share == 1 if tells else share < 0.3
+
+
+def test_the_mask_of_the_decoys_is_the_four_corners():
+    mask = decoy_digits.load().mask
+    assert mask.sum() == 16
+    assert mask[0, :2, :2].all()
+    assert mask[0, -2:, -2:].all()
+    assert not mask[0, 2:6].any()

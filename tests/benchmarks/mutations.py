@@ -1,0 +1,121 @@
+"""Can the tests fail? Break a copy of the code, one place at a time: python tests/benchmarks/mutations.py
+
+Every row names a file, what is written there, what it is replaced with, and the tests that must notice.
+"""
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+LOSSES, TRAINING = "tests/losses", "tests/test_training.py"
+MUTATIONS = [
+    (
+        "forward.py",
+        "create_graph=True)\n        return gradient\n",
+        "retain_graph=True)\n        return gradient\n",
+        LOSSES,
+    ),
+    ("forward.py", "values.sum(), self.x", "values.mean(), self.x", LOSSES),
+    ("forward.py", "y.reshape(outputs.shape)", "y", LOSSES),
+    ("forward.py", "            module.training = training", "            module.training = True", LOSSES),
+    ("forward.py", "    model.eval()\n", "", LOSSES),
+    ("losses/__init__.py", "self.strength * self.every * ramp", "self.strength * ramp", LOSSES),
+    ("losses/__init__.py", "min(1.0, epoch / self.ramp)", "1.0", LOSSES),
+    ("losses/gradient_norm.py", "g.square().sum(1)", "g.square().sum(1).sqrt()", LOSSES),
+    ("losses/gradient_direction.py", "direction[c] - at.x.detach()", "direction[c]", LOSSES),
+    ("losses/jacobian_norm.py", "outputs.shape[1] / (2 *", "1 / (2 *", LOSSES),
+    ("losses/finite_difference.py", "moved.losses - at.losses", "moved.losses - at.losses.detach()", LOSSES),
+    ("losses/trades.py", "divergence(at.outputs, at.at", "divergence(at.outputs.detach(), at.at", LOSSES),
+    ("losses/right_reasons.py", "gradient * at.context.mask", "gradient", LOSSES),
+    ("losses/curvature.py", ").gradient() - at.gradient()", ").gradient() - at.constant_gradient()", LOSSES),
+    ("losses/local_linearity.py", "* at.gradient()).sum(1)", "* at.constant_gradient()).sum(1)", LOSSES),
+    (
+        "losses/gradient_alignment.py",
+        "at.gradient() if self.on is None",
+        "at.constant_gradient() if self.on is None",
+        LOSSES,
+    ),
+    ("ascent.py", "delta.clamp(-epsilon, epsilon)", "delta", LOSSES),
+    ("ascent.py", "else moved.clamp(*bounds)", "else moved", LOSSES),
+    ("ascent.py", "** (1 / d)", "", LOSSES),
+    ("adversary.py", "torch.where(expand(higher, found), again, found)", "again", LOSSES),
+    (
+        "training.py",
+        "strict=True):\n            generator.set_state(saved)",
+        "strict=True):\n            pass",
+        TRAINING,
+    ),
+    ("training.py", '("epoch", "history", "snapshots")', '("epoch", "history")', TRAINING),
+    ("training.py", 'self.optimizer.load_state_dict(state["optimizer"])', "pass", TRAINING),
+    ("training.py", "bad = (~torch.isfinite(totals)).nonzero()", "bad = totals[:0]", TRAINING),
+    ("training.py", "max(trainer.history, key=goodness):", "trainer.history[0]:", TRAINING),
+    ("training.py", "manual_seed(0))  # not the run", "manual_seed(0)) and trainer.draws  # not the run", TRAINING),
+    ("run.py", '"loss": {"name": self.loss_name, **knobs}', '"loss": {"name": self.loss_name}', TRAINING),
+    ("run.py", "torch.manual_seed(self.seed)", "torch.manual_seed(0)", TRAINING),
+    ("store.py", "weights_only=True)\n", "weights_only=False)\n", TRAINING),
+    ("store.py", "torch.save(contents, f)", "torch.save(contents, temporary)", TRAINING),
+    ("store.py", "        remove(temporary)\n\n", "        pass\n\n", "tests/test_cli.py"),
+    ("attacks/__init__.py", "(now & ~before) | ", "", "tests/test_evaluation.py"),
+    (
+        "attacks/__init__.py",
+        "return outputs.argmax(1) != y",
+        "return outputs.argmax(1) == y",
+        "tests/test_evaluation.py",
+    ),
+    ("attacks/pgd.py", "worst.watching(left)", "(lambda z: -worst.look(z, left))", "tests/test_evaluation.py"),
+    ("evaluation.py", "if not torch.isfinite(outputs).all():", "if False:", "tests/test_evaluation.py"),
+    (
+        "evaluation.py",
+        'f"{seed} {attack} {threat.norm} {threat.epsilon}"',
+        "str(__import__('time').time())",
+        "tests/test_evaluation.py",
+    ),
+    ("data/__init__.py", "if bad:", "if False:", "tests/test_data.py"),
+    ("data/diabetes.py", 'v[part["train"]].mean(0)', "v.mean(0)", "tests/test_data.py"),
+    (
+        "data/_split.py",
+        "random_state=seed, stratify=strata)\n    share",
+        "random_state=0, stratify=strata)\n    share",
+        "tests/test_data.py",
+    ),
+    ("data/decoy_digits.py", 'if split == "test" and', 'if split == "x" and', "tests/test_data.py"),
+    ("config.py", "if radius > width:", "if False:", "tests/test_config.py"),
+    ("validation.py", 'key=lambda e: e["type"] != "extra_forbidden"', "key=lambda e: 0", "tests/test_config.py"),
+    ("errors.py", "cutoff=0.5", "cutoff=0.99", "tests/test_config.py"),
+    ("audit/checks.py", "abs(autograd) > scale(s)", "True", "tests/test_audit.py"),
+    ("audit/checks.py", "abs(slope) > scale(s)", "True", "tests/test_audit.py"),
+    ("audit/checks.py", "gap < 1e-8", "True", "tests/test_audit.py"),
+    ("audit/checks.py", "others < NOTHING", "True", "tests/test_audit.py"),
+    ("audit/checks.py", "if norm > 0:", "if False:", "tests/test_audit.py"),
+    ("audit/subject.py", "copy.deepcopy(model).double()", "model.double()", "tests/test_audit.py"),
+    ("strengths.py", "1 / (2 * _number(s.batch_size))", "1 / _number(s.batch_size)", "tests/test_strengths.py"),
+]
+
+
+def notices(file: str, old: str, new: str, tests: str, copy: Path) -> bool:
+    """Whether the tests fail on the broken code."""
+    path = copy / "pipeline" / file
+    whole = path.read_text()
+    assert whole.count(old) >= 1, f"{file}: {old!r} is not there any more"
+    path.write_text(whole.replace(old, new))
+    run = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *tests.split()]
+    done = subprocess.run(run, cwd=copy, capture_output=True, text=True)
+    path.write_text(whole)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    return done.returncode == 1
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "copy"
+        shutil.copytree(
+            ROOT, target, ignore=shutil.ignore_patterns(".venv", ".state", ".dvc", "mlartifacts", "experiments")
+        )
+        missed = [row for row in MUTATIONS if not notices(*row, target)]
+    for file, old, new, tests in missed:
+        print(f"NOT NOTICED by {tests}: {file}: {old!r} -> {new!r}")
+    print(f"{len(MUTATIONS) - len(missed)} of {len(MUTATIONS)} noticed")
