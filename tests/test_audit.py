@@ -156,7 +156,9 @@ def test_it_leaves_the_model_and_the_batch_alone():
     x, y, _ = batch("regression", torch.float32)
     weights, state, inputs = copy.deepcopy(model.state_dict()), torch.get_rng_state(), x.clone()
     audit(recipe_on_the_task, model, x, y)
-    assert all(torch.equal(v, weights[k]) for k, v in model.state_dict().items())
+    for key, value in model.state_dict().items():
+        assert value.dtype == weights[key].dtype
+        assert torch.equal(value, weights[key])
     assert all(p.grad is None for p in model.parameters())
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.equal(x, inputs)
