@@ -35,7 +35,8 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
     refuse_port_in_use(port, host)
     if address.uri().startswith("sqlite:///") and not Path(address.uri().removeprefix("sqlite:///")).exists():
         tracking.track(*config.active())
-    signal.signal(signal.SIGTERM, _leave)
+    for sign in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(sign, _leave)
     # a session of its own: Ctrl-C reaches this process alone, which then ends the server with all its workers
     process = subprocess.Popen(command(port, host), env=environment(), start_new_session=True)
     try:

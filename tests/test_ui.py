@@ -41,7 +41,9 @@ def test_no_results_are_no_ui(project):
         ui.serve(free_port())
 
 
-def test_it_answers_until_ctrl_c(project):
+@pytest.mark.parametrize("job", [False, True], ids=["in the foreground", "as a background job"])
+def test_it_answers_until_ctrl_c(project, job):
+    """A shell without job control starts background jobs with SIGINT ignored: Ctrl-C's signal must end it even so."""
     from pipeline import config
 
     with server.connected() as client:
@@ -49,7 +51,10 @@ def test_it_answers_until_ctrl_c(project):
     port = free_port()
     code = f"from pipeline import ui; ui.serve({port})"
     environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[1])}
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN) if job else None
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
     try:
         assert process.stdout is not None
         assert "tiny: http" in process.stdout.readline()
