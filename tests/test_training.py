@@ -196,3 +196,18 @@ def test_the_term_ratio_looks_without_touching(run):
         assert contents(training.train(r))[0] == with_ratio
     finally:
         patched.undo()
+
+
+def test_a_layer_without_double_backward_is_named(run, monkeypatch):
+    class Fused(torch.nn.Module):
+        def forward(self, x):
+            h = x.reshape(-1, 1, 8, 8)
+            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+                return torch.nn.functional.scaled_dot_product_attention(h, h, h).flatten(1)
+
+    monkeypatch.setattr(
+        Run, "build", lambda self, dataset: torch.nn.Sequential(torch.nn.Flatten(), Fused(), torch.nn.Linear(64, 10))
+    )
+    with pytest.raises(UserError, match=r"tiny/gradient_norm/seed-0: layer 1 of the model has no double backward"):
+        training.train(run("gradient_norm"))
+    training.train(run("fgsm"))  # a loss without double backward trains on it
