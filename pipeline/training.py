@@ -101,7 +101,9 @@ def train(run: Run, dataset: Dataset | None = None) -> Path:
             try:
                 row = train_epoch(trainer) | validate(trainer)
             except (RuntimeError, NotImplementedError) as error:
-                explain(error, trainer)
+                from pipeline.audit.layers import refuse_without_double_backward
+
+                refuse_without_double_backward(trainer.model, trainer.dataset.x["train"][:2], error, f"{run.name}: ")
                 raise
             trainer.epoch += 1
             trainer.history.append({"epoch": trainer.epoch, **row})
@@ -131,21 +133,6 @@ def train_epoch(trainer: Trainer) -> dict[str, float]:
         records.append((len(batch), {"task_loss": parts.task.detach().mean(), **term, **at.notes}))
     refuse_non_finite(torch.stack(totals), trainer)
     return {"task_loss": 0.0, "term": 0.0} | averages(records)
-
-
-def explain(error: Exception, trainer: Trainer) -> None:
-    """Raise in the user's words where the error is a layer without a second derivative; else return."""
-    from pipeline.audit.layers import layers_without_double_backward
-
-    failing = [
-        name for name, why in layers_without_double_backward(trainer.model, trainer.dataset.x["train"][:2]) if why
-    ]
-    if failing:
-        first = str(error).splitlines()[0]
-        raise UserError(
-            f"{trainer.run.name}: layer {', '.join(failing)} of the model has no double backward ({first});"
-            " run it with the math kernel (torch.nn.attention.sdpa_kernel(SDPBackend.MATH)) or use finite_difference"
-        ) from error
 
 
 def averages(records: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:

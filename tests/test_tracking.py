@@ -347,4 +347,4 @@ def test_a_short_training_does_not_even_import_mlflow(project):
         "sys.exit('mlflow' in sys.modules)"
     )
     root = Path(tracking.__file__).parents[2]
-    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": str(root)})
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}).returncode == 0

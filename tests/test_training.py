@@ -208,6 +208,6 @@ def test_a_layer_without_double_backward_is_named(run, monkeypatch):
     monkeypatch.setattr(
         Run, "build", lambda self, dataset: torch.nn.Sequential(torch.nn.Flatten(), Fused(), torch.nn.Linear(64, 10))
     )
-    with pytest.raises(UserError, match=r"tiny/gradient_norm/seed-0: layer 1 of the model has no double backward"):
+    with pytest.raises(UserError, match=r"tiny/gradient_norm/seed-0: layer 1 has no double backward"):
         training.train(run("gradient_norm"))
     training.train(run("fgsm"))  # a loss without double backward trains on it

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from pipeline.audit.checks import Check, all_checks
-from pipeline.audit.layers import layers_without_double_backward
+from pipeline.audit.layers import refuse_without_double_backward
 from pipeline.audit.subject import AnyLoss, Subject
 from pipeline.errors import UserError
 from pipeline.forward import Context
@@ -88,11 +88,5 @@ def audit(loss: AnyLoss, model: nn.Module, x: Tensor, y: Tensor, context: Contex
     except UserError:
         raise
     except (RuntimeError, NotImplementedError) as error:
-        first = str(error).splitlines()[0]
-        failing = [name for name, problem in layers_without_double_backward(subject.model, subject.x) if problem]
-        if failing:
-            raise UserError(
-                f"layer {', '.join(failing)} has no double backward ({first}); run it with the math kernel"
-                " (torch.nn.attention.sdpa_kernel(SDPBackend.MATH)) or use finite_difference"
-            ) from error
-        raise UserError(f"the loss cannot run on this batch in float64: {first}") from error
+        refuse_without_double_backward(subject.model, subject.x, error)
+        raise UserError(f"the loss cannot run on this batch in float64: {str(error).splitlines()[0]}") from error

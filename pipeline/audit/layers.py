@@ -8,7 +8,22 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from pipeline.errors import UserError
 from pipeline.forward import evaluating
+
+
+def refuse_without_double_backward(model: nn.Module, x: Tensor, error: Exception, where: str = "") -> None:
+    """Say `error` in the user's words where a layer without a second derivative is its cause; else return.
+
+    Raises:
+        UserError: names the layers and the mend; `where` stands in front.
+    """
+    failing = [name for name, problem in layers_without_double_backward(model, x) if problem]
+    if failing:
+        raise UserError(
+            f"{where}layer {', '.join(failing)} has no double backward ({str(error).splitlines()[0]}); run it with the"
+            " math kernel (torch.nn.attention.sdpa_kernel(SDPBackend.MATH)) or use finite_difference"
+        ) from error
 
 
 def layers_without_double_backward(model: nn.Module, x: Tensor) -> list[tuple[str, str]]:
