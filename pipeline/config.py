@@ -67,10 +67,16 @@ class ThreatModel(Settings):
 
 
 class Attack(ThreatModel):
-    """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first."""
+    """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first.
+
+    attacks: run at every ε, on every example. at_epsilon: dear ones, run at the headline ε of each threat model, each on
+    the examples that all before it left standing. examples: how many of the test split are attacked; None: all.
+    """
 
     secondary: ThreatModel | None = None
     attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"noise": {}, "fgsm": {}, "pgd": {}}
+    at_epsilon: dict[str, dict[str, Any]] = {}
+    examples: PositiveInt | None = None
 
     @property
     def threat_models(self) -> list[ThreatModel]:
@@ -141,10 +147,11 @@ def read(name: str) -> Study:
     for key in ("data", "model"):
         if isinstance(raw.get(key), dict):
             raw[key] = options(file, key, raw[key])
-    for attack in nested(raw, "attack", "attacks"):
-        known(file, "attack.attacks", "attacks", attack)
-        accepted = rooms.settings_of(rooms.module("attacks", attack).perturb)
-        validated(accepted, raw["attack"]["attacks"][attack] or {}, file, f"attack.attacks.{attack}")
+    for key in ("attacks", "at_epsilon"):
+        for attack, knobs in nested(raw, "attack", key).items():
+            known(file, f"attack.{key}", "attacks", attack)
+            accepted = rooms.settings_of(rooms.module("attacks", attack).perturb)
+            validated(accepted, knobs or {}, file, f"attack.{key}.{attack}")
     if isinstance(raw.get("losses"), dict):
         raw["losses"] = {n: one_loss(file, n, knobs) for n, knobs in raw["losses"].items()}
     study = validated(Study, {"name": name, **raw}, file)
