@@ -69,8 +69,8 @@ class ThreatModel(Settings):
 class Attack(ThreatModel):
     """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first.
 
-    attacks: run at every ε, on every example. at_epsilon: dear ones, run at the headline ε of each threat model, each on
-    the examples that all before it left standing. examples: how many of the test split are attacked; None: all.
+    attacks: run at every ε, on every example. at_epsilon: dear ones, run at the headline ε of each threat model, each
+    on the examples that all before it left standing. examples: how many of the test split are attacked; None: all.
     """
 
     secondary: ThreatModel | None = None
