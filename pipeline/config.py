@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline import losses, rooms
+from pipeline import attacks, losses, rooms
 from pipeline.ascent import BallNorm
 from pipeline.errors import UserError, nearest
 from pipeline.losses import Loss
@@ -50,7 +50,7 @@ class ThreatModel(Settings):
     """What an attacker may change: a ball of a norm. `epsilon` is the headline radius, `grid` the curve's."""
 
     norm: BallNorm
-    epsilon: NonNegative
+    epsilon: Positive
     grid: Annotated[list[NonNegative], Field(min_length=1)]
 
     @field_validator("grid")
@@ -69,8 +69,8 @@ class ThreatModel(Settings):
 class Attack(ThreatModel):
     """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first.
 
-    attacks: run at every ε, on every example. at_epsilon: dear ones, run at the headline ε of each threat model, each
-    on the examples that all before it left standing. examples: how many of the test split are attacked; None: all.
+    attacks: run at every ε. at_epsilon: dear ones, run at the headline ε of each threat model only; an attack named in
+    both has these knobs there. examples: how many examples of the test split are attacked; None: all.
     """
 
     secondary: ThreatModel | None = None
@@ -187,6 +187,7 @@ def one_loss(file: Path, name: str, knobs: Any) -> Loss:
 def check_meaning(study: Study) -> None:
     """What types alone cannot see: ε within the data's range, losses that the task has a meaning for."""
     bounds = rooms.module("data", study.data["name"]).BOUNDS
+    check_attacks(study)
     for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
         if bounds and threat.norm == "linf":
             width = bounds[1] - bounds[0]
@@ -206,6 +207,24 @@ def check_meaning(study: Study) -> None:
             raise UserError(
                 f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
             )
+
+
+def check_attacks(study: Study) -> None:
+    """Attacks that the task has a meaning for, and those that the masking sheet compares."""
+    attack = study.attack
+    for key in ("attacks", "at_epsilon"):
+        for name in getattr(attack, key):
+            if study.task == "regression" and attacks.traits(name).classes:
+                raise UserError(
+                    f"{study.file}: attack.{key}.{name} has no meaning for regression, which has no decision boundary;"
+                    " remove it (random_search is a black box for regression)"
+                )
+    for name in ("noise", "fgsm", "pgd"):
+        if name not in attack.attacks:
+            raise UserError(f"{study.file}: attack.attacks: add '{name}: {{}}', the masking sheet compares it")
+    norms = [threat.norm for threat in attack.threat_models]
+    if len(set(norms)) < len(norms):
+        raise UserError(f"{study.file}: attack.secondary.norm: {norms[0]} is the headline's norm; give the other one")
 
 
 def check_all() -> list[Study]:
