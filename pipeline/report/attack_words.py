@@ -6,6 +6,7 @@ from pipeline.config import Study
 from pipeline.report import masking
 from pipeline.report.measure import DISTANCE
 from pipeline.report.quantity import Quantity
+from pipeline.report.scores import alone
 from pipeline.report.summary import Row, Summary
 
 STANDARD = ("apgd_ce", "apgd_t", "fab_t", "square")
@@ -21,14 +22,15 @@ def examples(summary: Summary) -> str:
 
 def attacks_run(study: Study) -> str:
     """Which attacks run where."""
-    attack = study.attack
-    everywhere = f"At every ε, on every example: {named(list(attack.attacks))}."
-    if not attack.at_epsilon:
-        return everywhere
-    said = f"{everywhere} At the study's ε only, each on the examples that all before it left standing:"
-    said += f" {named(list(attack.at_epsilon))}"
-    run = {**attack.attacks, **attack.at_epsilon}
-    return f"{said}: the standard AutoAttack ensemble." if all(name in run for name in STANDARD) else f"{said}."
+    attack, everyone = study.attack, alone(study)
+    said = f"At every ε, on every example: {named(everyone)}."
+    if rest := [name for name in attack.attacks if name not in everyone]:
+        said += f" At every ε, on the examples that all before it left standing: {named(rest)}."
+    if attack.at_epsilon:
+        whole = all(name in attack.at_epsilon for name in STANDARD)
+        ensemble = ", the standard AutoAttack ensemble" if whole else ""
+        said += f" At the study's ε, on what still stands: {named(list(attack.at_epsilon))}{ensemble}."
+    return said
 
 
 def named(names: list[str]) -> str:

@@ -19,7 +19,7 @@ from pipeline.report.drawing import Drawing, reach, score_axis
 from pipeline.report.measure import score
 from pipeline.report.quantity import BASELINE
 from pipeline.report.results import Results
-from pipeline.report.scores import WORST
+from pipeline.report.scores import WORST, alone
 from pipeline.report.statistics import intervals
 from pipeline.report.style import curves, legend, looks, styles
 from pipeline.report.summary import Summary
@@ -65,12 +65,12 @@ def score_curves(results: Results, summary: Summary) -> Drawing:
 
 def each_attack(results: Results, summary: Summary) -> Drawing:
     """Score against ε for each attack alone."""
-    attack = results.study.attack
-    shape = len(attack.threat_models), len(attack.attacks)
+    threats, names = results.study.attack.threat_models, alone(results.study)
+    shape = len(threats), len(names)
     figure = Figure(figsize=(3.2 * shape[1] + 0.6, 2.9 * shape[0] + 0.6))
     panels = figure.subplots(*shape, squeeze=False, sharey=True)
-    for row, threat in zip(panels, attack.threat_models, strict=True):
-        for ax, name in zip(row, attack.attacks, strict=True):
+    for row, threat in zip(panels, threats, strict=True):
+        for ax, name in zip(row, names, strict=True):
             score_panel(ax, results.scores[results.scores["attack"] == name], threat, results)
             ax.set_title(f"{threat.norm}, {name}")
             if ax is not row[0]:
@@ -80,9 +80,10 @@ def each_attack(results: Results, summary: Summary) -> Drawing:
     return Drawing(
         name="score_by_attack",
         title="Each attack alone",
-        caption=f"Mean over seeds and 95 % interval, {words.seeds(summary.rows)}. A stronger attack lies on the harmful"
-        " side of a weaker one; where it does not, it failed, and the robust score above is too good.",
-        alt=f"Line charts of {named.name} against ε, one panel for each of {', '.join(attack.attacks)} in each norm.",
+        caption="Those that see every example at every ε: mean over seeds and 95 % interval,"
+        f" {words.seeds(summary.rows)}, {attack_words.examples(summary)}. A stronger attack lies on the harmful side of"
+        " a weaker one; where it does not, it failed.",
+        alt=f"Line charts of {named.name} against ε, one panel for each of {', '.join(names)} in each norm.",
         figure=figure,
     )
 
@@ -143,7 +144,8 @@ def trade_off(results: Results, summary: Summary) -> Drawing:
     return Drawing(
         name="clean_against_robust",
         title=f"Clean against robust {named.name}",
-        caption=f"Mean over seeds and 95 % interval on both axes, {words.seeds(summary.rows)}. The best place is the"
+        caption=f"Mean over seeds and 95 % interval on both axes, {words.seeds(summary.rows)},"
+        f" {attack_words.examples(summary)}. The best place is the"
         f" {corner} corner; a point inside the black ring is the same as `{BASELINE}`.",
         alt=f"Scatter plot of clean and robust {named.name}: "
         + ", ".join(f"{r.name} {named.value(r.clean.value)} and {named.value(r.robust[0].value)}" for r in summary.rows)

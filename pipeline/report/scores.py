@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from pipeline.attacks import traits
 from pipeline.config import Study
 
 WORST = "worst"
@@ -17,7 +18,7 @@ COLUMNS = ["example", "attack", "norm", "epsilon", "broken", "loss_after", "dist
 
 
 def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The columns that the report needs, after a look that no attack of the study left out an example it should see.
+    """The columns that the report needs, after a look that no attack of the study missed an example it should see.
 
     Raises:
         KeyError, ValueError: something is missing, unknown or not finite.
@@ -42,30 +43,37 @@ def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     return frame
 
 
+def alone(study: Study) -> list[str]:
+    """The attacks that see every example at every ε, so that each can be judged alone; a regression's all do."""
+    return [name for name in study.attack.attacks if study.task == "regression" or traits(name).alone]
+
+
 def expected(study: Study) -> list[tuple[str, str, float]]:
-    """Every (attack, norm, epsilon) that must have seen every example; a regression has none that was broken before."""
+    """Every (attack, norm, epsilon) that must have seen every example."""
     found = [("clean", "none", 0.0)]
     for threat in study.attack.threat_models:
         for epsilon in filter(None, threat.radii):
-            found += [(attack, threat.norm, epsilon) for attack in study.attack.attacks]
-            if study.task == "regression" and epsilon == threat.epsilon:
-                found += [(attack, threat.norm, epsilon) for attack in study.attack.at_epsilon]
+            found += [(attack, threat.norm, epsilon) for attack in alone(study)]
     return found
 
 
 def spared(outcomes: pd.DataFrame, study: Study) -> Iterator[str]:
-    """A line for every dear attack that did not see an example which stands to this day.
+    """A line for every attack on what was left that did not see an example which stands to this day.
 
     Such an attack may have no rows at all, where nothing was left: without this look, one that never ran would pass.
     """
-    for threat in study.attack.threat_models if study.task == "classification" else []:
-        inside = outcomes[outcomes["norm"].isin(["none", threat.norm]) & (outcomes["epsilon"] <= threat.epsilon)]
-        standing = set(outcomes["example"]) - set(inside.loc[inside["broken"], "example"])
-        here = inside[(inside["norm"] == threat.norm) & (inside["epsilon"] == threat.epsilon)]
-        for attack in study.attack.at_epsilon if threat.epsilon > 0 else ():
-            if missed := standing - set(here.loc[here["attack"] == attack, "example"]):
-                where = f"'{attack}' at {threat.norm} ε = {threat.epsilon:g}"
-                yield f"{where} did not see {len(missed)} of the {len(standing)} examples that still stand"
+    everyone, attack = set(outcomes["example"]), study.attack
+    everywhere = [name for name in attack.attacks if name not in alone(study)]
+    for threat in attack.threat_models:
+        of_norm = outcomes[outcomes["norm"].isin(["none", threat.norm])]
+        for epsilon in filter(None, threat.radii):
+            inside = of_norm[of_norm["epsilon"] <= epsilon]
+            standing = everyone - set(inside.loc[inside["broken"], "example"])
+            here = inside[inside["epsilon"] == epsilon]
+            for name in dict.fromkeys([*everywhere, *(attack.at_epsilon if epsilon == threat.epsilon else ())]):
+                if missed := standing - set(here.loc[here["attack"] == name, "example"]):
+                    where = f"'{name}' at {threat.norm} ε = {epsilon:g}"
+                    yield f"{where} did not see {len(missed)} of the {len(standing)} examples that still stand"
 
 
 def harm(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
@@ -103,9 +111,9 @@ def score(mean_harm: pd.Series[float], study: Study) -> pd.Series[float]:
 def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Scores of one run: norm, epsilon, attack (`clean`, each that sees every example everywhere, `worst`), score."""
     table = harm(outcomes, study)
-    alone = table[table.index.get_level_values("attack").isin(["clean", *study.attack.attacks])]
+    each = table[table.index.get_level_values("attack").isin(["clean", *alone(study)])]
     total = worst(table).assign(attack=WORST).set_index("attack", append=True)
-    rows: pd.DataFrame = score(pd.concat([alone, total]).mean(axis=1), study).rename("score").reset_index()
+    rows: pd.DataFrame = score(pd.concat([each, total]).mean(axis=1), study).rename("score").reset_index()
     clean = rows.loc[rows["attack"] == "clean", "score"].item()
     return pd.concat([rows, without_attack(study, clean)], ignore_index=True)
 
@@ -113,5 +121,5 @@ def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 def without_attack(study: Study, clean: float) -> pd.DataFrame:
     """The clean score as ε = 0 of every norm and attack: where each curve starts."""
     norms = dict.fromkeys(threat.norm for threat in study.attack.threat_models)
-    rows = [(norm, 0.0, attack, clean) for norm in norms for attack in (*study.attack.attacks, WORST)]
+    rows = [(norm, 0.0, attack, clean) for norm in norms for attack in (*alone(study), WORST)]
     return pd.DataFrame(rows, columns=["norm", "epsilon", "attack", "score"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pipeline.attacks import traits
 from pipeline.config import Study
 from pipeline.report import scores
 
@@ -36,8 +37,12 @@ def one(table: pd.DataFrame, study: Study, norm: str, epsilon: float) -> pd.Data
 
 
 def order(there: list[str], study: Study) -> list[str]:
-    """Clean, the attacks of every ε, the probes of the masking sheet, then the dear attacks on what is left."""
+    """Clean, the attacks of every ε, the probes of the masking sheet, then the dear attacks on what is left.
+
+    As the attack stage runs them: one that is named twice runs with the dear ones, black boxes last.
+    """
     attack = study.attack
     probes = [name for name in there if name not in {**attack.attacks, **attack.at_epsilon}]
-    dear = [name for name in attack.at_epsilon if name not in attack.attacks]
-    return ["clean", *attack.attacks, SMALLER, *probes, *dear]
+    cheap = [name for name in attack.attacks if name not in attack.at_epsilon]
+    dear = sorted(attack.at_epsilon, key=lambda name: traits(name).black_box)
+    return ["clean", *cheap, SMALLER, *probes, *dear]

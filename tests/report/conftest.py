@@ -32,8 +32,8 @@ attack:
   epsilon: 0.1
   grid: [0.0, 0.2]
   secondary: {{norm: l2, epsilon: 0.5, grid: [0.5]}}
-  attacks: {{noise: {{}}, fgsm: {{}}, pgd: {{steps: 20, restarts: 3}}}}
-  at_epsilon: {{{dear}: {{}}}}
+  attacks: {{noise: {{}}, fgsm: {{}}, pgd: {{steps: 20, restarts: 3}}, {left}: {{}}}}
+  at_epsilon: {{{dear}}}
 """
 EXAMPLES = 100
 PROBES = ("pgd_10x1", "transfer")
@@ -52,8 +52,10 @@ BROKEN = {
 def write_study(name: str = "toy", data_name: str = "digits", seeds: tuple[int, ...] = (0, 1, 2)) -> Study:
     """experiments/NAME.yaml and its data in the current folder."""
     Path("experiments").mkdir(exist_ok=True)
-    dear = "random_search" if data_name == "diabetes" else "square"
-    Path(f"experiments/{name}.yaml").write_text(STUDY.format(data=data_name, seeds=list(seeds), dear=dear))
+    words = {"left": "apgd_t", "dear": "square: {}, apgd_t: {}"}
+    if data_name == "diabetes":
+        words = {"left": "random_search", "dear": ""}
+    Path(f"experiments/{name}.yaml").write_text(STUDY.format(data=data_name, seeds=list(seeds), **words))
     study = config.read(name)
     data.prepare(name, data_name, {})
     return study
@@ -62,22 +64,21 @@ def write_study(name: str = "toy", data_name: str = "digits", seeds: tuple[int, 
 def outcomes(study: Study, seed: int, harm: Callable[[str], np.ndarray]) -> pd.DataFrame:
     """`harm` of an attack ('clean' too): per example whether it is broken, or its squared error.
 
-    The attacks of at_epsilon have rows only for the examples that everything before them left standing.
+    As in the attack stage, dear attacks have rows only for the examples that everything before them left standing.
     """
+    attack = study.attack
     frames = [rows(("clean", "none", 0.0), harm("clean"), harm)]
-    clean = harm("clean") > 0.5
-    for threat in study.attack.threat_models:
-        standing = ~clean
+    for threat in attack.threat_models:
+        standing = harm("clean") <= 0.5
         for epsilon in filter(None, threat.radii):
-            alone = [*study.attack.attacks, *(PROBES if epsilon == threat.epsilon else ())]
-            for attack in alone:
-                frames.append(rows((attack, threat.norm, epsilon), harm(attack), harm))
-                if epsilon <= threat.epsilon:
-                    standing &= harm(attack) <= 0.5
-        for attack in study.attack.at_epsilon:
-            frame = rows((attack, threat.norm, threat.epsilon), harm(attack), harm)
-            frames.append(frame if study.task == "regression" else frame[standing])
-            standing &= harm(attack) <= 0.5
+            here = epsilon == threat.epsilon
+            names = [name for name in attack.attacks if not (here and name in attack.at_epsilon)]
+            for name in [*names, *([*PROBES, *attack.at_epsilon] if here else [])]:
+                everyone = study.task == "regression" or name in ("noise", "fgsm", "pgd", *PROBES)
+                frame = rows((name, threat.norm, epsilon), harm(name), harm)
+                frames.append(frame if everyone else frame[standing])
+                if study.task == "classification":
+                    standing &= harm(name) <= 0.5
     return pd.concat(frames, ignore_index=True).assign(seed=seed)
 
 

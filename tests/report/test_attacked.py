@@ -24,7 +24,9 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
 
 def four(**harm: list[int]) -> dict[str, np.ndarray]:
     """The harm that named attacks do to four examples; all others do none."""
-    nothing = {name: [0, 0, 0, 0] for name in ("clean", "noise", "fgsm", "pgd", "pgd_10x1", "transfer", "square")}
+    nothing = {
+        name: [0, 0, 0, 0] for name in ("clean", "noise", "fgsm", "pgd", "pgd_10x1", "transfer", "apgd_t", "square")
+    }
     return {attack: np.array(values, dtype=float) for attack, values in (nothing | harm).items()}
 
 
@@ -32,10 +34,10 @@ def test_the_waterfall_tells_which_attack_broke_what(toy: Study) -> None:
     harm = four(clean=[1, 0, 0, 0], fgsm=[1, 1, 0, 0], pgd=[0, 1, 0, 0], square=[0, 0, 1, 0])
     found = waterfall.steps(scores.harm(outcomes(toy, 0, stronger(harm)), toy), toy)
     linf = found[found["norm"] == "linf"]
-    steps = ["clean", "noise", "fgsm", "pgd", waterfall.SMALLER, "pgd_10x1", "transfer", "square"]
+    steps = ["clean", "noise", "fgsm", "pgd", waterfall.SMALLER, "pgd_10x1", "transfer", "apgd_t", "square"]
     assert list(linf["step"]) == steps
-    assert list(linf["score"]) == [0.75, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
-    assert linf["change"].iloc[1:].tolist() == [0, -0.25, 0, 0, 0, 0, -0.25]
+    assert list(linf["score"]) == [0.75, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
+    assert linf["change"].iloc[1:].tolist() == [0, -0.25, 0, 0, 0, 0, 0, -0.25]
 
 
 def test_the_waterfall_ends_at_the_robust_score(results: Results) -> None:

@@ -62,9 +62,9 @@ def test_the_largest_error_of_a_smaller_ball_counts_too(any_study: Study) -> Non
 
 @pytest.mark.parametrize("any_study", ["digits"], indirect=True)
 def test_a_dear_attack_and_a_probe_count_in_the_worst_case_only(any_study: Study) -> None:
-    found = scores_of(any_study, {"clean": [0] * 4, "square": [0, 0, 0, 1], "transfer": [0, 0, 1, 0], "pgd": [0] * 4})
+    found = scores_of(any_study, {"clean": [0] * 4, "square": [0, 0, 0, 1], "transfer": [0, 0, 1, 0], "none": [0] * 4})
     assert found["linf", 0.1, WORST] == found["linf", 0.2, WORST] == 0.5
-    assert {attack for _, _, attack in found} == {"clean", "noise", "fgsm", "pgd", WORST}
+    assert {attack for _, _, attack in found} == {"clean", "noise", "fgsm", "pgd", WORST}  # no apgd_t: not alone
 
 
 @pytest.mark.parametrize("any_study", ["digits"], indirect=True)
@@ -75,6 +75,9 @@ def test_a_dear_attack_must_have_seen_whatever_stands(any_study: Study) -> None:
         complete(frame[~square], any_study)
     with pytest.raises(ValueError, match="did not see 1 of the 4 examples"):
         complete(frame[~square | (frame["example"] != 2)], any_study)
+    everywhere = (frame["attack"] == "apgd_t") & (frame["norm"] == "linf") & (frame["epsilon"] == 0.2)
+    with pytest.raises(ValueError, match=r"'apgd_t' at linf ε = 0\.2 did not see 4 of the 4"):
+        complete(frame[~everywhere], any_study)
     broken = outcomes(any_study, 0, lambda attack: np.full(4, float(attack == "pgd")))
     assert not (broken["attack"] == "square").any()  # nothing was left to it
     complete(broken, any_study)
