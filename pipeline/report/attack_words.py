@@ -79,11 +79,10 @@ def one_check(summary: Summary, name: str) -> str:
     flagged = "; ".join(f"`{r.name}` in {c.flagged} of {c.n} seeds, {worst(c)}" for r, c in there if not c.ok)
     if flagged:
         return f"`{name}`: {meaning}. Flagged: {flagged}."
-    if check.worst.value is None:
-        return f"`{name}`: {meaning}. Nothing is flagged."
-    return f"`{name}`: {meaning}. Nothing is flagged; the nearest to the threshold is `{row.name}`, {worst(check)}."
+    nearest = "" if check.worst.value is None else f"; {worst(check)} of `{row.name}`"
+    return f"`{name}`: {meaning}. Nothing is flagged{nearest}."
 
 
 def worst(check: masking.Check) -> str:
     """The worst seed of a check."""
-    return f"worst {masking.number(check.worst.value)} in seed {check.seed}"
+    return f"at worst {masking.number(check.worst.value)} in seed {check.seed}"

@@ -70,9 +70,10 @@ def test_the_sheet_stands_beside_the_robust_score(results: Results) -> None:
 def test_reasons_come_from_the_sheets(results: Results) -> None:
     said = attack_words.reasons(summarise(results))
     assert len(said) == len(CHECKS)
-    assert said[0].startswith("`monotone`: nothing to see. Nothing is flagged")
+    assert said[0] == "`monotone`: nothing to see. Nothing is flagged; at worst 0 in seed 0 of `standard`."
+    assert said[2] == "`new_check`: nothing to see. Nothing is flagged."
     assert said[1] == (
-        "`linearity`: bends by 0.5, too far. Flagged: `gradient_norm` in 2 of 3 seeds, worst 0.5 in seed 2."
+        "`linearity`: bends by 0.5, too far. Flagged: `gradient_norm` in 2 of 3 seeds, at worst 0.5 in seed 2."
     )
 
 
