@@ -358,9 +358,8 @@ def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(st
         seed.facts["best"]["validation_accuracy"] for seed in results.Loss(study, "standard").seeds
     )
     x = data.read("tiny", "digits", ("test",)).x["test"][:7]
-    expected = evaluation.trained(
-        evaluation.Evaluation(runs(study, "standard")[best.seed]), data.read("tiny", "digits", ("test",))
-    )(x)
+    run = runs(study, "standard")[best.seed]
+    expected = evaluation.trained(run, data.read("tiny", "digits", ("test",)))(x)
     loaded = mlflow.pytorch.load_model(logged.model_uri)
     assert torch.equal(loaded(x), expected)
     assert torch.equal(loaded(x[:1]), expected[:1]) or torch.allclose(loaded(x[:1]), expected[:1], atol=1e-6)
