@@ -92,6 +92,17 @@ def test_pgd_reaches_the_optimum_of_a_linear_regression():
 
 
 @pytest.mark.parametrize("norm", ["linf", "l2"])
+def test_random_search_climbs_where_luck_alone_does_not(norm):
+    """In 40 dimensions no corner is found by chance: what was better must be kept."""
+    torch.manual_seed(1)
+    model = nn.Linear(40, 1).requires_grad_(False)
+    x = torch.randn(20, 40)
+    y, threat = model(x) - 1, Threat(norm=norm, epsilon=0.2)
+    gained = (model(perturbed("random_search", model, x, y, threat)) - model(x))[:, 0]
+    assert (gained > 0.9 * 0.2 * model.weight.norm(p=1 if norm == "linf" else 2)).all()
+
+
+@pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_the_distance_to_a_flat_boundary_is_known_by_hand(norm):
     """|margin| / ‖w_y - w_j‖ in the dual norm, the smallest over the other classes."""
     torch.manual_seed(2)

@@ -220,6 +220,8 @@ def test_a_direction_that_holds_nowhere_else():
     evidence = by_hand()
     evidence.descriptors["gradient_stability"] = np.nan  # of a zero gradient
     assert flagged(evidence) == {"linearity"}
+    evidence.descriptors.loc[:99, "gradient_stability"] = 0.9  # half of them have one: the others count as 0
+    assert masking.sheet(evidence)["linearity"]["value"] == pytest.approx(1 - 0.9 / 2)
 
 
 def test_a_point_outside_the_ball_and_a_net_that_changes_its_mind():
@@ -227,7 +229,8 @@ def test_a_point_outside_the_ball_and_a_net_that_changes_its_mind():
     evidence.outcomes.loc[7, "overshoot"] = 1e-3
     assert flagged(evidence) == {"inside"}
     assert flagged(replace(by_hand(), change=0.1)) == {"repeatable"}
-    assert masking.sheet(replace(by_hand(), change=float("nan")))["repeatable"]["value"] is None
+    unknown = masking.sheet(replace(by_hand(), change=float("nan")))["repeatable"]
+    assert (unknown["ok"], unknown["value"]) == (False, None)
 
 
 def test_every_attack_is_known_as_seeing_gradients_or_not():

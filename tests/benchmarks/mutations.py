@@ -69,7 +69,7 @@ MUTATIONS = [
     ("attacks/_autoattack.py", "threat.epsilon / box.width", "threat.epsilon", ATTACKS),
     ("attacks/_autoattack.py", "torch.random.fork_rng(devices=", "nullcontext(", ATTACKS),
     ("attacks/random_search.py", "higher = value > best", "higher = value > -torch.inf", ATTACKS),
-    ("outcomes.py", "lower the loss's strength", "", EVALUATION),
+    ("outcomes.py", "if not (torch.isfinite(before)", "if False and not (torch.isfinite(before)", EVALUATION),
     ("outcomes.py", 'f"{seed} {step.attack} {step.norm} {step.epsilon}"', "str(__import__('time').time())", EVALUATION),
     ("outcomes.py", "if not file.exists():", "if True:", EVALUATION),
     ("outcomes.py", 'groupby(outcomes["example"]).any()', 'groupby(outcomes["example"]).all()', EVALUATION),
