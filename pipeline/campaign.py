@@ -47,9 +47,9 @@ class Campaign:
     failed: dict[str, UserError] = field(default_factory=dict)
 
     def done(self) -> float:
-        """Tasks that are finished; a training in its middle counts by its epochs."""
+        """Tasks that are finished; a training in its middle counts by its epochs, an attack by its steps."""
         epochs = sum(min(1.0, stages.epochs_done(run) / run.epochs) for run in self.todo)
-        return epochs + sum(stages.attacked(e) for e in self.evaluations)
+        return epochs + sum(e.done / e.steps for e in self.evaluations)
 
 
 def run(study_name: str, engine: Engine) -> str:
@@ -68,7 +68,7 @@ def run(study_name: str, engine: Engine) -> str:
     todo = {name: runs(study, name) for name in names}
     check_device(todo[names[0]][0], engine)
     untrained = [name for name in names if not is_trained(todo[name])]
-    behind = [name for name in names if name in untrained or not is_attacked(todo[name])]
+    behind = [name for name in names if {name, source(todo[name])} & {*untrained} or not is_attacked(todo[name])]
     if not behind:
         return f"{study_name}: all {len(names)} losses are up to date"
     campaign.todo = [run for name in untrained for run in todo[name]]
@@ -78,7 +78,7 @@ def run(study_name: str, engine: Engine) -> str:
         for name in untrained:
             if name not in campaign.failed:
                 stages.publish_training(todo[name])
-        attacked = {name: [Evaluation(run) for run in todo[name]] for name in behind if name not in campaign.failed}
+        attacked = {name: evaluations(campaign, todo[name]) for name in behind if name not in campaign.failed}
         campaign.evaluations = [e for some in attacked.values() for e in some]
         attack_all(campaign, workers)
         for name, some in attacked.items():
@@ -110,9 +110,21 @@ def train_all(campaign: Campaign, workers: Workers) -> None:
             campaign.failed.setdefault(run.loss_name, error)
 
 
+def evaluations(campaign: Campaign, todo: Sequence[Run]) -> list[Evaluation]:
+    """Of the runs of one loss, with their fingerprints; none where `standard`, which they need, has failed."""
+    some = [Evaluation(run) for run in todo]
+    try:
+        for evaluation in some:
+            _ = evaluation.fingerprint
+    except UserError as error:
+        campaign.failed.setdefault(todo[0].loss_name, error)
+        return []
+    return some
+
+
 def attack_all(campaign: Campaign, workers: Workers) -> None:
     """Attack every run that is not finished."""
-    missing = [e for e in campaign.evaluations if not stages.attacked(e)]  # also gives each its fingerprint, here
+    missing = [e for e in campaign.evaluations if e.done < e.steps]
     for evaluation, error in zip(missing, workers(Attempt(evaluate), missing), strict=True):
         if error:
             campaign.failed.setdefault(evaluation.run.loss_name, error)
@@ -160,10 +172,18 @@ def is_trained(todo: Sequence[Run]) -> bool:
     return all(f.exists() and read(f).get("fingerprint") == run.fingerprint for f, run in zip(files, todo, strict=True))
 
 
+def source(todo: Sequence[Run]) -> str:
+    """The loss whose weights the attacks on these runs start from, besides their own: new ones mean new attacks."""
+    return Evaluation(todo[0]).source.loss_name
+
+
 def is_attacked(todo: Sequence[Run]) -> bool:
     """Whether the published attack of a trained loss is that on these runs."""
     file = folder(todo[0].study, todo[0].loss_name, "attack") / "attacked.json"
-    return file.exists() and read(file) == {f"seed-{run.seed}": Evaluation(run).fingerprint for run in todo}
+    try:
+        return file.exists() and read(file) == {f"seed-{run.seed}": Evaluation(run).fingerprint for run in todo}
+    except UserError:  # a file that the fingerprint needs is missing or broken: this run writes it
+        return False
 
 
 def read(file: Path) -> dict[str, object]:

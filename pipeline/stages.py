@@ -81,9 +81,9 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
         room.evaluate,
         todo,
         label=f"attack {study_name} {loss_name}",
-        total=len(todo),
-        done=lambda: sum(attacked(e) for e in todo),
-        unit="seeds",
+        total=sum(e.steps for e in todo),
+        done=lambda: sum(e.done for e in todo),
+        unit="attacks",
         jobs=jobs,
     )
     target = publish_attack(todo)
@@ -97,11 +97,6 @@ def publish_attack(todo: list[Evaluation]) -> Path:
     store.publish({f"seed-{e.run.seed}": e.state for e in todo}, target)
     store.write_json(target / "attacked.json", {f"seed-{e.run.seed}": e.fingerprint for e in todo})
     return target
-
-
-def attacked(evaluation: Evaluation) -> bool:
-    """Whether an evaluation is finished: gradients.npz is written last."""
-    return (evaluation.state / "gradients.npz").exists()
 
 
 def report(study_name: str) -> Path:

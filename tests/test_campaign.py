@@ -39,7 +39,7 @@ def untouched(monkeypatch):
 
     def start():
         monkeypatch.setattr(training, "train_epoch", forbid)
-        monkeypatch.setattr(evaluation, "attack_all", forbid)
+        monkeypatch.setattr(evaluation, "victim_of", forbid)
 
     return start
 
