@@ -43,8 +43,9 @@ setup: .venv/installed  ## make the environment (done by every other target)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
 	@touch $@
 
-lock: setup  ## pin requirements.in exactly into requirements.txt
+lock: setup  ## pin requirements.in and requirements-scale.in exactly into their .txt
 	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header requirements.in -o requirements.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --constraint requirements.txt requirements-scale.in -o requirements-scale.txt
 
 clean:  ## delete results, states and the MLflow database (DVC's cache stays)
 	@rm -rf .state mlflow.db* mlartifacts experiments/*/

@@ -77,6 +77,20 @@ def report(study: str) -> None:
 
 
 @cli.command()
+@study_argument
+@jobs_option
+@click.option("--engine", "name", default="local", show_default=True, help="local, or ray for many machines.")
+@click.option("--address", help="Of a Ray cluster, HOST:PORT; default: a Ray of this machine alone.")
+@click.option("--gpus-per-task", type=float, help="What each task asks of Ray, such as 0.25: four tasks on a GPU.")
+def run(study: str, jobs: int | None, name: str, address: str | None, gpus_per_task: float | None) -> None:
+    """Train and attack all losses of a study at once; dvc repro then finds them finished."""
+    from pipeline import campaign
+    from pipeline.engine import Engine
+
+    print(campaign.run(study, Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)))
+
+
+@cli.command()
 @click.argument("source")
 @click.argument("published", type=float)
 @click.option("--batch-size", type=click.IntRange(1), help="N of the source's training.")
