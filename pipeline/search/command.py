@@ -18,7 +18,7 @@ from pipeline.search.crew import Crew
 from pipeline.search.display import display, score
 from pipeline.search.figures import draw
 from pipeline.search.record import Record, facts, knobs
-from pipeline.search.storage import is_file, open_study, said_plainly
+from pipeline.search.storage import open_study, said_plainly
 from pipeline.search.task import SearchTask
 from pipeline.tracking.address import shown
 from pipeline.tracking.search import following

@@ -23,7 +23,7 @@ from pipeline.search.worker import run_trials
 
 PATIENCE = 3
 """How often a slot may kill its worker before the search stops."""
-GLANCE = 0.25
+GLANCE = 0.5
 """Seconds between two looks at what has been done."""
 
 

@@ -45,7 +45,7 @@ def display(first: Record) -> Iterator[Callable[[Record], None]]:
 
 
 def words(record: Record, done: int, seconds: float) -> str:
-    """best 62.2 % (trial 17) · 43 % pruned · 4.1/min · 3 min left"""
+    """Such as: best 62.2 % (trial 17) · 43 % pruned · 4.1/min · 3 min left"""
     parts = [best(record)]
     if record.finished:
         parts.append(f"{record.pruned / len(record.finished):.0%} pruned")

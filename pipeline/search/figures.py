@@ -98,7 +98,7 @@ def baseline(ax: Axes, record: Record) -> None:
 
 def history(record: Record) -> None:
     """The score of every trial in the order of the slots, and the best so far."""
-    _, ax = plt.subplots(figsize=(7, 4))
+    figure, ax = plt.subplots(figsize=(9, 4))
     points(ax, record, lambda t: t.user_attrs["slot"], robust_of)
     feasible = [trial for trial in record.complete if record.meets(trial)]
     if feasible:
@@ -107,12 +107,12 @@ def history(record: Record) -> None:
         ax.step(slots, better.accumulate([robust_of(t) for t in feasible]), where="post", color=VERMILLION)
     baseline(ax, record)
     ax.set(xlabel="trial, in the order of the search", ylabel=robust(record), title=record.task.name)
-    ax.legend()
+    figure.legend(loc="outside right upper")
 
 
 def front(record: Record) -> None:
     """Clean against robust score: the front, the constraint and `standard`."""
-    _, ax = plt.subplots(figsize=(6, 5))
+    figure, ax = plt.subplots(figsize=(9, 5))
     points(ax, record, lambda t: float(facts(t)["clean"]), robust_of)
     edge = record.front
     step: Literal["post", "pre"] = "post" if record.task.higher_is_better else "pre"
@@ -121,20 +121,19 @@ def front(record: Record) -> None:
         ax.plot([record.standard["clean"]], [record.standard["robust"]], "k*", markersize=12, label="standard")
         ax.axvline(record.limit, color=ORANGE, linestyle="--", linewidth=1, label=f"limit {record.limit:.3f}")
     ax.set(xlabel=f"clean {noun(record)}", ylabel=robust(record), title=record.task.name)
-    ax.legend()
+    figure.legend(loc="outside right upper")
 
 
 def slices(record: Record) -> None:
     """Every knob against the robust score."""
     space = record.task.space
-    figure, axes = plt.subplots(1, len(space), figsize=(6 * len(space), 4), squeeze=False, sharey=True)
+    figure, axes = plt.subplots(1, len(space), figsize=(3 + 5 * len(space), 4), squeeze=False, sharey=True)
     for ax, (name, found) in zip(axes[0], space.items(), strict=True):
         points(ax, record, lambda t, name=name: knobs(t)[name], robust_of)  # type: ignore[misc]
         baseline(ax, record)
         ax.set(xlabel=name, xscale="log" if found.log else "linear")
     axes[0, 0].set(ylabel=robust(record), title=record.task.name)
-    axes[0, 0].legend(fontsize=8)
-    figure.align_labels()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
 
 
 def importances(record: Record) -> dict[str, float]:
@@ -143,7 +142,9 @@ def importances(record: Record) -> dict[str, float]:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ExperimentalWarning)
-        return get_param_importances(record.study, target=lambda t: float(t.user_attrs["facts"]["robust"]))
+        warnings.simplefilter("ignore", UserWarning)  # it says that it looks for low values: they get a sign for that
+        sign = -1 if record.task.higher_is_better else 1
+        return get_param_importances(record.study, target=lambda t: sign * robust_of(t))
 
 
 def importance(record: Record) -> None:

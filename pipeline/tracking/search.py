@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline import store
+from pipeline.config import Study
 from pipeline.tracking.address import reason
 from pipeline.tracking.live import EVERY
 from pipeline.tracking.results import Point
@@ -96,11 +97,17 @@ def mirror(folder: Path, status: str = "FINISHED") -> None:
         parent.log(parameters=settings(facts))
         parent.log(Point(name, value, ended, len(trials)) for name, value in headline(facts).items())
         if status != "RUNNING":
-            client.log_artifacts(parent.id, str(folder))
+            for file in [*sorted(folder.glob("*.png")), *sorted(folder.glob("*.csv")), folder / "search.json"]:
+                client.log_artifact(parent.id, str(file))
         if parent.run.info.status == "FINISHED" and len(known) < len(trials):
             client.update_run(parent.id, status="RUNNING")  # a search that is continued
             parent.run.info._status = "RUNNING"
         parent.set_status(status, ended)
+
+
+def folders(study: Study) -> list[Path]:
+    """Every search of a study that has a finished trial."""
+    return sorted(file.parent for file in (study.folder / "search").rglob("search.json"))
 
 
 def milliseconds(moment: str) -> int:
