@@ -68,7 +68,7 @@ def run_trial(task: SearchTask, study: Study, trial: Trial, dataset: Dataset) ->
         found = objective.train(run, dataset, look)
         note(trial, run.epochs, found, start)
         if task.objective == "robust" and "clean" not in trial.constraints:
-            # a trial that is tried again may bring its constraint along; a sum of floats may miss the limit by its last bit
+            # a trial that is tried again may bring it along; a sum of floats may miss the limit by its last bit
             trial.set_constraint("clean", round(task.shortfall(found.clean, limit), 9))
         study.tell(trial, found.robust if task.objective == "robust" else found)
     except optuna.TrialPruned:

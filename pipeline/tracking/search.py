@@ -66,12 +66,13 @@ def following(folder: Path, every: float = EVERY) -> Iterator[None]:
         look(status)
 
 
-def mirror(folder: Path, status: str = "FINISHED") -> None:
-    """Bring MLflow up to what a search's folder holds."""
+def mirror(folder: Path, status: str | None = None) -> None:
+    """Bring MLflow up to what a search's folder holds. `status` of the search: by default, whether it is complete."""
     from pipeline.tracking import server
     from pipeline.tracking.server import Mirror, Wanted
 
     facts = store.read_json(folder / "search.json", f"write it again with: python -m pipeline search (in {folder})")
+    status = status or ("FINISHED" if facts["trials"]["finished"] >= facts["trials"]["asked"] else "KILLED")
     trials, looks = (pd.read_csv(folder / f"{name}.csv") for name in ("trials", "looks"))
     started, ended = milliseconds(trials["started"].min()), milliseconds(trials["ended"].max())
     with server.connected() as client:
