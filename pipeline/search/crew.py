@@ -21,7 +21,7 @@ from pipeline.search import slots, space
 from pipeline.search.task import SearchTask
 from pipeline.search.worker import run_trials
 
-PATIENCE = 3
+PATIENCE = 10
 """How often a slot may kill its worker before the search stops."""
 GLANCE = 0.5
 """Seconds between two looks at what has been done."""
@@ -49,6 +49,9 @@ class Crew:
 
     def start(self, workers: int) -> None:
         """Start workers, before this process starts any thread: they may be forked."""
+        multiprocessing.set_forkserver_preload(
+            [run_trials.__module__]
+        )  # a worker that replaces another is there at once
         for _ in range(workers):
             self.add(start_method())
 
@@ -91,8 +94,7 @@ class Crew:
             raise RuntimeError(f"a worker of {self.task.name} failed; its traceback is above")
         self.count_death(process)
         slots.sweep(self.study)
-        # forked it would inherit the threads' locks of a process that has started some by now
-        self.add(multiprocessing.get_context("forkserver" if sys.platform != "win32" else "spawn"))
+        self.add(multiprocessing.get_context("forkserver"))  # this process has threads by now: it must not be forked
 
     def count_death(self, process: BaseProcess) -> None:
         """Refuse to go on when the same slot, or no slot at all, has killed a worker several times."""

@@ -15,7 +15,7 @@ from optuna.storages import BaseStorage, RDBStorage, RetryHeartbeatStaleTrialCal
 from optuna.storages.journal import JournalFileBackend, JournalRedisBackend, JournalStorage
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import StudyDirection
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from pipeline import store
 from pipeline.errors import UserError
@@ -93,7 +93,7 @@ def said_plainly(url: str) -> Iterator[None]:
     except (ImportError, ModuleNotFoundError) as error:
         mend = "mend: pip install -r requirements-scale.txt"
         raise UserError(f"--storage {shown(url)} needs a driver ({error}); {mend}") from error
-    except (ValueError, KeyError, AssertionError, AttributeError, TypeError) as error:
+    except (ValueError, KeyError, AssertionError, AttributeError, TypeError, ArgumentError) as error:
         if not is_file(url):
             raise UserError(f"--storage {shown(url)} is no storage of Optuna ({words(error)})") from error
         mend = "give another with --storage, or delete it to search anew"
