@@ -1,7 +1,5 @@
 """A search in PostgreSQL, for real: the same trials as in a journal, heartbeats, retries, killed workers."""
 
-import os
-import signal
 import time
 
 import optuna
@@ -94,14 +92,9 @@ def test_killed_workers_lose_no_finished_trial(searchable, url, monkeypatch):
     before = found(of)
     for victim in workers(process):
         victim.kill()
-    wait_for(process, lambda: workers(process))
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert "secret" not in out + err
-    process = start("gradient_norm", "--trials", "10", "--workers", "2", "--storage", url)
-    _, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
+    assert "secret" not in out + err
     check_complete(of)
     assert [trial for trial in found(of) if trial in before] == before
 
