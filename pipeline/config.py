@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline import losses, rooms
+from pipeline import attacks, losses, rooms
 from pipeline.ascent import BallNorm
 from pipeline.errors import UserError, nearest
 from pipeline.losses import Loss
@@ -50,7 +50,7 @@ class ThreatModel(Settings):
     """What an attacker may change: a ball of a norm. `epsilon` is the headline radius, `grid` the curve's."""
 
     norm: BallNorm
-    epsilon: NonNegative
+    epsilon: Positive
     grid: Annotated[list[NonNegative], Field(min_length=1)]
 
     @field_validator("grid")
@@ -67,10 +67,16 @@ class ThreatModel(Settings):
 
 
 class Attack(ThreatModel):
-    """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first."""
+    """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first.
+
+    attacks: run at every ε. at_epsilon: dear ones, run at the headline ε of each threat model only; an attack named in
+    both has these knobs there. examples: how many examples of the test split are attacked; None: all.
+    """
 
     secondary: ThreatModel | None = None
     attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"noise": {}, "fgsm": {}, "pgd": {}}
+    at_epsilon: dict[str, dict[str, Any]] = {}
+    examples: PositiveInt | None = None
 
     @property
     def threat_models(self) -> list[ThreatModel]:
@@ -160,10 +166,11 @@ def read(name: str) -> Study:
     for key in ("data", "model"):
         if isinstance(raw.get(key), dict):
             raw[key] = options(file, key, raw[key])
-    for attack in nested(raw, "attack", "attacks"):
-        known(file, "attack.attacks", "attacks", attack)
-        accepted = rooms.settings_of(rooms.module("attacks", attack).perturb)
-        validated(accepted, raw["attack"]["attacks"][attack] or {}, file, f"attack.attacks.{attack}")
+    for key in ("attacks", "at_epsilon"):
+        for attack, knobs in nested(raw, "attack", key).items():
+            known(file, f"attack.{key}", "attacks", attack)
+            accepted = rooms.settings_of(rooms.module("attacks", attack).perturb)
+            validated(accepted, knobs or {}, file, f"attack.{key}.{attack}")
     if isinstance(raw.get("losses"), dict):
         raw["losses"] = {n: one_loss(file, n, knobs) for n, knobs in raw["losses"].items()}
     study = validated(Study, {"name": name, **raw}, file)
@@ -199,6 +206,7 @@ def one_loss(file: Path, name: str, knobs: Any) -> Loss:
 def check_meaning(study: Study) -> None:
     """What types alone cannot see: ε within the data's range, losses that the task has a meaning for."""
     bounds = rooms.module("data", study.data["name"]).BOUNDS
+    check_attacks(study)
     for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
         if bounds and threat.norm == "linf":
             width = bounds[1] - bounds[0]
@@ -237,6 +245,24 @@ def check_ranges(study: Study, name: str, ranges: dict[str, tuple[float, float]]
                 f"{where}.{name}.{knob}: [{low:g}, {high:g}] must rise and lie inside {widest.low:g} to"
                 f" {widest.high:g}, the range in pipeline/losses/{name}.py"
             )
+
+
+def check_attacks(study: Study) -> None:
+    """Attacks that the task has a meaning for, and those that the masking sheet compares."""
+    attack = study.attack
+    for key in ("attacks", "at_epsilon"):
+        for name in getattr(attack, key):
+            if study.task == "regression" and attacks.traits(name).classes:
+                raise UserError(
+                    f"{study.file}: attack.{key}.{name} has no meaning for regression, which has no decision boundary;"
+                    " remove it (random_search is a black box for regression)"
+                )
+    for name in ("noise", "fgsm", "pgd"):
+        if name not in attack.attacks:
+            raise UserError(f"{study.file}: attack.attacks: add '{name}: {{}}', the masking sheet compares it")
+    norms = [threat.norm for threat in attack.threat_models]
+    if len(set(norms)) < len(norms):
+        raise UserError(f"{study.file}: attack.secondary.norm: {norms[0]} is the headline's norm; give the other one")
 
 
 def check_all() -> list[Study]:

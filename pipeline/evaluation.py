@@ -1,11 +1,11 @@
-"""The attack stage: every attack of the study on the test split, per-example outcomes kept."""
+"""The attack stage: one trained run in; per-example outcomes, the masking sheet and gradient descriptors out."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -13,14 +13,17 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from pipeline import data, rooms, store
-from pipeline.attacks import Threat, broken
+from pipeline import data, masking, store
+from pipeline.attacks import Threat
 from pipeline.data import Dataset
+from pipeline.descriptors import descriptors
 from pipeline.errors import UserError
-from pipeline.forward import Draws, describe, per_example_loss
+from pipeline.forward import Draws, describe
+from pipeline.outcomes import Victim, attacked, plan
 from pipeline.run import Run, folder
 
-SHARED = ("evaluation.py", "forward.py", "ascent.py", "attacks/__init__.py")
+SHARED = ("evaluation.py", "outcomes.py", "descriptors.py", "forward.py", "ascent.py")
+ROOMS = ("attacks", "masking")
 SHOWN = 8
 """How many test examples have their input gradients kept for the pictures."""
 
@@ -39,53 +42,100 @@ class Evaluation:
     @property
     def checkpoint(self) -> Path:
         """The weights that are attacked: the best epoch by validation score."""
-        return folder(self.run.study, self.run.loss_name, "train") / f"seed-{self.run.seed}" / "best.pt"
+        return checkpoint_of(self.run)
+
+    @property
+    def source(self) -> Run:
+        """The run that transfer starts from: `standard` with the next seed, so that another net is attacked."""
+        seeds = self.run.study.training.seeds
+        return Run(self.run.study, "standard", seeds[(seeds.index(self.run.seed) + 1) % len(seeds)])
 
     @cached_property
     def fingerprint(self) -> str:
         """Of the trained weights, the attack's settings and its code."""
         here = Path(__file__).parent
-        attack = self.run.study.attack
-        code = [here / name for name in SHARED] + [here / "attacks" / f"{name}.py" for name in attack.attacks]
-        settings = {"attack": attack.model_dump(mode="json"), "model": self.run.study.model, "torch": torch.__version__}
-        return store.hash_of(settings, [*code, self.checkpoint, data.path(self.run.study.name)])
+        code = [here / name for name in SHARED] + [file for room in ROOMS for file in (here / room).glob("*.py")]
+        settings = {
+            "attack": self.run.study.attack.model_dump(mode="json"),
+            "model": self.run.study.model,
+            "seed": self.run.seed,
+            "versions": {name: version(name) for name in ("torch", "pyautoattack")},
+        }
+        files = [self.checkpoint, checkpoint_of(self.source), data.path(self.run.study.name)]
+        return store.hash_of(settings, [*code, *files])
 
     @property
     def state(self) -> Path:
         """The folder this evaluation works in."""
         return store.state(self.fingerprint)
 
+    @property
+    def steps(self) -> int:
+        """How many steps the evaluation has."""
+        return len(plan(self.run.study.attack))
+
+    @property
+    def done(self) -> int:
+        """How many of them are behind it."""
+        return self.steps if (self.state / FINISHED).exists() else len(list((self.state / STEPS).glob("*.parquet")))
+
+
+FINISHED, STEPS = "gradients.npz", "steps"
+"""The file that is written last, and the folder of the steps that are finished before it."""
+
+
+def checkpoint_of(run: Run) -> Path:
+    """best.pt of a published training."""
+    return folder(run.study, run.loss_name, "train") / f"seed-{run.seed}" / "best.pt"
+
 
 def evaluate(evaluation: Evaluation) -> Path:
-    """Attack one trained run; returns a folder with outcomes.parquet, descriptors.parquet and gradients.npz.
+    """Attack one trained run, from wherever it was left; returns its folder.
 
-    outcomes: a row per example, attack, norm and ε: `broken`, `loss_before`, `loss_after`.
-    descriptors: a row per example: norms of the clean input gradient. gradients: the gradients of a few examples.
+    outcomes.parquet: a row per example, attack, norm and ε. descriptors.parquet: a row per example. masking.json: the
+    masking sheet. input_gradients.npy: of all attacked examples. gradients.npz: those of a few examples, for pictures.
 
     Raises:
-        UserError: the checkpoint is missing, corrupt or of another model, or its outputs are not finite.
+        UserError: a checkpoint is missing, corrupt or of another model, or the model's outputs are not finite, or the
+            test split has fewer examples than the study asks for.
     """
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("warn" if evaluation.run.device.type == "cuda" else "error")
     run, target = evaluation.run, evaluation.state
     with store.locked(target):
-        if (target / "gradients.npz").exists():  # written last
+        if (target / FINISHED).exists():
             return target
-        dataset = data.read(run.study.name, run.study.data["name"], ("test",)).to(run.device)
-        model = trained(evaluation, dataset)
-        x, y = dataset.x["test"], dataset.y["test"]
-        before = state_hash(model)
-        outcomes = pd.concat(attack_all(run, model, x, y, dataset), ignore_index=True)
-        outcomes.insert(1, "seed", run.seed)
-        write_results(run, model, x, y, target, outcomes)
-        if state_hash(model) != before:
+        victim = victim_of(evaluation)
+        before = state_hash(victim.model)
+        write_results(run, victim, target, attacked(victim, run.study.attack, target / STEPS))
+        if state_hash(victim.model) != before:
+            store.remove(target)
             raise RuntimeError(f"{run.name}: the attack changed the model it attacks")
+        store.remove(target / STEPS)
     return target
 
 
-def trained(evaluation: Evaluation, dataset: Dataset) -> nn.Module:
+def victim_of(evaluation: Evaluation) -> Victim:
+    """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
+    run = evaluation.run
+    dataset = data.read(run.study.name, run.study.data["name"], ("test",)).to(run.device)
+    x, y, wanted = dataset.x["test"], dataset.y["test"], run.study.attack.examples
+    if wanted is not None and wanted > len(x):
+        raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(x)}")
+    return Victim(
+        name=run.name,
+        model=trained(run, dataset),
+        source=trained(evaluation.source, dataset),
+        x=x[:wanted],
+        y=y[:wanted],
+        bounds=dataset.context.bounds,
+        seed=run.seed,
+    )
+
+
+def trained(run: Run, dataset: Dataset) -> nn.Module:
     """The trained model, in eval mode, its parameters frozen."""
-    run, file = evaluation.run, evaluation.checkpoint
+    file = checkpoint_of(run)
     mend = f"write it again with: dvc repro -f train@{run.study.name}-{run.loss_name}"
     contents = store.load_checkpoint(file, mend)
     model = run.build(dataset)
@@ -96,69 +146,36 @@ def trained(evaluation: Evaluation, dataset: Dataset) -> nn.Module:
     return model.eval().requires_grad_(False)
 
 
-def attack_all(run: Run, model: nn.Module, x: Tensor, y: Tensor, dataset: Dataset) -> Iterator[pd.DataFrame]:
-    """Outcomes on clean inputs, then of every attack at every ε of every threat model; cheap attacks come first."""
-    with torch.no_grad():
-        outputs = model(x)
-    if not torch.isfinite(outputs).all():
-        raise UserError(f"{run.name}: the trained model's outputs are not finite; train it with a lower strength")
-    clean = per_example_loss(outputs, y)
-    yield outcome_rows("clean", "none", 0.0, broken(outputs, y), clean, clean)
-    for threat_model in run.study.attack.threat_models:
-        for epsilon in filter(None, threat_model.radii):
-            threat = Threat(norm=threat_model.norm, epsilon=epsilon, bounds=dataset.context.bounds)
-            for name, knobs in run.study.attack.attacks.items():
-                draws = Draws(torch.Generator(x.device).manual_seed(seed_of(run.seed, name, threat)))
-                moved = rooms.module("attacks", name).perturb(model, x, y, threat, draws, **knobs)
-                with torch.no_grad():
-                    outputs = model(moved)
-                yield outcome_rows(name, threat.norm, epsilon, broken(outputs, y), clean, per_example_loss(outputs, y))
-
-
-def seed_of(seed: int, attack: str, threat: Threat) -> int:
-    """A seed of its own for every (run, attack, threat), whatever ran before it."""
-    text = f"{seed} {attack} {threat.norm} {threat.epsilon}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
-
-
-def outcome_rows(
-    attack: str, norm: str, epsilon: float, is_broken: Tensor, before: Tensor, after: Tensor
-) -> pd.DataFrame:
-    """One row per example."""
-    return pd.DataFrame(
-        {
-            "example": np.arange(len(before)),
-            "attack": attack,
-            "norm": norm,
-            "epsilon": epsilon,
-            "broken": is_broken.cpu().numpy(),
-            "loss_before": before.cpu().numpy(),
-            "loss_after": after.cpu().numpy(),
-        }
-    )
-
-
-def write_results(run: Run, model: nn.Module, x: Tensor, y: Tensor, target: Path, outcomes: pd.DataFrame) -> None:
+def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame) -> None:
     """Write the files of an evaluation; gradients.npz comes last and says that the rest is complete."""
-    gradients = describe(model, x, y)[2]
-    flat = gradients.flatten(1)
-    descriptors = pd.DataFrame(
-        {
-            "example": np.arange(len(x)),
-            "seed": run.seed,
-            "gradient_norm_l1": flat.norm(p=1, dim=1).cpu().numpy(),
-            "gradient_norm_l2": flat.norm(dim=1).cpu().numpy(),
-        }
+    attack, x, y = run.study.attack, victim.x, victim.y
+    threat = Threat(norm=attack.norm, epsilon=attack.epsilon, bounds=victim.bounds)
+    draws = Draws(torch.Generator(x.device).manual_seed(run.seed))
+    described, gradients = descriptors(victim.model, x, y, threat, draws)
+    evidence = masking.Evidence(
+        outcomes=outcomes, descriptors=described, attack=attack, task=run.study.task, change=change(victim)
     )
-    for name, frame in (("outcomes", outcomes), ("descriptors", descriptors)):
+    described.insert(0, "example", np.arange(len(x)))
+    for name, frame in (("outcomes", outcomes), ("descriptors", described)):
+        frame.insert(1, "seed", run.seed)
         with store.replacing(target / f"{name}.parquet") as temporary:
             frame.to_parquet(temporary, index=False)
+    store.write_json(target / "masking.json", masking.sheet(evidence))
     # which training was attacked: after an edit the old attack lies beside the new weights until it is run again
     store.write_json(target / "evaluation.json", {"run": run.fingerprint})
+    with store.replacing(target / "input_gradients.npy") as temporary, temporary.open("wb") as f:
+        np.save(f, gradients.cpu().numpy(), allow_pickle=False)
     shown = shown_examples(y)
-    with store.replacing(target / "gradients.npz") as temporary, temporary.open("wb") as f:
+    with store.replacing(target / FINISHED) as temporary, temporary.open("wb") as f:
         x_np, y_np, g_np = (t[shown].cpu().numpy() for t in (x, y, gradients))
         np.savez(f, allow_pickle=False, examples=shown.numpy(), x=x_np, y=y_np, gradients=g_np)
+
+
+def change(victim: Victim) -> float:
+    """The largest relative difference of outputs and of input gradients between two passes over the same inputs."""
+    first, second = (describe(victim.model, victim.x, victim.y) for _ in range(2))
+    pairs = ((first[0], second[0]), (first[2], second[2]))
+    return max(float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) for a, b in pairs)
 
 
 def shown_examples(y: Tensor) -> Tensor:

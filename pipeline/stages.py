@@ -68,9 +68,9 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
         room.evaluate,
         todo,
         label=f"attack {study_name} {loss_name}",
-        total=len(todo),
-        done=lambda: sum((e.state / "gradients.npz").exists() for e in todo),
-        unit="seeds",
+        total=sum(e.steps for e in todo),
+        done=lambda: sum(e.done for e in todo),
+        unit="attacks",
         jobs=jobs,
     )
     target = folder(study, loss_name, "attack")

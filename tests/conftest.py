@@ -20,7 +20,8 @@ attack:
   norm: linf
   epsilon: 0.1
   grid: [0.0, 0.1, 0.4]
-  attacks: {noise: {}, fgsm: {}, pgd: {steps: 3, restarts: 2}}
+  attacks: {noise: {}, fgsm: {}, pgd: {steps: 3, restarts: 2}, fab: {targets: 2, steps: 5}}
+  at_epsilon: {square: {queries: 20}, apgd_ce: {steps: 5}}
 """
 PARAMS = "studies: [tiny]\nlosses: [standard, detached_norm, gradient_norm]\n"
 

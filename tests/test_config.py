@@ -40,6 +40,22 @@ STUDY_MISTAKES = [
     ("norm: linf", "norm: linff", r"attack\.norm: "),
     ("pgd: {steps: 3,", "pdg: {steps: 3,", r"attack\.attacks: no 'pdg'.*did you mean 'pgd'\?"),
     ("pgd: {steps: 3,", "pgd: {step: 3,", r"unknown key 'attack\.attacks\.pgd\.step'; did you mean 'steps'\?"),
+    ("square: {queries: 20}", "sqare: {}", r"attack\.at_epsilon: no 'sqare'.*did you mean 'square'\?"),
+    ("square: {queries: 20}", "square: {querys: 2}", r"unknown key 'attack\.at_epsilon\.square\.querys'"),
+    ("fgsm: {}, pgd", "pgd", r"attack\.attacks: add 'fgsm: \{\}', the masking sheet compares it"),
+    ("norm: linf", "norm: l1", r"attack\.norm: .*'linf' or 'l2'"),
+    ("epsilon: 0.1\n", "epsilon: 0.0\n", r"attack\.epsilon: .*greater than 0"),
+    ("  grid:", "  examples: 0\n  grid:", r"attack\.examples: .*greater than 0"),
+    (
+        "  grid:",
+        "  secondary: {norm: linf, epsilon: 0.2, grid: [0.2]}\n  grid:",
+        r"attack\.secondary\.norm: linf is the headline's norm; give the other one",
+    ),
+    (
+        "data: {name: digits}",
+        "data: {name: diabetes}",
+        r"attack\.attacks\.fab has no meaning for regression.*random_search",
+    ),
     ("training:", "trainings:", r"unknown key 'trainings'|key 'training' is missing"),
     ("losses:", "losses: [", r"not valid YAML"),
 ]

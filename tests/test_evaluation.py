@@ -6,119 +6,136 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline import config, data, evaluation, rooms, stages, store, training
-from pipeline.attacks import Threat, Worst
+from pipeline import config, data, evaluation, outcomes, stages, store, training
+from pipeline.attacks import Threat
+from pipeline.descriptors import descriptors, jacobian_norm
 from pipeline.errors import UserError
 from pipeline.evaluation import Evaluation
 from pipeline.forward import Draws
-from pipeline.run import Run, folder
-
-ATTACKS = rooms.names("attacks")
+from pipeline.run import Run, folder, runs
+from tests.conftest import edit
 
 
 @pytest.fixture
 def trained(project):
-    """A finished run of the study `tiny`, published where the attack stage looks for it."""
+    """The finished runs of `standard` in the study `tiny`, published where the attack stage looks for them."""
     stages.prepare("tiny")
     study = config.read("tiny")
-    run = Run(study, "standard", 0)
-    store.publish({"seed-0": training.train(run)}, folder(study, "standard", "train"))
-    return Evaluation(run)
-
-
-def victim(task):
-    torch.manual_seed(0)
-    model = nn.Sequential(
-        nn.Flatten(), nn.Linear(9, 16), nn.Tanh(), nn.Linear(16, 3 if task == "classification" else 1)
-    )
-    x = torch.rand(40, 1, 3, 3)
-    y = model(x).argmax(1) if task == "classification" else model(x).detach() + 0.1
-    return model.eval().requires_grad_(False), x, y
-
-
-@pytest.mark.parametrize("name", ATTACKS)
-@pytest.mark.parametrize("norm", ["linf", "l2"])
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_every_attack_stays_inside_the_ball_and_the_box_and_never_helps(name, norm, task):
-    model, x, y = victim(task)
-    threat = Threat(norm=norm, epsilon=0.3, bounds=(0.0, 1.0))
-    before = evaluation.state_hash(model)
-    clean = x.clone()
-    moved = rooms.module("attacks", name).perturb(model, x, y, threat, Draws(torch.Generator().manual_seed(0)))
-    delta = (moved - x).flatten(1)
-    size = delta.abs().max(1).values if norm == "linf" else delta.norm(dim=1)
-    assert float(size.max()) <= 0.3 + 1e-6
-    assert float(size.max()) > 0.1  # it does move
-    assert float(moved.min()) >= 0
-    assert float(moved.max()) <= 1
-    losses = [evaluation.per_example_loss(model(z), y) for z in (x, moved)]
-    assert (losses[1] >= losses[0] - 1e-6).all()
-    assert evaluation.state_hash(model) == before
-    assert torch.equal(x, clean)
-
-
-@pytest.mark.parametrize("task", ["classification", "regression"])
-def test_stronger_attacks_are_stronger(task):
-    model, x, y = victim(task)
-    threat = Threat(norm="linf", epsilon=0.2, bounds=(0.0, 1.0))
-    loss = {}
-    for name in ("noise", "fgsm", "pgd"):
-        moved = rooms.module("attacks", name).perturb(model, x, y, threat, Draws(torch.Generator().manual_seed(0)))
-        loss[name] = float(evaluation.per_example_loss(model(moved), y).mean())
-    assert loss["noise"] < loss["fgsm"] <= loss["pgd"] * 1.001
-
-
-def test_pgd_reaches_the_optimum_of_a_linear_regression():
-    """|residual| + ε‖w‖₁ is the worst case, known by hand."""
-    model = nn.Linear(5, 1)
-    x, y = torch.randn(20, 5), torch.randn(20, 1)
-    model.requires_grad_(False)
-    threat = Threat(norm="linf", epsilon=0.2)
-    moved = rooms.module("attacks", "pgd").perturb(model, x, y, threat, Draws(torch.Generator().manual_seed(0)))
-    residual = (model(x) - y).abs()[:, 0]
-    reached = (model(moved) - y).abs()[:, 0]
-    torch.testing.assert_close(reached, residual + 0.2 * model.weight.abs().sum(), rtol=1e-4, atol=1e-5)
-
-
-def test_worst_keeps_a_broken_point_even_when_a_standing_one_has_a_larger_loss():
-    """Three classes: a wrong prediction at loss 0.8 beats a right one at loss 0.95."""
-    logits = {
-        0.0: [2.0, 0.0, 0.0],  # right, small loss
-        0.1: [0.0, 0.1, -9.0],  # wrong, loss about 0.74
-        0.2: [0.01, 0.0, 0.0],  # right, loss about 1.09
-    }
-    rows = torch.tensor(list(logits.values()))
-    model = nn.Module()
-    model.forward = lambda x: rows[(x[:, 0] * 10).round().long()]
-    worst = Worst(model, torch.zeros(1, 1), torch.zeros(1, dtype=torch.long))
-    for value in (0.1, 0.2):
-        worst.look(torch.full((1, 1), value), torch.tensor([0]))
-    assert float(worst.x) == pytest.approx(0.1)
-    assert bool(worst.broken)
-    assert len(worst.unbroken()) == 0
+    found = {f"seed-{run.seed}": training.train(run) for run in runs(study, "standard")}
+    store.publish(found, folder(study, "standard", "train"))
+    return Evaluation(Run(study, "standard", 0))
 
 
 def test_outcomes_are_tidy_and_complete(trained):
     target = evaluation.evaluate(trained)
     outcomes = pd.read_parquet(target / "outcomes.parquet")
     n = len(data.read("tiny", "digits", ("test",)).x["test"])
-    wanted = ["example", "seed", "attack", "norm", "epsilon", "broken", "loss_before", "loss_after"]
-    assert list(outcomes) == wanted
+    columns = "example seed attack norm epsilon broken loss_before loss_after distance overshoot"
+    assert list(outcomes) == columns.split()
     groups = outcomes.groupby(["attack", "norm", "epsilon"]).size()
-    assert set(groups.index) == {("clean", "none", 0.0)} | {
-        (a, "linf", e) for a in ("noise", "fgsm", "pgd") for e in (0.1, 0.4)
-    }
-    assert (groups == n).all()
+    everywhere = [(a, "linf", e) for a in ("noise", "fgsm", "pgd", "fab") for e in (0.1, 0.4)]
+    at_headline = [(a, "linf", 0.1) for a in ("pgd_10x1", "pgd_40x5", "transfer")]
+    assert (groups[[("clean", "none", 0.0), *everywhere, *at_headline]] == n).all()
+    dear = groups.drop([("clean", "none", 0.0), *everywhere, *at_headline])
+    assert set(dear.index) == {("apgd_ce", "linf", 0.1), ("square", "linf", 0.1)}
+    assert (dear < n).all()
+    assert outcomes.overshoot.max() <= 1e-6
+    assert (outcomes.distance <= outcomes.epsilon + 1e-6).all()
     pgd = outcomes[outcomes.attack == "pgd"].groupby("epsilon").broken.mean()
     clean = outcomes[outcomes.attack == "clean"].broken.mean()
     assert clean < pgd[0.1] < pgd[0.4]
+
+
+def test_dear_attacks_see_exactly_what_still_stands(trained):
+    outcomes = pd.read_parquet(evaluation.evaluate(trained) / "outcomes.parquet")
+    inside = outcomes[(outcomes.epsilon <= 0.1) & ~outcomes.attack.isin(["apgd_ce", "square"])]
+    standing = set(inside.example) - set(inside.example[inside.broken])
+    first = outcomes[outcomes.attack == "apgd_ce"]
+    assert set(first.example) == standing
+    last = outcomes[outcomes.attack == "square"]  # a black box comes last, whatever the order in the study
+    assert set(last.example) == standing - set(first.example[first.broken])
+
+
+def test_an_attack_in_both_lists_has_the_other_knobs_at_the_headline(project):
+    edit(project / "experiments/tiny.yaml", "apgd_ce: {steps: 5}", "pgd: {steps: 9}")
+    steps = [s for s in outcomes.plan(config.read("tiny").attack) if s.attack == "pgd"]
+    assert [(s.epsilon, s.knobs, s.alone) for s in steps] == [
+        (0.1, {"steps": 9}, True),
+        (0.4, {"steps": 3, "restarts": 2}, True),
+    ]
+
+
+def test_a_minimal_norm_attack_is_run_once_and_judged_at_every_epsilon(trained):
+    found = pd.read_parquet(evaluation.evaluate(trained) / "outcomes.parquet")
+    assert [s.attack for s in outcomes.plan(trained.run.study.attack)].count("fab") == 1
+    near, far = (found[(found.attack == "fab") & (found.epsilon == e)].set_index("example") for e in (0.1, 0.4))
+    assert near.broken.mean() < far.broken.mean()
+    assert (near.distance[near.broken] == far.distance[near.broken]).all()  # the same points
+
+
+def test_transfer_starts_from_another_net(trained, monkeypatch):
+    study = trained.run.study
+    assert trained.source.seed == 1
+    assert Evaluation(Run(study, "gradient_norm", 1)).source == Run(study, "standard", 0)
+    outcomes = pd.read_parquet(evaluation.evaluate(trained) / "outcomes.parquet")
+    broken = outcomes[outcomes.epsilon <= 0.1].groupby("attack").broken.mean()
+    assert broken["clean"] < broken["transfer"] < broken["pgd"]
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_killed_evaluation_goes_on_where_it_was_with_the_same_outcome(trained, monkeypatch, steps):
+    target = evaluation.evaluate(trained)
+    names = ("outcomes.parquet", "descriptors.parquet", "masking.json", "gradients.npz", "input_gradients.npy")
+    whole = {name: (target / name).read_bytes() for name in names}
+    store.remove(trained.state)
+    ran, run_step = [], outcomes.run_step
+
+    def killed_after(victim, step, index):
+        if len(ran) == steps:
+            raise KeyboardInterrupt
+        ran.append(step)
+        return run_step(victim, step, index)
+
+    monkeypatch.setattr(outcomes, "run_step", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(trained)
+    assert trained.done == steps
+    monkeypatch.setattr(outcomes, "run_step", lambda *given: ran.append(given[1]) or run_step(*given))
+    evaluation.evaluate(trained)
+    assert len(ran) == trained.steps == trained.done  # no step twice
+    assert {name: (target / name).read_bytes() for name in names} == whole
+    assert not (target / "steps").exists()
+
+
+def test_an_attack_that_changes_the_model_is_found_out(trained, monkeypatch):
+    run_step = outcomes.run_step
+
+    def careless(victim, step, index):
+        next(victim.model.parameters()).data[0] += 1e-6
+        return run_step(victim, step, index)
+
+    monkeypatch.setattr(outcomes, "run_step", careless)
+    with pytest.raises(RuntimeError, match="the attack changed the model"):
+        evaluation.evaluate(trained)
+    assert not (trained.state / "outcomes.parquet").exists()
+
+
+def test_fewer_examples_than_asked_for(trained):
+    file = trained.run.study.file
+    edit(file, "  grid:", "  examples: 361\n  grid:")
+    with pytest.raises(UserError, match=r"tiny\.yaml: attack\.examples: 361 asked for, the test split has 360"):
+        evaluation.evaluate(Evaluation(Run(config.read("tiny"), "standard", 0)))
+    edit(file, "examples: 361", "examples: 50")
+    target = evaluation.evaluate(Evaluation(Run(config.read("tiny"), "standard", 0)))
+    assert set(pd.read_parquet(target / "outcomes.parquet").example) == set(range(50))
+    assert len(pd.read_parquet(target / "descriptors.parquet")) == 50
 
 
 def test_clean_outcomes_are_the_models_own_mistakes(trained):
     target = evaluation.evaluate(trained)
     outcomes = pd.read_parquet(target / "outcomes.parquet")
     dataset = data.read("tiny", "digits", ("test",))
-    model = evaluation.trained(trained, dataset)
+    model = evaluation.trained(trained.run, dataset)
     wrong = (model(dataset.x["test"]).argmax(1) != dataset.y["test"]).numpy()
     assert np.array_equal(outcomes[outcomes.attack == "clean"].broken.to_numpy(), wrong)
 
@@ -128,7 +145,7 @@ def test_descriptors_are_the_norms_of_the_input_gradient(trained):
     frame = pd.read_parquet(target / "descriptors.parquet")
     kept = np.load(target / "gradients.npz")
     dataset = data.read("tiny", "digits", ("test",))
-    model = evaluation.trained(trained, dataset)
+    model = evaluation.trained(trained.run, dataset)
     x = torch.from_numpy(kept["x"]).requires_grad_(True)
     nn.functional.cross_entropy(model(x), torch.from_numpy(kept["y"]), reduction="sum").backward()
     np.testing.assert_allclose(kept["gradients"], x.grad.numpy(), atol=1e-6)
@@ -161,6 +178,41 @@ def test_a_missing_or_foreign_checkpoint_is_named(trained):
     file.unlink()
     with pytest.raises(UserError, match=r"best\.pt is missing"):
         evaluation.evaluate(Evaluation(trained.run))
+
+
+def test_descriptors_of_a_linear_net_are_known_by_hand():
+    torch.manual_seed(0)
+    net = nn.Linear(4, 1).requires_grad_(False)
+    net.weight.copy_(torch.tensor([[3.0, 0.0, 0.0, 4.0]]))
+    x, y = torch.randn(7, 4), torch.randn(7, 1)
+    threat = Threat(norm="linf", epsilon=0.01)
+    frame, gradients = descriptors(net, x, y, threat, Draws(torch.Generator().manual_seed(0)))
+    residual = 2 * (net(x) - y)
+    torch.testing.assert_close(gradients, residual * net.weight)
+    np.testing.assert_allclose(frame.gradient_norm_l1, 7 * residual.abs()[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(frame.gradient_norm_l2, 5 * residual.abs()[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(frame.jacobian_norm, 5, rtol=1e-6)
+    np.testing.assert_allclose(frame.gradient_sparsity, 2 - 7 / 5, rtol=1e-5)  # (√4 - 7/5) / (√4 - 1)
+    cosine = torch.cosine_similarity(x, residual.sign() * net.weight)
+    np.testing.assert_allclose(frame.gradient_alignment, cosine, rtol=1e-5)
+    np.testing.assert_allclose(frame.gradient_stability.abs(), 1, rtol=1e-5)
+
+
+def test_a_zero_gradient_has_no_direction_and_no_sparsity():
+    net = nn.Linear(4, 1).requires_grad_(False)
+    x = torch.randn(3, 4)
+    threat = Threat(norm="linf", epsilon=0.1)
+    frame, _ = descriptors(net, x, net(x), threat, Draws(torch.Generator().manual_seed(0)))
+    assert frame[["gradient_sparsity", "gradient_alignment", "gradient_stability"]].isna().all(axis=None)
+    assert (frame.gradient_norm_l2 == 0).all()
+
+
+def test_the_jacobian_norm_is_that_of_every_output():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).requires_grad_(False)
+    x = torch.randn(5, 4)
+    whole = torch.stack([torch.autograd.functional.jacobian(net, row).norm() for row in x])
+    torch.testing.assert_close(jacobian_norm(net, x), whole)
 
 
 def test_training_never_opens_the_test_split(project, monkeypatch):

@@ -1,4 +1,8 @@
-"""Attacks: one file each; `perturb` gives inputs inside the threat model that raise the loss most."""
+"""Attacks: one file each; `perturb` gives inputs inside the threat model that raise the loss most.
+
+`TRAITS` says what the attack stage must know of it. A minimal-norm attack also has `nearest`, which asks for no ε: it
+is run once for a norm, and its points are judged at every ε.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +12,29 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from pipeline import rooms
 from pipeline.ascent import BallNorm
-from pipeline.forward import per_example_loss
+from pipeline.forward import per_example_loss, rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the attack stage must know of an attack.
+
+    alone: cheap; it sees every example at every ε, so that it can be judged alone. Others see only what still stands.
+    black_box: it uses no gradient of the model it attacks.
+    classes: it crosses a decision boundary, so it has no meaning for regression.
+    """
+
+    alone: bool = False
+    black_box: bool = False
+    classes: bool = False
+
+
+def traits(name: str) -> Traits:
+    """The traits of pipeline/attacks/NAME.py."""
+    found: Traits = rooms.module("attacks", name).TRAITS
+    return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +51,12 @@ def broken(outputs: Tensor, y: Tensor) -> Tensor:
     if y.is_floating_point():
         return torch.zeros(len(y), dtype=torch.bool, device=y.device)
     return outputs.argmax(1) != y
+
+
+def sizes(delta: Tensor, norm: BallNorm) -> Tensor:
+    """Length of every displacement in `norm`, (N,)."""
+    length: Tensor = rows(delta).norm(p=torch.inf if norm == "linf" else 2, dim=1)
+    return length
 
 
 class Worst:

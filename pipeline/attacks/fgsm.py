@@ -2,9 +2,11 @@
 
 from torch import Tensor, nn
 
-from pipeline.attacks import Threat
+from pipeline.attacks import Threat, Traits
 from pipeline.attacks.pgd import climb
 from pipeline.forward import Draws
+
+TRAITS = Traits(alone=True)
 
 
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws) -> Tensor:

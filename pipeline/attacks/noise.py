@@ -4,8 +4,10 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.ascent import project, uniform_start
-from pipeline.attacks import Threat, Worst
+from pipeline.attacks import Threat, Traits, Worst
 from pipeline.forward import Draws
+
+TRAITS = Traits(alone=True, black_box=True)
 
 
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, tries: int = 5) -> Tensor:

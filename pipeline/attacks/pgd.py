@@ -6,10 +6,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from pipeline.ascent import ascend, uniform_start
-from pipeline.attacks import Threat, Worst
+from pipeline.attacks import Threat, Traits, Worst
 from pipeline.forward import Draws
 
 Count = Annotated[int, Field(gt=0)]
+
+TRAITS = Traits(alone=True)
 
 
 def perturb(
