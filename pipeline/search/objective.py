@@ -68,7 +68,7 @@ def train(run: Run, dataset: Dataset, look: Callable[[int, Scores], None]) -> Sc
     """
     prepare_torch(run)
     trainer = training.Trainer.fresh(run, dataset)
-    kept = trainer.model
+    kept: nn.Module = trainer.model
     while trainer.epoch < run.epochs:
         try:
             row = training.train_epoch(trainer) | training.validate(trainer)
@@ -84,15 +84,18 @@ def train(run: Run, dataset: Dataset, look: Callable[[int, Scores], None]) -> Sc
 
 
 def scores(model: nn.Module, run: Run, dataset: Dataset) -> Scores:
-    """Clean score, and the score under a short PGD at the study's ε; the same start for every trial."""
+    """Clean score, and the score under a short PGD at the study's ε; the same start for every trial.
+
+    The model is frozen for good: it is the copy of an epoch, not the net in training.
+    """
     study = run.study
     x, y = dataset.x["validation"], dataset.y["validation"]
     threat = Threat(norm=study.attack.norm, epsilon=study.attack.epsilon, bounds=dataset.context.bounds)
     draws = Draws(torch.Generator(x.device).manual_seed(run.seed))
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)  # a model in training stays as it is
+    model.eval().requires_grad_(False)
     search = study.search
-    moved = perturb(frozen, x, y, threat, draws, steps=search.steps, restarts=search.restarts)
-    return Scores(score(frozen, x, y), score(frozen, moved, y))
+    moved = perturb(model, x, y, threat, draws, steps=search.steps, restarts=search.restarts)
+    return Scores(score(model, x, y), score(model, moved, y))
 
 
 @torch.no_grad()

@@ -1,5 +1,6 @@
 """The command: the same trials, the same total, nothing lost, one line for every mistake."""
 
+import dataclasses
 import json
 import os
 import random
@@ -14,6 +15,7 @@ import pytest
 from pipeline import config
 from pipeline.errors import UserError
 from pipeline.search import command, crew, record, slots, storage, worker
+from pipeline.search.task import SearchTask
 from tests.conftest import edit
 from tests.search.conftest import found, start, task
 from tests.test_cli import expect_refusal
@@ -110,6 +112,42 @@ def test_all_losses_get_the_same_budget(searchable, pipeline, unmirrored):
     assert {f["epochs"]["budget"] for f in facts} == {4}
     control = next(f for f in facts if f["loss"] == "detached_norm")
     assert {(t["clean"], t["robust"]) for t in control["front"]} == {tuple(control["standard"].values())}
+
+
+def test_what_pruning_compares_is_the_robust_score_less_what_is_missing_of_the_clean_one(searchable):
+    file = searchable / "experiments/tiny.yaml"
+    file.write_text(file.read_text() + "search: {max_clean_drop: 0.4}\n")
+    of = task(trials=8, prunes=False)
+    worker.run_trials(of)
+    now = record.Record.of(of, storage.open_study(of))
+    missing = set()
+    for trial in now.finished:
+        for epoch, value in trial.intermediate_values.items():
+            look = trial.user_attrs["looks"][str(epoch)]
+            short = max(0.0, now.limit - look["clean"])
+            assert value == pytest.approx(look["robust"] - short)
+            missing.add(short > 0)
+    assert missing == {True, False}
+
+
+def test_a_regression_s_best_is_the_lowest_error_that_meets_the_constraint(searchable):
+    of = task(trials=6, prunes=False)
+    worker.run_trials(of)
+    now = record.Record.of(of, storage.open_study(of))
+    regression = dataclasses.replace(now, task=Lower(**{f.name: getattr(of, f.name) for f in dataclasses.fields(of)}))
+    met = [t for t in now.finished if record.facts(t)["clean"] <= now.standard["clean"] + 0.02]
+    assert (
+        regression.best.number == min(met, key=lambda t: (record.facts(t)["robust"], record.facts(t)["clean"])).number
+    )
+    front = [tuple(record.facts(t)[key] for key in ("clean", "robust")) for t in regression.front]
+    assert front == sorted(front, key=lambda s: (s[0], -s[1]))
+    assert front[0][0] == min(record.facts(t)["clean"] for t in now.finished)
+
+
+class Lower(SearchTask):
+    """The same scores read as errors."""
+
+    higher_is_better = False
 
 
 def test_pruning_ends_trials_early_and_counts_them(searchable):
