@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -254,10 +255,70 @@ def test_an_attack_on_other_weights_is_not_shown(study, untraced):
         assert not {key for key, _, _ in run[7]} & {"clean_accuracy", "robust_accuracy"}
 
 
+def attacked_with(study, loss, linearity):
+    """What the attack stage leaves, with numbers that are known: a value of `linearity` per seed, flagged above 0.3."""
+    attack(study, loss)
+    for seed, value in enumerate(linearity):
+        target = folder(study, loss, "attack") / f"seed-{seed}"
+        found = {"ok": value <= 0.3, "value": value, "threshold": 0.3, "reason": "bends"}
+        store.write_json(target / "masking.json", {"monotone": {**found, "ok": True, "value": 0.0}, "linearity": found})
+        outcomes = pd.read_parquet(target / "outcomes.parquet")
+        by_example = outcomes["example"].max() + 1
+        pd.DataFrame(
+            {
+                "example": range(by_example),
+                "gradient_norm_l2": 2.0 + seed,
+                "jacobian_norm": 3.0,
+                "gradient_alignment": [np.nan, *[0.25] * (by_example - 1)],
+                "gradient_stability": np.nan,
+            }
+        ).to_parquet(target / "descriptors.parquet")
+        broken = outcomes["attack"] != "clean"  # everything but the clean predictions is broken, as far as ε reaches
+        outcomes.assign(broken=broken, distance=outcomes["epsilon"]).to_parquet(target / "outcomes.parquet")
+
+
+def test_the_masking_sheet_is_a_tag_of_every_attacked_run(study, untraced):
+    attacked_with(study, "standard", [0.125, 0.5])
+    for _ in range(2):
+        tracking.mirror(study, "standard")
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        found = {run.info.run_name: run.data.tags for run in client.search_runs([experiment])}
+    sheets = {name: {k: v for k, v in tags.items() if k.startswith("masking")} for name, tags in found.items()}
+    assert sheets == {
+        "seed-0": {"masking": "ok", "masking.monotone": "ok 0", "masking.linearity": "ok 0.125"},
+        "seed-1": {"masking": "linearity", "masking.monotone": "ok 0", "masking.linearity": "FLAG 0.5"},
+        "standard": {"masking": "linearity", "masking.monotone": "ok 0", "masking.linearity": "FLAG 0.5"},
+    }
+
+
+def test_descriptors_and_distances_are_metrics_of_seeds_and_loss(study, untraced):
+    attacked_with(study, "standard", [0.1, 0.1])
+    tracking.mirror(study, "standard")
+    found = {run[1]: {key: value for key, _, value in run[7]} for run in view()}
+    for name, norm in (("seed-0", 2.0), ("seed-1", 3.0), ("standard", 2.5)):
+        assert found[name]["test_input_gradient_norm"] == norm
+        assert (found[name]["test_jacobian_norm"], found[name]["test_gradient_alignment"]) == (3, 0.25)
+        assert found[name]["median_distance_linf"] == 0.1  # the smallest ε above 0
+        assert "test_gradient_stability" not in found[name]  # nowhere finite
+
+
+def test_a_sheet_that_is_broken_is_one_line(study, untraced, capsys):
+    attacked_with(study, "standard", [0.1, 0.1])
+    (folder(study, "standard", "attack") / "seed-1" / "masking.json").write_text("{")
+    tracking.mirror(study, "standard")
+    warned = capsys.readouterr().err
+    assert "masking.json is not readable" in warned
+    assert warned.count("\n") == 1
+    with pytest.raises(UserError, match=r"masking.json is not readable .* dvc repro -f attack@tiny-standard"):
+        tracking.track(["tiny"], ["standard"])
+
+
 def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(study, untraced):
     tracking.mirror(study, "standard")
     values = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 2}
-    numbers = {"losses": {"standard": {"robust_accuracy": values, "input_gradient_norm": values}}}
+    sheet = {"masking": {"linearity": {"ok": True, "value": 0.1}}, "median_distance_linf": None}
+    numbers = {"losses": {"standard": {"robust_accuracy": values, "input_gradient_norm": values, **sheet}}}
     store.write_json(study.folder / "report" / "metrics.json", numbers)
     (study.folder / "report" / "report.html").write_text("<p>first")
     for _ in range(2):

@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 
 
 def write(study: Study, losses: list[str]) -> Path:
-    """Write experiments/STUDY/report/: report.html, report.md, metrics.json, robustness.csv and figures/.
+    """Write experiments/STUDY/report/: report.html, report.md, metrics.json, two tables (.csv) and figures/.
 
     The folder appears whole or not at all, and the same inputs give the same bytes.
 
@@ -31,6 +31,7 @@ def write(study: Study, losses: list[str]) -> Path:
     with store.replacing(target) as folder:
         folder.mkdir()
         store.write_json(folder / "metrics.json", compared.metrics())
+        compared.pairs.to_csv(folder / "pairwise.csv", index=False)
         summary.robustness(found).to_csv(folder / "robustness.csv", index=False)
         page.write(found, compared, folder)
     return target

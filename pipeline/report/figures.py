@@ -1,44 +1,37 @@
-"""Every figure of the report. A new one is a function (Results, Summary) -> Drawing, listed in `ALL`."""
+"""Every figure of the report. A new one is a function (Results, Summary) -> Drawing, listed in `ALL`.
+
+None is the drawing of what a study does not have.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from pipeline.report import pictures, units, words
+from pipeline.report import attack_words, pictures, units, words
+from pipeline.report.attack_figures import pairs, survival, waterfall
+from pipeline.report.drawing import Drawing, reach, score_axis
 from pipeline.report.measure import score
+from pipeline.report.quantity import BASELINE
 from pipeline.report.results import Results
-from pipeline.report.scores import WORST
-from pipeline.report.statistics import Estimate, intervals
+from pipeline.report.scores import WORST, alone
+from pipeline.report.statistics import intervals
 from pipeline.report.style import curves, legend, looks, styles
-from pipeline.report.summary import BASELINE, Summary
+from pipeline.report.summary import Summary
 
 COVERED = f"A line that runs inside the broad black one is the same as `{BASELINE}`."
-
-
-@dataclass(frozen=True, kw_only=True)
-class Drawing:
-    """A figure with its words: file name without suffix, title, caption, alternative text with the numbers."""
-
-    name: str
-    title: str
-    caption: str
-    alt: str
-    figure: Figure
 
 
 def draw(results: Results, summary: Summary, folder: Path) -> list[Drawing]:
     """Draw all figures into `folder` as PNG files without dates or versions."""
     folder.mkdir()
     with looks():
-        drawings = [function(results, summary) for function in ALL]
+        drawings = [drawing for function in ALL if (drawing := function(results, summary)) is not None]
         for drawing in drawings:
             drawing.figure.savefig(folder / f"{drawing.name}.png", metadata={"Software": None})
     return drawings
@@ -60,9 +53,10 @@ def score_curves(results: Results, summary: Summary) -> Drawing:
     return Drawing(
         name="score_against_epsilon",
         title=f"Robust {named.name} against ε",
-        caption=f"Per example the worst of {', '.join(results.study.attack.attacks)}; mean over seeds and 95 %"
-        f" interval, {words.seeds(summary.rows)}. The dotted line is the study's ε. Look for a curve that lies apart"
-        f" from the broad black one, and at its start: what is lost without an attack. {COVERED}",
+        caption=f"Per example the worst of all attacks; mean over seeds and 95 % interval, {words.seeds(summary.rows)},"
+        f" {attack_words.examples(summary)}. {attack_words.attacks_run(results.study)} The dotted line is the study's"
+        " ε. Look for a curve that lies apart from the broad black one, and at its start: what is lost without an"
+        f" attack. {COVERED}",
         alt=f"Line chart of robust {named.name} against ε."
         f" At {words.threat(first.norm, first.epsilon)}: {', '.join(values)}.",
         figure=figure,
@@ -71,12 +65,12 @@ def score_curves(results: Results, summary: Summary) -> Drawing:
 
 def each_attack(results: Results, summary: Summary) -> Drawing:
     """Score against ε for each attack alone."""
-    attack = results.study.attack
-    shape = len(attack.threat_models), len(attack.attacks)
+    threats, names = results.study.attack.threat_models, alone(results.study)
+    shape = len(threats), len(names)
     figure = Figure(figsize=(3.2 * shape[1] + 0.6, 2.9 * shape[0] + 0.6))
     panels = figure.subplots(*shape, squeeze=False, sharey=True)
-    for row, threat in zip(panels, attack.threat_models, strict=True):
-        for ax, name in zip(row, attack.attacks, strict=True):
+    for row, threat in zip(panels, threats, strict=True):
+        for ax, name in zip(row, names, strict=True):
             score_panel(ax, results.scores[results.scores["attack"] == name], threat, results)
             ax.set_title(f"{threat.norm}, {name}")
             if ax is not row[0]:
@@ -86,9 +80,10 @@ def each_attack(results: Results, summary: Summary) -> Drawing:
     return Drawing(
         name="score_by_attack",
         title="Each attack alone",
-        caption=f"Mean over seeds and 95 % interval, {words.seeds(summary.rows)}. A stronger attack lies on the harmful"
-        " side of a weaker one; where it does not, it failed, and the robust score above is too good.",
-        alt=f"Line charts of {named.name} against ε, one panel for each of {', '.join(attack.attacks)} in each norm.",
+        caption="Those that see every example at every ε: mean over seeds and 95 % interval,"
+        f" {words.seeds(summary.rows)}, {attack_words.examples(summary)}. A stronger attack lies on the harmful side of"
+        " a weaker one; where it does not, it failed.",
+        alt=f"Line charts of {named.name} against ε, one panel for each of {', '.join(names)} in each norm.",
         figure=figure,
     )
 
@@ -149,7 +144,8 @@ def trade_off(results: Results, summary: Summary) -> Drawing:
     return Drawing(
         name="clean_against_robust",
         title=f"Clean against robust {named.name}",
-        caption=f"Mean over seeds and 95 % interval on both axes, {words.seeds(summary.rows)}. The best place is the"
+        caption=f"Mean over seeds and 95 % interval on both axes, {words.seeds(summary.rows)},"
+        f" {attack_words.examples(summary)}. The best place is the"
         f" {corner} corner; a point inside the black ring is the same as `{BASELINE}`.",
         alt=f"Scatter plot of clean and robust {named.name}: "
         + ", ".join(f"{r.name} {named.value(r.clean.value)} and {named.value(r.robust[0].value)}" for r in summary.rows)
@@ -172,24 +168,6 @@ def gradient_panel(results: Results, summary: Summary) -> Drawing:
     )
 
 
-ALL: tuple[Callable[[Results, Summary], Drawing], ...] = (
-    score_curves,
-    trade_off,
-    gradient_panel,
-    training_curves,
-    each_attack,
-)
-
-
-def score_axis(axis: Any, results: Results, what: str = "") -> None:
-    """Label an axis with the score and its unit."""
-    if results.study.task == "classification":
-        axis.set_major_formatter(PercentFormatter(1, decimals=None))
-        axis.set_label_text(f"{what}accuracy")
-    else:
-        axis.set_label_text(f"{what}RMSE ({units.targets(results.dataset)})")
-
-
 def settled(history: pd.DataFrame) -> tuple[float, float]:
     """Limits that show where the training ends: the range after the first tenth of the epochs, with a margin."""
     late = history.loc[history["epoch"] > history["epoch"].max() / 10, "validation_score"]
@@ -197,8 +175,13 @@ def settled(history: pd.DataFrame) -> tuple[float, float]:
     return late.min() - margin, late.max() + margin
 
 
-def reach(estimate: Estimate) -> list[list[float]] | None:
-    """Lengths of an error bar below and above the mean."""
-    if estimate.low is None or estimate.high is None:
-        return None
-    return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]
+ALL: tuple[Callable[[Results, Summary], Drawing | None], ...] = (
+    score_curves,
+    trade_off,
+    pairs,
+    waterfall,
+    survival,
+    gradient_panel,
+    training_curves,
+    each_attack,
+)

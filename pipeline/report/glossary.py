@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pipeline.report.attack_words import BEYOND, attacks_run, examples
 from pipeline.report.measure import score
-from pipeline.report.summary import BASELINE, Summary
+from pipeline.report.quantity import BASELINE
+from pipeline.report.summary import Summary
 
 
 def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[str, str]]:
@@ -17,14 +19,36 @@ def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[s
         robust = (
             "the root of the mean over test examples of the largest squared error that any attack reaches at that ε."
         )
+    distance = [
+        (
+            "Median distance",
+            "Half of the test examples were broken by a perturbation of at most that size, clean mistakes counting as"
+            f" 0; '{BEYOND}' where fewer than half were broken in some seed.",
+        )
+    ]
+    if study.task == "regression":
+        distance = []
     unit = f" In the training target's {target_unit}; smaller is better." if target_unit else ""
     return [
         (f"Robust {name}", f"{robust[0].upper()}{robust[1:]}{unit}"),
         (
-            "An upper bound of robustness",
-            f"The attacks are {', '.join(study.attack.attacks)}. A stronger one can only make a robust score worse.",
+            "Which attacks",
+            f"{attacks_run(study)} A point inside a smaller ball is inside every larger one of that norm, so what was"
+            " found at a smaller ε counts at the larger ones too. `pgd_10x1` and `pgd_40x5` are PGD with 10 steps, and"
+            " with 40 steps and 5 restarts; `transfer` are PGD's examples against another seed of"
+            f" `{BASELINE}`. A stronger attack can only make a robust score worse: all of them are upper bounds.",
+        ),
+        (
+            "Attacked examples",
+            f"{examples(summary)}, the same for every loss and seed.",
+        ),
+        (
+            "Masking sheet",
+            "Checks of every trained network that notice when its gradients hide the way from the attacks instead of"
+            " closing it. A robust score is worth what its sheet is worth: read a flagged one as not yet measured.",
         ),
         ("ε", f"How far an attack may move an input, in the data's own units ({input_unit})."),
+        *distance,
         ("Input-gradient norm", "‖g‖₂ of the task loss with respect to the input, mean over the clean test examples."),
         (
             "95 % interval",

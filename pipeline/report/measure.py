@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pipeline.report.quantity import Quantity
 from pipeline.report.statistics import Estimate
-from pipeline.report.summary import Quantity
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +74,7 @@ class Measure:
 
 
 GRADIENT = Measure(name="input-gradient norm")
+DISTANCE = Measure(name="median distance", good=1)
 
 
 def score(task: str) -> Measure:

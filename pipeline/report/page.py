@@ -12,12 +12,12 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
-from pipeline.report import glossary, units, words
+from pipeline.report import attack_words, glossary, tables, units, words
 from pipeline.report.figures import draw
-from pipeline.report.measure import GRADIENT, Measure, score
+from pipeline.report.measure import score
+from pipeline.report.quantity import BASELINE
 from pipeline.report.results import Results
-from pipeline.report.statistics import Estimate
-from pipeline.report.summary import BASELINE, Quantity, Row, Summary
+from pipeline.report.summary import Summary
 
 
 def write(results: Results, summary: Summary, folder: Path) -> None:
@@ -54,8 +54,13 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "question": words.QUESTION,
         "answer": words.answer(summary),
         "measure": measure,
+        "masking": tables.masking_table(summary),
+        "descriptors": tables.descriptor_table(summary),
+        "waterfall": tables.waterfall_tables(results, summary),
+        "counted": f"{words.seeds(summary.rows)} seeds, {attack_words.examples(summary)}",
+        "norms": list(summary.baseline.distances),
         "threats": [words.threat(threat.norm, threat.epsilon) for threat in study.attack.threat_models],
-        "rows": [table_row(row, measure) for row in ordered],
+        "rows": [tables.table_row(row, measure) for row in ordered],
         "about": [words.about(row, summary) for row in summary.others],
         "comparisons": words.comparisons(summary),
         "missing": missing_seeds(summary),
@@ -63,43 +68,6 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "baseline": BASELINE,
         "settings": settings(summary),
     }
-
-
-def table_row(row: Row, measure: Measure) -> dict[str, Any]:
-    """One loss as the cells of both tables."""
-    cost = row.cost
-    quartiles = f"[{cost['ratio_quartile_low']:.2f}, {cost['ratio_quartile_high']:.2f}]"
-    return {
-        "name": row.name,
-        "clean": measured(row.clean, measure),
-        "robust": [measured(quantity, measure) for quantity in row.robust],
-        "gradient": measured(row.gradient, GRADIENT),
-        "time": {"text": f"{cost['ratio']:.2f}", "interval": quartiles, "n": f"n = {cost['n']:g}", "verdict": ""},
-        "pull": cell(GRADIENT.value(row.pull), row.pull, GRADIENT),
-        "validation": cell(measure.value(row.validation), row.validation, measure),
-        "shift": cell(measure.difference(row.shift), row.shift, measure),
-        "audit": row.audit,
-        "weights": f"{row.equal_weights} of {row.paired} seeds",
-    }
-
-
-def measured(quantity: Quantity, measure: Measure) -> dict[str, dict[str, str] | None]:
-    """The cells of a value and of its difference from the baseline, which has none."""
-    found: dict[str, dict[str, str] | None] = {
-        "value": cell(measure.value(quantity.value), quantity.value, measure),
-        "difference": None,
-    }
-    if (difference := quantity.difference) is not None:
-        text = measure.difference(difference)
-        found["difference"] = cell(text, difference, measure) | {"verdict": measure.verdict(quantity)}
-    return found
-
-
-def cell(text: str, estimate: Estimate, measure: Measure) -> dict[str, str]:
-    """A number, its interval, its n and the verdict on it."""
-    interval = measure.interval(estimate)
-    count = f"n = {estimate.n}" if interval else f"n = {estimate.n}, no interval"
-    return {"text": text, "interval": interval, "n": count, "verdict": ""}
 
 
 def missing_seeds(summary: Summary) -> str:

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
+from pipeline.report.quantity import BASELINE
 from pipeline.report.results import Results
-from pipeline.report.summary import BASELINE
 
 SIGNED = "RdBu_r"  # diverging and safe for colour-blind eyes; white is 0
 

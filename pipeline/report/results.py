@@ -1,24 +1,21 @@
-"""Run folders -> tidy frames. The one place of the report that opens results."""
+"""Run folders -> tidy frames. Together with `attacked` and `trained` the one place of the report that opens results."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 
-from pipeline import data, store
+from pipeline import data
 from pipeline.config import Study
 from pipeline.errors import UserError
-from pipeline.report import scores
+from pipeline.report import attacked, masking, trained
+from pipeline.report.attacked import Attacked
 from pipeline.run import folder
 
-T = TypeVar("T")
+Run = tuple[str, int]
+"""A loss and a seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,22 +26,30 @@ class Results:
         study: what was run.
         losses: in the order of tables and figures.
         scores: a row per loss, seed, norm, epsilon and attack (`clean` with norm `none`, each attack, `worst`): score.
-        gradient_norms: a row per loss and seed: value, the mean ‖g‖₂ over the test split.
+        steps: a row per loss, seed, norm and step of the waterfall: score, change.
+        distances: a row per loss, seed, norm and example: distance to the nearest wrong answer; none for a regression.
+        headline: a row per loss and seed, a column per example: worst case at the headline ε.
+        descriptors: a row per loss, seed and descriptor: value (NaN if nowhere finite), left_out, examples.
+        masking: loss -> its masking sheet over the seeds.
         history: history.csv of every run, with columns loss and seed.
         weights: hash of best.pt and last.pt of every (loss, seed).
         costs: loss -> cost.json.
         audits: loss -> audit.json: whether the loss depends on the input gradient, and why.
         pictures: loss -> examples, x, y and gradients of the same test examples, of `shown_seed`.
         shown_seed: the first seed that every loss has.
-        dataset: the training split, for feature names and units.
+        dataset: the training and the test split, for feature names, units and the number of examples.
     """
 
     study: Study
     losses: list[str]
     scores: pd.DataFrame
-    gradient_norms: pd.DataFrame
+    steps: pd.DataFrame
+    distances: pd.DataFrame
+    headline: pd.DataFrame
+    descriptors: pd.DataFrame
+    masking: dict[str, masking.Sheet]
     history: pd.DataFrame
-    weights: dict[tuple[str, int], str]
+    weights: dict[Run, str]
     costs: dict[str, dict[str, float]]
     audits: dict[str, dict[str, str]]
     pictures: dict[str, dict[str, np.ndarray]]
@@ -60,18 +65,26 @@ def read(study: Study, losses: list[str]) -> Results:
     """
     runs = [(loss, seed) for loss in losses for seed in seeds(study, loss)]
     shown = first_common_seed(study, losses)
+    found = {run: attacked.attacked(study, *run) for run in runs}
+    pictures = {loss: attacked.pictures(study, loss, shown) for loss in losses}
     return Results(
         study=study,
         losses=losses,
-        scores=stacked(runs, lambda loss, seed: scores.seed_scores(outcomes(study, loss, seed), study)),
-        gradient_norms=stacked(runs, lambda loss, seed: gradient_norm(study, loss, seed)),
-        history=stacked(runs, lambda loss, seed: history(study, loss, seed)),
-        weights={(loss, seed): weights_hash(study, loss, seed) for loss, seed in runs},
-        costs={loss: cost(study, loss) for loss in losses},
-        audits={loss: audit(study, loss) for loss in losses},
-        pictures=same_examples(study, {loss: pictures(study, loss, shown) for loss in losses}),
+        scores=stacked({run: one.scores for run, one in found.items()}),
+        steps=stacked({run: one.steps for run, one in found.items()}),
+        distances=stacked({run: one.distances for run, one in found.items()}),
+        headline=headline(study, found),
+        descriptors=stacked({run: one.descriptors for run, one in found.items()}),
+        masking={
+            loss: masking.over_seeds({s: one.findings for (n, s), one in found.items() if n == loss}) for loss in losses
+        },
+        history=stacked({run: trained.history(study, *run) for run in runs}),
+        weights={run: trained.weights_hash(study, *run) for run in runs},
+        costs={loss: trained.cost(study, loss) for loss in losses},
+        audits={loss: trained.audit(study, loss) for loss in losses},
+        pictures=same_examples(study, pictures),
         shown_seed=shown,
-        dataset=data.read(study.name, study.data["name"], ("train",)),
+        dataset=data.read(study.name, study.data["name"], ("train", "test")),
     )
 
 
@@ -90,102 +103,31 @@ def first_common_seed(study: Study, losses: list[str]) -> int:
     raise UserError(f"{study.folder / 'runs'}: no seed that every loss has; run: dvc repro report@{study.name}")
 
 
-def stacked(runs: list[tuple[str, int]], read_one: Callable[[str, int], pd.DataFrame]) -> pd.DataFrame:
+def stacked(found: dict[Run, pd.DataFrame]) -> pd.DataFrame:
     """The frames of all runs below each other, with columns loss and seed in front."""
-    frames = []
-    for loss, seed in runs:
-        frame = read_one(loss, seed)
-        frames.append(pd.DataFrame({"loss": loss, "seed": seed, **{str(k): frame[k] for k in frame}}))
+    frames = [
+        pd.DataFrame({"loss": loss, "seed": seed, **{str(k): frame[k] for k in frame}})
+        for (loss, seed), frame in found.items()
+    ]
     return pd.concat(frames, ignore_index=True)
 
 
-def opened(file: Path, how: Callable[[Path], T], stage: str) -> T:
-    """`how(file)`, or one line that names the file and the stage that writes it."""
-    try:
-        return how(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; write it with: dvc repro {stage}") from error
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{file} is not readable ({reason}); write it again with: dvc repro -f {stage}") from error
+def sheet(loss: str, found: dict[Run, Attacked]) -> masking.Sheet:
+    """The masking sheet of one loss."""
+    return masking.over_seeds({seed: one.findings for (name, seed), one in found.items() if name == loss})
 
 
-def attack_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
-    """A file of the attack stage."""
-    file = folder(study, loss, "attack") / f"seed-{seed}" / name
-    return opened(file, how, f"attack@{study.name}-{loss}")
-
-
-def train_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
-    """A file of the train stage."""
-    file = folder(study, loss, "train") / f"seed-{seed}" / name
-    return opened(file, how, f"train@{study.name}-{loss}")
-
-
-def outcomes(study: Study, loss: str, seed: int) -> pd.DataFrame:
-    """outcomes.parquet, complete: every attack of the study at every radius."""
-    return attack_file(study, loss, seed, "outcomes.parquet", lambda f: scores.complete(pd.read_parquet(f), study))
-
-
-def gradient_norm(study: Study, loss: str, seed: int) -> pd.DataFrame:
-    """Mean ‖g‖₂ over the test split, one row."""
-    column = "gradient_norm_l2"
-    frame = attack_file(study, loss, seed, "descriptors.parquet", lambda f: pd.read_parquet(f)[[column]])
-    return pd.DataFrame({"value": [frame[column].astype(float).mean()]})
-
-
-def history(study: Study, loss: str, seed: int) -> pd.DataFrame:
-    """Epoch, validation score, input-gradient norm and how strongly the term pulls."""
-    score = f"validation_{'accuracy' if study.task == 'classification' else 'rmse'}"
-    columns = ["epoch", score, "input_gradient_norm", "term_gradient_ratio"]
-    frame = train_file(study, loss, seed, "history.csv", lambda f: pd.read_csv(f)[columns])
-    return frame.rename(columns={score: "validation_score"})
-
-
-def weights_hash(study: Study, loss: str, seed: int) -> str:
-    """Equal for two runs exactly when every bit of best.pt's and last.pt's weights is."""
-    import torch
-
-    digest = hashlib.sha256()
-    for name in ("best.pt", "last.pt"):
-        for key, tensor in sorted(weights(study, loss, seed, name).items()):
-            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            # NumPy has no bfloat16, but every type can be looked at as bytes
-            digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
-def weights(study: Study, loss: str, seed: int, name: str) -> dict[str, Any]:
-    """The state_dict in a checkpoint of the train stage."""
-    mend = f"write it again with: dvc repro -f train@{study.name}-{loss}"
-    return train_file(study, loss, seed, name, lambda file: dict(store.load_checkpoint(file, mend)["model"]))
-
-
-def cost(study: Study, loss: str) -> dict[str, float]:
-    """cost.json: the time of a training step relative to `standard`, with quartiles and number of rounds."""
-    return facts(study, loss, "cost.json", ("ratio", "ratio_quartile_low", "ratio_quartile_high", "n"))
-
-
-def audit(study: Study, loss: str) -> dict[str, str]:
-    """audit.json: the kind of the loss (depends, detached, independent) and the verdict as a sentence."""
-    return facts(study, loss, "audit.json", ("kind", "verdict"))
-
-
-def facts(study: Study, loss: str, name: str, wanted: tuple[str, ...]) -> dict[str, Any]:
-    """Some keys of a JSON file that the train stage keeps once per loss."""
-    file = folder(study, loss, "train") / name
-    found = store.read_json(file, f"write it with: dvc repro train@{study.name}-{loss}")
-    return opened(file, lambda _: {key: found[key] for key in wanted}, f"train@{study.name}-{loss}")
-
-
-def pictures(study: Study, loss: str, seed: int) -> dict[str, np.ndarray]:
-    """gradients.npz of the attack stage: examples (k,), x and gradients (k, *input), y."""
-
-    def how(file: Path) -> dict[str, np.ndarray]:
-        with np.load(file, allow_pickle=False) as contents:
-            return {key: contents[key] for key in ("examples", "x", "y", "gradients")}
-
-    return attack_file(study, loss, seed, "gradients.npz", how)
+def headline(study: Study, found: dict[Run, Attacked]) -> pd.DataFrame:
+    """A row per loss and seed, after a look that all of them attacked the same examples: else nothing is paired."""
+    first, *_ = found.values()
+    for (loss, seed), one in found.items():
+        if not one.headline.columns.equals(first.headline.columns):
+            raise UserError(
+                f"{folder(study, loss, 'attack') / f'seed-{seed}'} holds other test examples than the runs before it;"
+                f" attack all alike with: dvc repro report@{study.name}"
+            )
+    index = pd.MultiIndex.from_tuples(found, names=["loss", "seed"])
+    return pd.concat([one.headline for one in found.values()]).set_index(index)
 
 
 def same_examples(study: Study, found: dict[str, dict[str, np.ndarray]]) -> dict[str, dict[str, np.ndarray]]:

@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from pipeline.config import Study
 from pipeline.errors import UserError
+from pipeline.report import descriptors, distances, pairwise
+from pipeline.report.masking import Sheet, failed
+from pipeline.report.quantity import BASELINE, Quantity, compare, compared
 from pipeline.report.results import Results
 from pipeline.report.scores import WORST
 from pipeline.report.statistics import Estimate, estimate, intervals, paired_difference
 
-BASELINE = "standard"
-Verdict = Literal["baseline", "identical", "one seed", "undecided", "higher", "lower"]
-
 
 @dataclass(frozen=True, kw_only=True)
-class Quantity:
-    """One number of one loss over its seeds, and its paired difference from the baseline (None for the baseline)."""
+class Described:
+    """A descriptor of one loss: None if it is nowhere finite; of `examples` (over all seeds) some were left out."""
 
-    value: Estimate
-    difference: Estimate | None
-    identical: bool
-
-    @property
-    def verdict(self) -> Verdict:
-        """What the numbers allow to say about the difference."""
-        if self.difference is None:
-            return "baseline"
-        if self.identical:
-            return "identical"
-        if self.difference.low is None:
-            return "one seed"
-        if not self.difference.excludes_zero:
-            return "undecided"
-        return "higher" if self.difference.mean > 0 else "lower"
-
-    @property
-    def differs(self) -> bool:
-        """Whether the interval of the difference excludes 0."""
-        return self.verdict in ("higher", "lower")
+    quantity: Quantity | None
+    left_out: int
+    examples: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +37,11 @@ class Row:
         validation: score of the attacked epoch on the validation split.
         shift: clean score on the test split minus that, seed by seed: far from 0 where the two splits are not alike.
         robust: worst-case score at the headline ε of each threat model, the headline threat model first.
+        masking: the masking sheet: whether the robust scores deserve belief.
         gradient: mean ‖g‖₂ over the test split.
+        descriptors: of the input gradients, ‖g‖₂ among them, by name.
+        distances: by norm, median distance to the nearest wrong answer found; None if half the examples of a seed were
+            never broken. Empty for a regression.
         equal_weights: in how many of `paired` seeds all weights equal the baseline's bit for bit.
         paired: number of seeds that this loss and the baseline both have.
         pull: ‖λ·∇term‖ / ‖c·∇task‖ over the parameters, mean over the epochs.
@@ -67,7 +54,10 @@ class Row:
     validation: Estimate
     shift: Estimate
     robust: list[Quantity]
+    masking: Sheet
     gradient: Quantity
+    descriptors: dict[str, Described]
+    distances: dict[str, Quantity | None]
     equal_weights: int
     paired: int
     pull: Estimate
@@ -80,6 +70,11 @@ class Row:
         return self.equal_weights == self.paired
 
     @property
+    def flags(self) -> list[str]:
+        """The failed checks of the masking sheet."""
+        return failed(self.masking)
+
+    @property
     def headline(self) -> list[Quantity]:
         """What counts as a change of the network."""
         return [self.clean, self.robust[0], self.gradient]
@@ -87,10 +82,19 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """All rows of a study, in the order of its losses."""
+    """All rows of a study, in the order of its losses.
+
+    Attributes:
+        pairs: every loss against every other, as `pairwise.compare` has it.
+        examples: how many test examples were attacked.
+        available: how many the test split has.
+    """
 
     study: Study
     rows: list[Row]
+    pairs: pd.DataFrame
+    examples: int
+    available: int
 
     @property
     def baseline(self) -> Row:
@@ -103,7 +107,7 @@ class Summary:
         return [row for row in self.rows if row.name != BASELINE]
 
     def metrics(self) -> dict[str, Any]:
-        """What metrics.json holds; `low` and `high` are None where n is 1."""
+        """What metrics.json holds; `low` and `high` are None where n is 1, a number that does not exist is None."""
         name = "accuracy" if self.study.task == "classification" else "rmse"
         return {
             "study": self.study.name,
@@ -113,16 +117,29 @@ class Summary:
                 row.name: {
                     f"clean_{name}": row.clean.value._asdict(),
                     f"robust_{name}": row.robust[0].value._asdict(),
-                    "input_gradient_norm": row.gradient.value._asdict(),
+                    **{descriptors.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
+                    **{f"median_distance_{norm}": stated(quantity) for norm, quantity in row.distances.items()},
+                    "masking": {c.name: {"ok": c.ok, "value": c.worst.value} for c in row.masking.values()},
                 }
                 for row in self.rows
             },
         }
 
 
+def stated(quantity: Quantity | None) -> dict[str, Any] | None:
+    """An estimate for metrics.json."""
+    return None if quantity is None else quantity.value._asdict()
+
+
 def summarise(results: Results) -> Summary:
     """One row per loss, each compared with the baseline seed by seed."""
-    return Summary(study=results.study, rows=[row(results, loss) for loss in results.losses])
+    return Summary(
+        study=results.study,
+        rows=[row(results, loss) for loss in results.losses],
+        pairs=pairwise.compare(results.headline, results.study, results.losses),
+        examples=results.headline.shape[1],
+        available=len(results.dataset.x["test"]),
+    )
 
 
 def row(results: Results, loss: str) -> Row:
@@ -139,13 +156,19 @@ def row(results: Results, loss: str) -> Row:
     def quantity(frame: pd.DataFrame, column: str) -> Quantity:
         return compare(frame, column, loss, identical)
 
+    found = described(results, loss, identical)
+    gradient = found[descriptors.HEADLINE].quantity
+    assert gradient is not None  # `attacked` has looked
     return Row(
         name=loss,
         clean=quantity(clean, "score"),
         validation=estimate(validation[tested.index]),
         shift=paired_difference(tested, validation),
         robust=[quantity(worst_case(scores, threat.norm, threat.epsilon), "score") for threat in threats],
-        gradient=quantity(results.gradient_norms, "value"),
+        masking=results.masking[loss],
+        gradient=gradient,
+        descriptors=found,
+        distances=to_boundary(results, loss, identical),
         equal_weights=sum(equal),
         paired=len(equal),
         pull=estimate(history["term_gradient_ratio"].mean()),
@@ -154,11 +177,27 @@ def row(results: Results, loss: str) -> Row:
     )
 
 
-def compare(frame: pd.DataFrame, column: str, loss: str, identical: bool) -> Quantity:
-    """The estimate of one loss and of its difference from the baseline; `frame` has a row per loss and seed."""
-    by_seed = {name: part.set_index("seed")[column] for name, part in frame.groupby("loss")}
-    difference = None if loss == BASELINE else paired_difference(by_seed[loss], by_seed[BASELINE])
-    return Quantity(value=estimate(by_seed[loss]), difference=difference, identical=identical)
+def described(results: Results, loss: str, identical: bool) -> dict[str, Described]:
+    """Every descriptor of one loss, over the seeds where it has a value."""
+    found = {}
+    for name, frame in results.descriptors.groupby("descriptor", sort=False):
+        mine = frame[frame["loss"] == loss]
+        found[str(name)] = Described(
+            quantity=compared(frame[np.isfinite(frame["value"])], "value", loss, identical),
+            left_out=int(mine["left_out"].sum()),
+            examples=int(mine["examples"].sum()),
+        )
+    return found
+
+
+def to_boundary(results: Results, loss: str, identical: bool) -> dict[str, Quantity | None]:
+    """Median distance to the nearest wrong answer by norm; a mean that left out infinite seeds would flatter a loss."""
+    medians = distances.medians(results.distances)
+    bounded = medians.groupby(["loss", "norm"])["distance"].transform("max") < np.inf
+    return {
+        str(norm): compared(medians[bounded & (medians["norm"] == norm)], "distance", loss, identical)
+        for norm in medians["norm"].unique()
+    }
 
 
 def worst_case(scores: pd.DataFrame, norm: str, epsilon: float) -> pd.DataFrame:

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.report.measure import GRADIENT, Measure, score
-from pipeline.report.summary import BASELINE, Quantity, Row, Summary
+from pipeline.report.quantity import BASELINE, Quantity
+from pipeline.report.summary import Row, Summary
 
 QUESTION = "Does a loss that depends on the input gradient change the network, and what does it buy?"
 MANY = 4
@@ -40,9 +41,9 @@ def answer(summary: Summary) -> str:
         return "There is nothing to compare: add losses to params.yaml."
     differing = [row for row in summary.others if not row.identical]
     if all(row.robust[0].verdict == "one seed" for row in differing) and differing:
-        parts = [single_seed(summary)]
+        parts = [single_seed(summary), *doubted(summary)]
     else:
-        parts = [changed(summary), *bought(summary), *shifted(summary)]
+        parts = [changed(summary), *bought(summary), *doubted(summary), *shifted(summary)]
     return " ".join([*parts, *told_apart(summary.others)])
 
 
@@ -101,6 +102,25 @@ def bought(summary: Summary) -> list[str]:
     if groups["one seed"]:
         parts.append(f"Undecided, with one seed each: {joined([r.name for r in groups['one seed']])}.")
     return parts
+
+
+def doubted(summary: Summary) -> list[str]:
+    """Which of the robust scores that are praised fail the masking sheet?"""
+    measure = score(summary.study.task)
+    best = max(summary.rows, key=lambda row: measure.good * row.robust[0].value.mean)
+    praised = [row for row in summary.rows if row is best or measure.verdict(row.robust[0]) == "better"]
+    flagged = [row for row in sorted(praised, key=lambda row: row is not best) if row.flags]
+    if not flagged:
+        return []
+    which = "; ".join(f"`{row.name}` fails {joined(row.flags)}" for row in flagged[:MANY])
+    more = f"; {len(flagged) - MANY} more fail too" if len(flagged) > MANY else ""
+    if len(flagged) == 1:
+        row = flagged[0]
+        return [
+            f"The robust {measure.name} of `{row.name}` cannot be believed yet: it fails {joined(row.flags)} on the"
+            " masking sheet."
+        ]
+    return [f"Some robust scores cannot be believed yet: on the masking sheet {which}{more}."]
 
 
 def single_seed(summary: Summary) -> str:

@@ -11,7 +11,9 @@ from pipeline import store
 from pipeline.config import Study
 from pipeline.pictures import gradient_picture
 from pipeline.tracking import server
-from pipeline.tracking.results import Loss, Point, Seed, milliseconds, parameters
+from pipeline.tracking.outcome import metric
+from pipeline.tracking.point import Point, milliseconds
+from pipeline.tracking.results import Loss, Seed, parameters
 from pipeline.tracking.server import Mirror, Wanted
 
 if TYPE_CHECKING:
@@ -25,8 +27,9 @@ Made from `{folder}/` and safe to delete: `python -m pipeline track` makes it ag
 - `tags.current = "true"` in the search box hides runs whose settings the study no longer has.
 - `tags.kind = "seed"`, grouped by `loss`, draws a band per loss; `tags.kind = "loss"` a line per loss.
 - Steps are epochs. In `robust_…/NORM_1000_epsilon` a step is 1000·ε. Robust is the worst case over all attacks.
+- The tag `masking` says whether a robust score deserves belief: ok, or the checks of the masking sheet that it fails.
 - `clean_…` and `robust_…` are taken on the test split, the latter at {norm} ε = {epsilon:g}; `input_gradient_norm` is
-  taken on the validation split, `test_input_gradient_norm` on the test split.
+  taken on the validation split, `test_input_gradient_norm` and all other `test_…` on the clean test split.
 """
 LOSS_NOTE = "`{loss}`: means over its seeds. The model is that of the seed with the best validation score."
 HEADLINE = ("clean_{}", "robust_{}", "test_input_gradient_norm", "step_time_ratio")
@@ -50,7 +53,7 @@ def experiment(client: MlflowClient, study: Study) -> str:
     )
     noun = "accuracy" if study.task == "classification" else "rmse"
     columns = ["params.`strength`", "attributes.`Models`"]
-    columns += [f"metrics.`{name.format(noun)}`" for name in HEADLINE]
+    columns += [f"metrics.`{name.format(noun)}`" for name in HEADLINE] + ["tags.`masking`"]
     view = {"searchFilter": "tags.current = 'true'", "orderByAsc": True, "selectedColumns": columns}
     tags = {
         "mlflow.note.content": note,
@@ -105,6 +108,7 @@ def mirror_loss(study: Study, name: str) -> bool:
                 above.tag(loss.audit)
                 for file in sorted(loss.train.glob("*.json")):
                     client.log_artifact(above.id, str(file), "train")
+        above.tag(loss.sheet)
         above.set_status("FINISHED", ended)
         server.keep_current(client, where, f"params.loss = '{name}'", {above.id, *below})
         with above.once("model") as fresh:  # last: if a net cannot be traced, all else is there
@@ -127,6 +131,7 @@ def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> st
             if fresh:
                 run.log(seed.outcome)
                 client.log_artifacts(run.id, str(seed.attack), "attack")
+        run.tag(seed.sheet)
     run.set_status("FINISHED", seed.ended)
     return run.id
 
@@ -166,10 +171,11 @@ def mirror_report(study: Study) -> bool:
 def log_intervals(client: MlflowClient, where: str, found: dict[str, dict[str, Any]], moment: int) -> None:
     """The ends of the report's intervals, beside the means that the losses' runs have already."""
     for run in client.search_runs([where], "tags.kind = 'loss' and tags.current = 'true'"):
-        metrics = found.get(run.data.params.get("loss", ""), {})
+        numbers = found.get(run.data.params.get("loss", ""), {})
+        estimates = {name: value for name, value in numbers.items() if value is not None and "low" in value}
         Mirror(client, run).log(
-            Point(f"{'test_' * (metric == 'input_gradient_norm')}{metric}_{end}", value[end], moment)
-            for metric, value in metrics.items()
+            Point(f"{metric(name)}_{end}", value[end], moment)
+            for name, value in estimates.items()
             for end in ("low", "high")
             if value[end] is not None
         )

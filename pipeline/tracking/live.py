@@ -12,7 +12,8 @@ import pandas as pd
 from pipeline.config import Study
 from pipeline.run import Run
 from pipeline.tracking.address import reason
-from pipeline.tracking.results import history_points, loss_fingerprint, milliseconds, parameters
+from pipeline.tracking.point import milliseconds
+from pipeline.tracking.results import history_points, loss_fingerprint, parameters
 
 EVERY = 10.0
 """Seconds between two looks. The first comes after as many: a short training pays nothing, not even MLflow's import."""

@@ -7,23 +7,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
 
 from pipeline import store
 from pipeline.config import Study
-from pipeline.report.scores import WORST, seed_scores
+from pipeline.report import masking
 from pipeline.run import folder
-
-
-class Point(NamedTuple):
-    """One value of a metric. `moment` is in milliseconds since 1970, as MLflow has it."""
-
-    name: str
-    value: float
-    moment: int
-    step: int = 0
+from pipeline.tracking import outcome
+from pipeline.tracking.point import Point, milliseconds
 
 
 @dataclass(frozen=True)
@@ -97,26 +90,18 @@ class Seed:
 
     @cached_property
     def outcome(self) -> list[Point]:
-        """What the attack found: the headline numbers, and the worst-case score as a curve over 1000·ε."""
-        if self.attack is None:
-            return []
-        noun = "accuracy" if self.study.task == "classification" else "rmse"
-        scores = seed_scores(pd.read_parquet(self.attack / "outcomes.parquet"), self.study)
-        norms = pd.read_parquet(self.attack / "descriptors.parquet")["gradient_norm_l2"]
-        threat, worst = self.study.attack, scores[scores["attack"] == WORST]
-        headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]
-        moment = milliseconds(self.attack / "gradients.npz")
-        named = {
-            f"clean_{noun}": scores.loc[scores["norm"] == "none", "score"].item(),
-            **{f"robust_{noun}": score for score in headline["score"]},  # none if the study has another ε by now
-            "test_input_gradient_norm": norms.astype(float).mean(),
-        }
-        curve = [
-            # a step is a whole number, and the part before the slash is the section of the chart
-            Point(f"robust_{noun}/{norm}_1000_epsilon", float(score), moment, round(1000 * epsilon))
-            for norm, epsilon, score in worst.sort_values("epsilon")[["norm", "epsilon", "score"]].to_numpy()
-        ]
-        return [*(Point(name, float(value), moment) for name, value in named.items()), *curve]
+        """What the attack found."""
+        return [] if self.attack is None else outcome.points(self.study, self.loss, self.seed)
+
+    @cached_property
+    def findings(self) -> masking.Findings | None:
+        """The masking sheet of this run, None without an attack."""
+        return None if self.attack is None else outcome.findings(self.study, self.loss, self.seed)
+
+    @property
+    def sheet(self) -> dict[str, str]:
+        """The masking sheet as tags."""
+        return {} if self.findings is None else outcome.tags({self.seed: self.findings})
 
 
 @dataclass(frozen=True)
@@ -172,6 +157,12 @@ class Loss:
         found = store.read_json(file, "") if file.exists() else {}
         return {f"audit{suffix}": found[key] for key, suffix in (("kind", ""), ("verdict", ".verdict")) if key in found}
 
+    @property
+    def sheet(self) -> dict[str, str]:
+        """The masking sheet over the seeds as tags, once every seed has one."""
+        found = {seed.seed: seed.findings for seed in self.seeds if seed.findings is not None}
+        return outcome.tags(found) if len(found) == len(self.seeds) else {}
+
     def outcome_of(self, seed: Seed) -> list[Point]:
         """A mean over some of the seeds would be called the mean over all: none before every seed is attacked."""
         return seed.outcome if self.attack_fingerprint else []
@@ -219,8 +210,3 @@ def parameters(facts: dict[str, Any]) -> dict[str, str]:
         elif value is not None:
             flat[key] = value
     return {name: str(value) for name, value in flat.items()}
-
-
-def milliseconds(file: Path) -> int:
-    """When a file was last written, as MLflow counts time."""
-    return file.stat().st_mtime_ns // 1_000_000

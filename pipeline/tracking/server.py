@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline import store
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.tracking.address import artifacts, is_remote, uri
-from pipeline.tracking.results import Point
+from pipeline.tracking.point import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

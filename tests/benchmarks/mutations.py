@@ -1,4 +1,4 @@
-"""Can the tests fail? Break a copy of the code, one place at a time: python tests/benchmarks/mutations.py
+"""Can the tests fail? Break a copy of the code, one place at a time: python tests/benchmarks/mutations.py [FILE …]
 
 Every row names a file, what is written there, what it is replaced with, and the tests that must notice.
 """
@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 LOSSES, TRAINING = "tests/losses", "tests/test_training.py"
+ATTACKS, EVALUATION, MASKING = (f"tests/test_{name}.py" for name in ("attacks", "evaluation", "masking"))
 SLOTS, OBJECTIVE, SEARCH = (f"tests/search/test_{name}.py" for name in ("slots", "objective", "search"))
 MUTATIONS = [
     ("search/objective.py", '("train", "validation"))', '("train", "validation", "test"))', OBJECTIVE),
@@ -95,21 +96,35 @@ MUTATIONS = [
     ("store.py", "weights_only=True)\n", "weights_only=False)\n", TRAINING),
     ("store.py", "torch.save(contents, f)", "torch.save(contents, temporary)", TRAINING),
     ("store.py", "        remove(temporary)\n\n", "        pass\n\n", "tests/test_cli.py"),
-    ("attacks/__init__.py", "(now & ~before) | ", "", "tests/test_evaluation.py"),
-    (
-        "attacks/__init__.py",
-        "return outputs.argmax(1) != y",
-        "return outputs.argmax(1) == y",
-        "tests/test_evaluation.py",
-    ),
-    ("attacks/pgd.py", "worst.watching(left)", "(lambda z: -worst.look(z, left))", "tests/test_evaluation.py"),
-    ("evaluation.py", "if not torch.isfinite(outputs).all():", "if False:", "tests/test_evaluation.py"),
-    (
-        "evaluation.py",
-        'f"{seed} {attack} {threat.norm} {threat.epsilon}"',
-        "str(__import__('time').time())",
-        "tests/test_evaluation.py",
-    ),
+    ("attacks/__init__.py", "(now & ~before) | ", "", ATTACKS),
+    ("attacks/__init__.py", "return outputs.argmax(1) != y", "return outputs.argmax(1) == y", ATTACKS),
+    ("attacks/pgd.py", "worst.watching(left)", "(lambda z: -worst.look(z, left))", ATTACKS),
+    ("attacks/fab.py", "(size < distance[left])", "(size > 0)", ATTACKS),
+    ("attacks/fab.py", "(distance > enough)", "(distance > 1e9)", ATTACKS),
+    ("attacks/_autoattack.py", "return (x - self.low) / self.width", "return x / self.width", ATTACKS),
+    ("attacks/_autoattack.py", "threat.epsilon / box.width", "threat.epsilon", ATTACKS),
+    ("attacks/_autoattack.py", "torch.random.fork_rng(devices=", "nullcontext(", ATTACKS),
+    ("attacks/random_search.py", "higher = value > best", "higher = value > -torch.inf", ATTACKS),
+    ("outcomes.py", "lower the loss's strength", "", EVALUATION),
+    ("outcomes.py", 'f"{seed} {step.attack} {step.norm} {step.epsilon}"', "str(__import__('time').time())", EVALUATION),
+    ("outcomes.py", "if not file.exists():", "if True:", EVALUATION),
+    ("outcomes.py", "groupby(outcomes[\"example\"]).any()", "groupby(outcomes[\"example\"]).all()", EVALUATION),
+    ("outcomes.py", "key=lambda name: traits(name).black_box", "key=lambda name: False", EVALUATION),
+    ("outcomes.py", "victim.source if step.transfer else victim.model", "victim.model", EVALUATION),
+    ("outcomes.py", "torch.where(expand(near <= radius, x), moved, x)", "moved", EVALUATION),
+    ("evaluation.py", "if state_hash(victim.model) != before:", "if False:", EVALUATION),
+    ("evaluation.py", "wanted > len(x)", "False", EVALUATION),
+    ("descriptors.py", "(d**0.5 - l1 / l2)", "(d**0.5 - l2 / l1)", EVALUATION),
+    ("descriptors.py", "cosine(x, gradients)", "cosine(gradients, gradients)", EVALUATION),
+    ("descriptors.py", "squares += rows(row)", "squares = rows(row)", EVALUATION),
+    ("masking/checks.py", "before - after for curve", "after - before for curve", MASKING),
+    ("masking/checks.py", "weak - strong", "strong - weak", MASKING),
+    ("masking/checks.py", "inside[~blind]", "inside", MASKING),
+    ("masking/checks.py", "noise - fgsm", "fgsm - noise", MASKING),
+    ("masking/checks.py", "~np.isfinite(norms) | ", "", MASKING),
+    ("masking/checks.py", ".fillna(0)", "", MASKING),
+    ("masking/checks.py", "finite and value <= threshold", "value <= threshold or not finite", MASKING),
+    ("evaluation.py", "for _ in range(2))", "for _ in range(1)) * 2", MASKING),
     ("data/__init__.py", "if bad:", "if False:", "tests/test_data.py"),
     ("data/diabetes.py", 'v[part["train"]].mean(0)', "v.mean(0)", "tests/test_data.py"),
     (
@@ -151,7 +166,8 @@ if __name__ == "__main__":
         shutil.copytree(
             ROOT, target, ignore=shutil.ignore_patterns(".venv", ".state", ".dvc", "mlartifacts", "experiments")
         )
-        missed = [row for row in MUTATIONS if not notices(*row, target)]
+        rows = [row for row in MUTATIONS if not sys.argv[1:] or row[0].startswith(tuple(sys.argv[1:]))]
+        missed = [row for row in rows if not notices(*row, target)]
     for file, old, new, tests in missed:
         print(f"NOT NOTICED by {tests}: {file}: {old!r} -> {new!r}")
-    print(f"{len(MUTATIONS) - len(missed)} of {len(MUTATIONS)} noticed")
+    print(f"{len(rows) - len(missed)} of {len(rows)} noticed")

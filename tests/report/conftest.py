@@ -32,9 +32,13 @@ attack:
   epsilon: 0.1
   grid: [0.0, 0.2]
   secondary: {{norm: l2, epsilon: 0.5, grid: [0.5]}}
-  attacks: {{noise: {{}}, fgsm: {{}}}}
+  attacks: {{noise: {{}}, fgsm: {{}}, pgd: {{steps: 20, restarts: 3}}, {left}: {{}}}}
+  at_epsilon: {{{dear}}}
 """
 EXAMPLES = 100
+PROBES = ("pgd_10x1", "transfer")
+CHECKS = ("monotone", "linearity", "new_check")
+"""Two of the masking sheet's checks and one that the report cannot know."""
 
 # loss -> how many of 100 examples noise and fgsm break under attack, for seeds 0, 1, 2; how strongly the term pulls
 BROKEN = {
@@ -48,23 +52,42 @@ BROKEN = {
 def write_study(name: str = "toy", data_name: str = "digits", seeds: tuple[int, ...] = (0, 1, 2)) -> Study:
     """experiments/NAME.yaml and its data in the current folder."""
     Path("experiments").mkdir(exist_ok=True)
-    Path(f"experiments/{name}.yaml").write_text(STUDY.format(data=data_name, seeds=list(seeds)))
+    words = {"left": "apgd_t", "dear": "square: {}, apgd_t: {}"}
+    if data_name == "diabetes":
+        words = {"left": "random_search", "dear": ""}
+    Path(f"experiments/{name}.yaml").write_text(STUDY.format(data=data_name, seeds=list(seeds), **words))
     study = config.read(name)
     data.prepare(name, data_name, {})
     return study
 
 
 def outcomes(study: Study, seed: int, harm: Callable[[str], np.ndarray]) -> pd.DataFrame:
-    """`harm` of an attack ('clean' too): per example whether it is broken, or its squared error."""
-    cases = [("clean", "none", 0.0)]
-    for threat in study.attack.threat_models:
-        cases += [(a, threat.norm, e) for e in threat.radii if e for a in study.attack.attacks]
-    frames = []
-    for attack, norm, epsilon in cases:
-        value = harm(attack)
-        frame = pd.DataFrame({"example": np.arange(len(value)), "seed": seed, "attack": attack, "norm": norm})
-        frames.append(frame.assign(epsilon=epsilon, broken=value > 0.5, loss_before=harm("clean"), loss_after=value))
-    return pd.concat(frames, ignore_index=True)
+    """`harm` of an attack ('clean' too): per example whether it is broken, or its squared error.
+
+    As in the attack stage, dear attacks have rows only for the examples that everything before them left standing.
+    """
+    attack = study.attack
+    frames = [rows(("clean", "none", 0.0), harm("clean"), harm)]
+    for threat in attack.threat_models:
+        standing = harm("clean") <= 0.5
+        for epsilon in filter(None, threat.radii):
+            here = epsilon == threat.epsilon
+            names = [name for name in attack.attacks if not (here and name in attack.at_epsilon)]
+            for name in [*names, *([*PROBES, *attack.at_epsilon] if here else [])]:
+                everyone = study.task == "regression" or name in ("noise", "fgsm", "pgd", *PROBES)
+                frame = rows((name, threat.norm, epsilon), harm(name), harm)
+                frames.append(frame if everyone else frame[standing])
+                if study.task == "classification":
+                    standing &= harm(name) <= 0.5
+    return pd.concat(frames, ignore_index=True).assign(seed=seed)
+
+
+def rows(case: tuple[str, str, float], value: np.ndarray, harm: Callable[[str], np.ndarray]) -> pd.DataFrame:
+    """One attack at one radius; what is broken was moved by nine tenths of it."""
+    attack, norm, epsilon = case
+    frame = pd.DataFrame({"example": np.arange(len(value)), "attack": attack, "norm": norm, "epsilon": epsilon})
+    frame = frame.assign(broken=value > 0.5, loss_before=harm("clean"), loss_after=value)
+    return frame.assign(distance=0.9 * epsilon, overshoot=0.0)
 
 
 def first(count: int) -> np.ndarray:
@@ -77,12 +100,34 @@ def write_attack(study: Study, loss: str, seed: int, harm: Callable[[str], np.nd
     target = folder(study, loss, "attack") / f"seed-{seed}"
     target.mkdir(parents=True)
     outcomes(study, seed, harm).to_parquet(target / "outcomes.parquet")
-    norms = gradient * np.linspace(0.5, 1.5, EXAMPLES)
-    frame = pd.DataFrame({"example": np.arange(EXAMPLES), "seed": seed, "gradient_norm_l1": 2 * norms})
-    frame.assign(gradient_norm_l2=norms).to_parquet(target / "descriptors.parquet")
+    descriptors(seed, gradient).to_parquet(target / "descriptors.parquet")
+    store.write_json(target / "masking.json", sheet(seed, flagged=loss == "gradient_norm"))
     dataset = data.read(study.name, study.data["name"], ("test",))
     x, y = dataset.x["test"][:2].numpy(), dataset.y["test"][:2].numpy()
     np.savez(target / "gradients.npz", examples=np.arange(2), x=x, y=y, gradients=gradient * (x - 0.3))
+
+
+def descriptors(seed: int, gradient: float) -> pd.DataFrame:
+    """descriptors.parquet; of the first example a cosine does not exist."""
+    norms = gradient * np.linspace(0.5, 1.5, EXAMPLES)
+    frame = pd.DataFrame({"example": np.arange(EXAMPLES), "seed": seed, "gradient_norm_l1": 2 * norms})
+    alignment = np.where(np.arange(EXAMPLES) == 0, np.nan, 0.1)
+    frame = frame.assign(gradient_norm_l2=norms, jacobian_norm=3 * norms, gradient_sparsity=0.4)
+    return frame.assign(gradient_alignment=alignment, gradient_stability=0.8)
+
+
+def sheet(seed: int, flagged: bool) -> dict[str, dict[str, object]]:
+    """masking.json; where `flagged`, the linearity of seeds 1 and 2 is, the latter more."""
+    good = {"ok": True, "value": 0.0, "threshold": 0.02, "reason": "nothing to see"}
+    linear = {"ok": True, "value": 0.1 + seed / 100, "threshold": 0.3, "reason": f"bends by {0.1 + seed / 100:.2f}"}
+    if flagged and seed:
+        linear |= {"ok": False, "value": 0.3 + seed / 10, "reason": f"bends by {0.3 + seed / 10:.1f}, too far"}
+    return dict(zip(CHECKS, (good, linear, {**good, "value": None}), strict=True))
+
+
+def stronger(harm: dict[str, np.ndarray]) -> Callable[[str], np.ndarray]:
+    """The harm of every attack: those that `harm` does not name are no stronger than the last one it does."""
+    return lambda attack: harm.get(attack, list(harm.values())[-1])
 
 
 def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) -> None:
@@ -109,7 +154,7 @@ def write_runs(study: Study, losses: list[str] = LOSSES) -> Study:
                 harm = {"clean": first(4 + seed), "noise": first(count // 2), "fgsm": first(count)}
             else:
                 harm = {"clean": first(EXAMPLES), "noise": first(EXAMPLES), "fgsm": first(EXAMPLES) + count / 10}
-            write_attack(study, loss, seed, harm.__getitem__, gradient=1.0 + count / 100)
+            write_attack(study, loss, seed, stronger(harm), gradient=1.0 + count / 100)
             write_train(study, loss, seed, weight, pull)
     return study
 

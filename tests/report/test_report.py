@@ -17,9 +17,14 @@ from pipeline.report import pictures
 from pipeline.report.results import Results, read
 from pipeline.report.style import styles
 from pipeline.report.summary import summarise
-from tests.report.conftest import LOSSES, write_runs, write_study
+from tests.report.conftest import CHECKS, LOSSES, write_runs, write_study
 
-FIGURES = {"score_against_epsilon", "clean_against_robust", "input_gradients", "training_curves", "score_by_attack"}
+FIGURES = {"score_against_epsilon", "clean_against_robust", "input_gradients", "training_curves", "score_by_attack"} | {
+    *("pairwise", "what_each_attack_adds", "distance_to_boundary")
+}
+DESCRIPTORS = ["gradient_norm_l1", "input_gradient_norm", "jacobian_norm"] + [
+    f"gradient_{name}" for name in ("sparsity", "alignment", "stability")
+]
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -30,7 +35,7 @@ def test_report_is_complete_self_contained_and_deterministic(study: Study) -> No
     target = report.write(study, LOSSES)
     first = contents(target)
     assert target == Path("experiments/toy/report")
-    assert set(first) == {"report.html", "report.md", "metrics.json", "robustness.csv"} | {
+    assert set(first) == {"report.html", "report.md", "metrics.json", "robustness.csv", "pairwise.csv"} | {
         f"figures/{name}.png" for name in FIGURES
     }
     check_page(first["report.html"].decode())
@@ -41,7 +46,7 @@ def test_report_is_complete_self_contained_and_deterministic(study: Study) -> No
 
 
 def check_page(html: str) -> None:
-    loaded = re.findall(r"""(?:src|href|srcset|data|action)\s*=\s*["']([^"']*)|url\(([^)]*)\)|@import""", html)
+    loaded = re.findall(r"""(?:src|href|srcset|data|action)\s*=\s*["'](?!#)([^"']*)|url\(([^)]*)\)|@import""", html)
     assert len(loaded) == len(FIGURES)
     assert all(source.startswith("data:image/png;base64,") for source, _ in loaded)
     assert "<script" not in html
@@ -60,8 +65,11 @@ def check_metrics(metrics: dict[str, object]) -> None:
     assert isinstance(losses, dict)
     assert list(losses) == LOSSES
     for values in losses.values():
-        assert list(values) == ["clean_accuracy", "robust_accuracy", "input_gradient_norm"]
-        for value in values.values():
+        sheet = values.pop("masking")
+        assert list(sheet) == list(CHECKS)
+        distances = ["median_distance_linf", "median_distance_l2"]
+        assert list(values) == ["clean_accuracy", "robust_accuracy", *DESCRIPTORS, *distances]
+        for value in filter(None, values.values()):
             assert list(value) == ["mean", "low", "high", "n"]
             assert value["low"] <= value["mean"] <= value["high"]
             assert value["n"] == 3
@@ -116,6 +124,7 @@ def test_the_order_of_losses_is_the_argument(study: Study) -> None:
     [
         ("attack/seed-1/outcomes.parquet", "attack@toy-fgsm"),
         ("attack/seed-1/descriptors.parquet", "attack@toy-fgsm"),
+        ("attack/seed-1/masking.json", "attack@toy-fgsm"),
         ("attack/seed-0/gradients.npz", "attack@toy-fgsm"),
         ("train/seed-1/history.csv", "train@toy-fgsm"),
         ("train/seed-1/best.pt", "train@toy-fgsm"),

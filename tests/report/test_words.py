@@ -6,9 +6,10 @@ import pytest
 
 from pipeline.report import words
 from pipeline.report.measure import GRADIENT, score
+from pipeline.report.quantity import Quantity
 from pipeline.report.results import Results
 from pipeline.report.statistics import Estimate
-from pipeline.report.summary import Quantity, Row, Summary, summarise
+from pipeline.report.summary import Row, Summary, summarise
 
 ACCURACY, RMSE = score("classification"), score("regression")
 UP, DOWN, BOTH = Estimate(0.2, 0.1, 0.3, 5), Estimate(-0.2, -0.3, -0.1, 5), Estimate(0.1, -0.1, 0.3, 5)
@@ -90,6 +91,33 @@ def test_a_term_without_pull_whose_weights_differ_is_said_to_be_odd(results: Res
     odd = replace(row(summarise(results), "detached_norm"), equal_weights=1)
     assert words.reach(odd).startswith("`detached_norm` has weights identical to `standard` in 1 of 3 seeds")
     assert "the difference must come from elsewhere" in words.reach(replace(odd, equal_weights=0))
+
+
+def flagged(summary: Summary, *names: str) -> str:
+    """The answer where these losses have the sheet of `gradient_norm`, which linearity flags in two of three seeds."""
+    sheet, fine = row(summary, "gradient_norm").masking, summary.baseline.masking
+    rows = [replace(r, masking=sheet if r.name in names else fine) for r in summary.rows]
+    return words.answer(replace(summary, rows=rows))
+
+
+def test_a_praised_loss_that_fails_the_sheet_is_doubted_at_once(results: Results) -> None:
+    summary = summarise(results)
+    assert row(summary, "gradient_norm").flags == ["linearity"]
+    assert "believed" not in words.answer(summary)  # it is flagged, but nobody praises it
+    assert (
+        "The robust accuracy of `fgsm` cannot be believed yet: it fails `linearity` on the masking sheet."
+        in flagged(summary, "fgsm")
+    )
+    better = with_robust(summary, "gradient_norm", UP)
+    assert "on the masking sheet `fgsm` fails `linearity`; `gradient_norm` fails `linearity`." in flagged(
+        better, "fgsm", "gradient_norm"
+    )
+
+
+def test_the_best_loss_is_doubted_even_if_it_is_the_baseline(results: Results) -> None:
+    summary = summarise(results)
+    worse = replace(summary, rows=[r for r in summary.rows if r.name != "fgsm"])
+    assert "of `standard` cannot be believed yet" in flagged(worse, "standard")
 
 
 def test_about(results: Results) -> None:

@@ -1,0 +1,88 @@
+"""Sentences about the attacks: who was attacked with what, and how far the numbers can be believed."""
+
+from __future__ import annotations
+
+from pipeline.config import Study
+from pipeline.report import masking
+from pipeline.report.measure import DISTANCE
+from pipeline.report.quantity import Quantity
+from pipeline.report.scores import alone
+from pipeline.report.summary import Row, Summary
+
+STANDARD = ("apgd_ce", "apgd_t", "fab_t", "square")
+"""The attacks of AutoAttack's standard ensemble (Croce & Hein 2020)."""
+BEYOND = "beyond every ε tried"
+
+
+def examples(summary: Summary) -> str:
+    """How many test examples were attacked."""
+    of = f" of {summary.available}" if summary.examples < summary.available else ""
+    return f"{summary.examples}{of} test examples"
+
+
+def attacks_run(study: Study) -> str:
+    """Which attacks run where."""
+    attack, everyone = study.attack, alone(study)
+    said = f"At every ε, on every example: {named(everyone)}."
+    if rest := [name for name in attack.attacks if name not in everyone]:
+        said += f" At every ε, on the examples that all before it left standing: {named(rest)}."
+    if attack.at_epsilon:
+        whole = all(name in attack.at_epsilon for name in STANDARD)
+        ensemble = ", the standard AutoAttack ensemble" if whole else ""
+        said += f" At the study's ε, on what still stands: {named(list(attack.at_epsilon))}{ensemble}."
+    return said
+
+
+def named(names: list[str]) -> str:
+    """All of them, in words."""
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def distance(quantity: Quantity | None) -> str:
+    """A median distance."""
+    return BEYOND if quantity is None else DISTANCE.value(quantity.value)
+
+
+def pairs_tested(summary: Summary) -> str:
+    """What a star in the matrix of pairs claims."""
+    table = summary.pairs
+    counts = sorted(set(table["n_seeds"]))
+    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    if counts[-1] < 2:
+        return f"With {n} seed nothing can be tested."
+    unit = "whether it stands" if summary.study.task == "classification" else "its squared error"
+    return (
+        f"A star: beyond luck in both senses. Over the {n} seeds (the luck of the training) a paired t-test, after"
+        f" Benjamini and Hochberg's correction for all {len(table)} pairs, has q < 0.05; and over the"
+        f" {summary.examples} examples (the luck of the test split) the 95 % t interval of the mean difference in"
+        f" {unit}, each example averaged over the seeds, excludes 0 on the same side."
+        f" {int(table['beyond_luck'].sum())} of {len(table)} pairs have one; all numbers are in `pairwise.csv`."
+    )
+
+
+def verdict(row: Row) -> str:
+    """The masking sheet of one loss in some words."""
+    total, flags = len(row.masking), row.flags
+    return f"{total - len(flags)} of {total} checks" if flags else f"{total} of {total} checks"
+
+
+def reasons(summary: Summary) -> list[str]:
+    """A line per check: what it measures, which losses it flags, or how near the nearest one comes."""
+    return [one_check(summary, name) for name in masking.names(row.masking for row in summary.rows)]
+
+
+def one_check(summary: Summary, name: str) -> str:
+    """One check over all losses."""
+    there = [(row, row.masking[name]) for row in summary.rows if name in row.masking]
+    row, check = min(there, key=lambda pair: pair[1].worst.worst_first)
+    meaning = check.worst.reason.rstrip(".")
+    flagged = "; ".join(f"`{r.name}` in {c.flagged} of {c.n} seeds, {worst(c)}" for r, c in there if not c.ok)
+    if flagged:
+        return f"`{name}`: {meaning}. Flagged: {flagged}."
+    nearest = "" if check.worst.value is None else f"; {worst(check)} of `{row.name}`"
+    return f"`{name}`: {meaning}. Nothing is flagged{nearest}."
+
+
+def worst(check: masking.Check) -> str:
+    """The worst seed of a check."""
+    return f"at worst {masking.number(check.worst.value)} in seed {check.seed}"

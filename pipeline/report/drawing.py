@@ -1,0 +1,40 @@
+"""What every figure hands over, and the axes that figures share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from pipeline.report import units
+from pipeline.report.results import Results
+from pipeline.report.statistics import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure with its words: file name without suffix, title, caption, alternative text with the numbers."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def score_axis(axis: Any, results: Results, what: str = "") -> None:
+    """Label an axis with the score and its unit."""
+    if results.study.task == "classification":
+        axis.set_major_formatter(PercentFormatter(1, decimals=None))
+        axis.set_label_text(f"{what}accuracy")
+    else:
+        axis.set_label_text(f"{what}RMSE ({units.targets(results.dataset)})")
+
+
+def reach(estimate: Estimate) -> list[list[float]] | None:
+    """Lengths of an error bar below and above the mean."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]

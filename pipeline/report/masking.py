@@ -1,0 +1,103 @@
+"""The masking sheet over the seeds: does the robust score of a loss deserve belief?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+
+class Finding(BaseModel):
+    """One check of one run, as masking.json has it; `value` is None where there was nothing to measure."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    ok: bool
+    value: float | None
+    threshold: float | None
+    reason: str
+
+    @property
+    def margin(self) -> float:
+        """How far inside the threshold, negative where flagged: the smallest is the worst."""
+        if self.value is None or self.threshold is None:
+            return float("inf") if self.ok else 0.0
+        apart = abs(self.value - self.threshold)
+        return apart if self.ok else -apart
+
+    @property
+    def worst_first(self) -> tuple[bool, float]:
+        """Order of findings: flagged ones first, then by margin."""
+        return self.ok, self.margin
+
+
+Findings = dict[str, Finding]
+SHEET = TypeAdapter(Findings)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One check of one loss over its seeds.
+
+    Attributes:
+        worst: the finding of the worst seed: a flagged one before any other, then the nearest to the threshold.
+        seed: which one that is.
+        flagged: how many of the `n` seeds are flagged.
+    """
+
+    name: str
+    worst: Finding
+    seed: int
+    flagged: int
+    n: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether no seed is flagged."""
+        return not self.flagged
+
+
+Sheet = dict[str, Check]
+"""The checks of one loss by name, in the sheet's order."""
+
+
+def read(file: Path) -> Findings:
+    """masking.json of one run.
+
+    Raises:
+        FileNotFoundError, ValueError: missing, or not a sheet.
+    """
+    found = SHEET.validate_json(file.read_bytes())
+    if not found:
+        raise ValueError("it holds no check")
+    return found
+
+
+def over_seeds(found: dict[int, Findings]) -> Sheet:
+    """The checks of all seeds of one loss; `found` is by seed."""
+    return {name: one(name, found) for name in names(found.values())}
+
+
+def one(name: str, found: dict[int, Findings]) -> Check:
+    """One check over the seeds that have it."""
+    there = {seed: findings[name] for seed, findings in found.items() if name in findings}
+    seed = min(there, key=lambda s: there[s].worst_first)
+    flagged = sum(not finding.ok for finding in there.values())
+    return Check(name=name, worst=there[seed], seed=seed, flagged=flagged, n=len(there))
+
+
+def names(sheets: Iterable[Findings] | Iterable[Sheet]) -> list[str]:
+    """The checks of all these sheets, in the order of their first appearance."""
+    return list(dict.fromkeys(name for sheet in sheets for name in sheet))
+
+
+def failed(sheet: Sheet) -> list[str]:
+    """Names of the checks that are flagged."""
+    return [check.name for check in sheet.values() if not check.ok]
+
+
+def number(value: float | None) -> str:
+    """A value or a threshold of a check."""
+    return "–" if value is None else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")

@@ -1,0 +1,145 @@
+"""Numbers -> cells of the page's tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from pipeline.report import attack_words, descriptors, masking
+from pipeline.report.measure import DISTANCE, GRADIENT, Measure, score
+from pipeline.report.quantity import BASELINE, Quantity
+from pipeline.report.results import Results
+from pipeline.report.statistics import Estimate, intervals
+from pipeline.report.summary import Row, Summary
+
+Cell = dict[str, str]
+NOTHING: Cell = {"text": "–", "interval": "", "n": "", "verdict": ""}
+
+
+def table_row(row: Row, measure: Measure) -> dict[str, Any]:
+    """One loss as the cells of the tables of scores."""
+    cost = row.cost
+    quartiles = f"[{cost['ratio_quartile_low']:.2f}, {cost['ratio_quartile_high']:.2f}]"
+    return {
+        "name": row.name,
+        "clean": measured(row.clean, measure),
+        "robust": [measured(quantity, measure) for quantity in row.robust],
+        "masking": verdict(row),
+        "gradient": measured(row.gradient, GRADIENT),
+        "distances": [bounded(row, quantity) for quantity in row.distances.values()],
+        "time": {"text": f"{cost['ratio']:.2f}", "interval": quartiles, "n": f"n = {cost['n']:g}", "verdict": ""},
+        "pull": cell(GRADIENT.value(row.pull), row.pull, GRADIENT),
+        "validation": cell(measure.value(row.validation), row.validation, measure),
+        "shift": cell(measure.difference(row.shift), row.shift, measure),
+        "audit": row.audit,
+        "weights": f"{row.equal_weights} of {row.paired} seeds",
+    }
+
+
+def measured(quantity: Quantity, measure: Measure) -> dict[str, Cell | None]:
+    """The cells of a value and of its difference from the baseline, which has none."""
+    found: dict[str, Cell | None] = {
+        "value": cell(measure.value(quantity.value), quantity.value, measure),
+        "difference": None,
+    }
+    if (difference := quantity.difference) is not None:
+        text = measure.difference(difference)
+        found["difference"] = cell(text, difference, measure) | {"verdict": measure.verdict(quantity)}
+    return found
+
+
+def cell(text: str, estimate: Estimate, measure: Measure) -> Cell:
+    """A number, its interval, its n and the verdict on it."""
+    interval = measure.interval(estimate)
+    count = f"n = {estimate.n}" if interval else f"n = {estimate.n}, no interval"
+    return {"text": text, "interval": interval, "n": count, "verdict": ""}
+
+
+def bounded(row: Row, quantity: Quantity | None) -> dict[str, Cell | None]:
+    """A median distance, which does not exist where half the examples were never broken."""
+    if quantity is None:
+        value = NOTHING | {"text": attack_words.BEYOND, "n": f"n = {row.clean.value.n}"}
+        return {"value": value, "difference": None if row.name == BASELINE else NOTHING}
+    found = measured(quantity, DISTANCE)
+    if row.name != BASELINE and found["difference"] is None:
+        found["difference"] = NOTHING
+    return found
+
+
+def verdict(row: Row) -> Cell:
+    """The masking sheet of one loss as one cell, beside its robust score."""
+    flags = row.flags
+    text = attack_words.verdict(row)
+    seeds = max(check.n for check in row.masking.values())
+    return {"text": text, "failed": ", ".join(flags), "n": f"n = {seeds}", "verdict": "flagged" if flags else "sound"}
+
+
+def masking_table(summary: Summary) -> dict[str, Any]:
+    """A row per loss, a column per check that any of them has."""
+    names = masking.names(row.masking for row in summary.rows)
+    heads = [{"name": name, "threshold": threshold(summary, name)} for name in names]
+    ordered = [summary.baseline, *summary.others]
+    rows = [{"name": row.name, "cells": [checked(row.masking.get(name)) for name in names]} for row in ordered]
+    return {"heads": heads, "rows": rows, "reasons": attack_words.reasons(summary)}
+
+
+def threshold(summary: Summary, name: str) -> str:
+    """The threshold of a check, or from where to where they go."""
+    found = [row.masking[name].worst.threshold for row in summary.rows if name in row.masking]
+    there = sorted({value for value in found if value is not None})
+    return " to ".join(masking.number(value) for value in dict.fromkeys([*there[:1], *there[-1:]]))
+
+
+def checked(check: masking.Check | None) -> Cell:
+    """One check of one loss: the value of the worst seed, and how many seeds are flagged."""
+    if check is None:
+        return NOTHING
+    counts = f"{check.flagged} of {check.n} seeds" if check.flagged else f"n = {check.n}"
+    state = "sound" if check.ok else "flagged"
+    return {"text": masking.number(check.worst.value), "interval": "", "n": counts, "verdict": state}
+
+
+def descriptor_table(summary: Summary) -> dict[str, Any]:
+    """A row per loss, a column per descriptor; a cell holds the value and below it the difference."""
+    names = list(summary.baseline.descriptors)
+    rows = []
+    for row in [summary.baseline, *summary.others]:
+        cells = []
+        for name in names:
+            found, measure = row.descriptors[name], Measure(name=descriptors.label(name))
+            parts = {"value": NOTHING, "difference": None}
+            if found.quantity is not None:
+                parts = measured(found.quantity, measure)
+            left_out = f"{found.left_out} of {found.examples} left out" if found.left_out else ""
+            cells.append(parts | {"left_out": left_out})
+        rows.append({"name": row.name, "cells": cells})
+    return {"heads": [descriptors.label(name) for name in names], "rows": rows}
+
+
+def waterfall_tables(results: Results, summary: Summary) -> list[dict[str, Any]]:
+    """Per threat model: the score after each attack, with its interval."""
+    measure = score(summary.study.task)
+    found = []
+    for threat in summary.study.attack.threat_models:
+        steps = results.steps[results.steps["norm"] == threat.norm]
+        if steps.empty:
+            continue
+        table = intervals(steps, ["loss", "step"], "score").set_index(["loss", "step"])
+        names = list(steps["step"].unique())
+        rows = [
+            {"name": row.name, "cells": [step_cell(table, row.name, name, measure) for name in names]}
+            for row in [summary.baseline, *summary.others]
+        ]
+        found.append({"threat": f"{threat.norm} ε = {threat.epsilon:g}", "heads": names, "rows": rows})
+    return found
+
+
+def step_cell(table: pd.DataFrame, loss: str, step: str, measure: Measure) -> Cell:
+    """The score of one loss after one attack; a probe that a loss was not put to has none."""
+    if (loss, step) not in table.index:
+        return NOTHING
+    mean, low, high, n = table.loc[[(loss, step)]].iloc[0][["mean", "low", "high", "n"]]
+    known = n > 1
+    estimate = Estimate(float(mean), float(low) if known else None, float(high) if known else None, int(n))
+    return cell(measure.value(estimate), estimate, measure)
