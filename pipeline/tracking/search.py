@@ -17,7 +17,7 @@ from pipeline import store
 from pipeline.config import Study
 from pipeline.tracking.address import reason
 from pipeline.tracking.live import EVERY
-from pipeline.tracking.results import Point
+from pipeline.tracking.point import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -108,7 +108,7 @@ MUTATIONS = [
     ("outcomes.py", "lower the loss's strength", "", EVALUATION),
     ("outcomes.py", 'f"{seed} {step.attack} {step.norm} {step.epsilon}"', "str(__import__('time').time())", EVALUATION),
     ("outcomes.py", "if not file.exists():", "if True:", EVALUATION),
-    ("outcomes.py", "groupby(outcomes[\"example\"]).any()", "groupby(outcomes[\"example\"]).all()", EVALUATION),
+    ("outcomes.py", 'groupby(outcomes["example"]).any()', 'groupby(outcomes["example"]).all()', EVALUATION),
     ("outcomes.py", "key=lambda name: traits(name).black_box", "key=lambda name: False", EVALUATION),
     ("outcomes.py", "victim.source if step.transfer else victim.model", "victim.model", EVALUATION),
     ("outcomes.py", "torch.where(expand(near <= radius, x), moved, x)", "moved", EVALUATION),
