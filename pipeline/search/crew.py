@@ -5,7 +5,6 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import sys
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
@@ -22,7 +21,7 @@ from pipeline.search.task import SearchTask
 from pipeline.search.worker import run_trials
 
 PATIENCE = 10
-"""How often a slot may kill its worker before the search stops."""
+"""How many workers may be killed without a finished trial between them before the search stops."""
 GLANCE = 0.5
 """Seconds between two looks at what has been done."""
 
@@ -45,7 +44,8 @@ class Crew:
     task: SearchTask
     study: Study
     processes: dict[BaseProcess, Connection] = field(default_factory=dict)
-    deaths: Counter[int | None] = field(default_factory=Counter)
+    deaths: int = 0
+    done: int = -1
 
     def start(self, workers: int) -> None:
         """Start workers, before this process starts any thread: they may be forked."""
@@ -97,16 +97,17 @@ class Crew:
         self.add(multiprocessing.get_context("forkserver"))  # this process has threads by now: it must not be forked
 
     def count_death(self, process: BaseProcess) -> None:
-        """Refuse to go on when the same slot, or no slot at all, has killed a worker several times."""
-        trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.FAIL))
-        owned = [trial for trial in trials if trial.user_attrs["owner"]["pid"] == process.pid]
-        key = slots.slot(owned[-1]) if owned else None
-        self.deaths[key] += 1
-        if self.deaths[key] >= PATIENCE:
-            what = ", ".join(f"{k} {space.rounded(v):g}" for k, v in owned[-1].params.items()) if owned else "starting"
+        """Refuse to go on when one worker after the other is killed and nothing is finished meanwhile."""
+        done = len(slots.finished(self.task, self.study))
+        self.deaths, self.done = (self.deaths + 1 if done == self.done else 1), done
+        if self.deaths >= PATIENCE:
+            trials = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING, TrialState.FAIL))
+            owned = [trial.params for trial in trials if trial.user_attrs["owner"]["pid"] == process.pid]
+            what = ", ".join(f"{k} {space.rounded(v):g}" for k, v in owned[-1].items()) if owned else "before a trial"
             raise UserError(
-                f"{self.task.name}: {what} has killed its worker {PATIENCE} times (out of memory?);"
-                f" narrow search.ranges in {self.task.study.file}, or take fewer --workers"
+                f"{self.task.name}: {PATIENCE} workers were killed one after the other and no trial was finished"
+                f" (the last at: {what}; out of memory?); narrow search.ranges in {self.task.study.file},"
+                " or take fewer --workers"
             )
 
     def end(self) -> None:

@@ -164,4 +164,4 @@ def test_a_lock_of_a_killed_process_stops_nobody(searchable):
     assert subprocess.run([sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": root}).returncode == -9
     start = time.monotonic()
     assert storage.open_study(task(url="journal.log")).trials == []
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 20
