@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup study test format ui lock clean
+.PHONY: help setup study test search format ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: setup  ## formatter, linter, type checker and all tests
 	@ruff check .
 	@mypy
 	@python -m pytest
+
+search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
+	@python -m pipeline search $(or $(STUDY),digits) $(or $(LOSS),--all) $(OPTIONS)
 
 format: setup  ## format the code and mend what the linter can
 	@ruff format .

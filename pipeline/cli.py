@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -115,6 +116,25 @@ def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> N
     from pipeline.audit import command
 
     sys.exit(command.run(subject, model, data_of))
+
+
+@cli.command()
+@study_argument
+@click.argument("loss", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every loss of the study that has something to search.")
+@click.option("--trials", type=int, help="In all, those of earlier commands too; default: search.trials of the study.")
+@click.option("--workers", type=int, help="Processes of one thread each; default: the cores of this machine.")
+@click.option("--objective", type=click.Choice(["robust", "pareto"]), default="robust", show_default=True)
+@click.option("--storage", "url", default="", help="An Optuna storage URL, or a journal file; default: one per search.")
+@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sampler.")
+@click.option("--prune/--no-prune", "prunes", default=True, help="End hopeless trials early (one objective only).")
+@click.option("--apply", "writes", is_flag=True, help="Write the best into experiments/STUDY.yaml.")
+def search(study: str, loss: str | None, **options: Any) -> None:
+    """Search the strength of a loss on the validation split. Ctrl-C keeps what was found; run again to continue."""
+    from pipeline.search import command
+
+    command.search(study, loss, **options)
 
 
 @cli.command()
