@@ -129,12 +129,18 @@ def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> N
 @click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the sampler.")
 @click.option("--prune/--no-prune", "prunes", default=True, help="End hopeless trials early (one objective only).")
+@click.option("--engine", "name", default="local", show_default=True, help="local, or ray for many machines.")
+@click.option("--address", help="Of a Ray cluster, HOST:PORT; default: a Ray of this machine alone.")
+@click.option("--gpus-per-task", type=float, help="What each worker asks of Ray, such as 0.25: four on a GPU.")
 @click.option("--apply", "writes", is_flag=True, help="Write the best into experiments/STUDY.yaml.")
-def search(study: str, loss: str | None, **options: Any) -> None:
+def search(
+    study: str, loss: str | None, name: str, address: str | None, gpus_per_task: float | None, **options: Any
+) -> None:
     """Search the strength of a loss on the validation split. Ctrl-C keeps what was found; run again to continue."""
+    from pipeline.engine import Engine
     from pipeline.search import command
 
-    command.search(study, loss, **options)
+    command.search(study, loss, engine=Engine(name=name, address=address, gpus_per_task=gpus_per_task), **options)
 
 
 @cli.command()

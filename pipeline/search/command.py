@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 
 from pipeline import config, store
+from pipeline.engine import Engine
 from pipeline.errors import UserError
 from pipeline.parallel import cores
 from pipeline.search import space
@@ -17,6 +18,7 @@ from pipeline.search.apply import apply, line
 from pipeline.search.crew import Crew
 from pipeline.search.display import display, score
 from pipeline.search.figures import draw
+from pipeline.search.fleet import Fleet
 from pipeline.search.record import Record, facts, knobs
 from pipeline.search.storage import open_study, said_plainly
 from pipeline.search.task import SearchTask
@@ -48,21 +50,23 @@ def tasks(
     return found
 
 
-def run(task: SearchTask, workers: int | None, writes: bool = False) -> Record:
+def run(task: SearchTask, workers: int | None, writes: bool = False, engine: Engine | None = None) -> Record:
     """Search one loss to its end and say what was found; `writes` puts it into the study.
 
     Raises:
         UserError: the search cannot run, or no trial meets the constraint.
         KeyboardInterrupt: after the best so far was said; the same command continues.
     """
+    engine = engine or Engine()
     workers = workers or cores()
     if task.storage.startswith("sqlite") and workers > 1:
         raise UserError("sqlite does not stand several workers; leave --storage out (a journal file), or: --workers 1")
     study = open_study(task)
+    crew = Crew(task, study) if engine.name == "local" else Fleet(task, study, engine)
     with said_plainly(task.storage):
         introduce(task, Record.of(task, study))
         try:
-            conduct(Crew(task, study), workers)
+            conduct(crew, workers)
         except KeyboardInterrupt:
             print(f"\nstopped; {conclusion(Record.of(task, study))}")
             raise
@@ -74,7 +78,7 @@ def run(task: SearchTask, workers: int | None, writes: bool = False) -> Record:
     return record
 
 
-def conduct(crew: Crew, workers: int) -> None:
+def conduct(crew: Crew | Fleet, workers: int) -> None:
     """Let the workers work, show how far they are, and leave the files up to date however it ends."""
     task, study = crew.task, crew.study
     first = Record.of(task, study)
@@ -96,7 +100,7 @@ def conduct(crew: Crew, workers: int) -> None:
 
 
 @contextmanager
-def keeping_files(crew: Crew) -> Iterator[None]:
+def keeping_files(crew: Crew | Fleet) -> Iterator[None]:
     """At the end, however it comes: no worker is left, and the files say what is known."""
     try:
         yield
@@ -184,17 +188,22 @@ def search(
     workers: int | None,
     writes: bool,
     trials: int | None,
+    engine: Engine | None = None,
     **options: object,
 ) -> None:
     """Every search that was asked for, one after the other; one that finds nothing does not stop the next."""
     asked = tasks(study, loss, everything, trials, **options)
     if workers is not None and workers < 1:
         raise UserError(f"--workers {workers}: a search needs at least one")
+    engine = engine or Engine()
+    engine.check()
     failures = []
+    for task in asked:
+        Fleet.check_storage(task, engine)
     for task in asked:
         # an earlier --apply of this command has changed the file, not what this loss is searched with
         try:
-            run(replace(task), workers, writes)
+            run(replace(task), workers, writes, engine)
         except UserError as error:
             if len(asked) == 1:
                 raise
