@@ -4,7 +4,7 @@
     python tests/benchmarks/ensembles.py digits torchattacks    # pip install --no-deps torchattacks==3.5.1
     python tests/benchmarks/ensembles.py digits art --losses trades --seeds 0 # adversarial-robustness-toolbox==1.20.1
     python tests/benchmarks/ensembles.py digits torchattacks_pgd    # its PGD-40 with 5 restarts against ours
-    python tests/benchmarks/ensembles.py digits pyautoattack --grid           # at every ε, not only the headline's
+    python tests/benchmarks/ensembles.py digits pyautoattack --grid --time --seeds 0   # every ε; our stage's time too
 
 After `dvc repro`. A line per model, norm and ε: robust accuracy of ours and of theirs, and their seconds.
 """
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +27,7 @@ sys.path.insert(0, str(ROOT))
 
 from pipeline import config
 from pipeline.evaluation import Evaluation, victim_of
+from pipeline.outcomes import attacked
 from pipeline.run import Run, folder
 
 NORMS = {"linf": "Linf", "l2": "L2"}
@@ -93,6 +95,15 @@ def ours(outcomes: pd.DataFrame, norm: str, epsilon: float, attack: str | None) 
     return 1 - float(inside.groupby("example")["broken"].any().mean())
 
 
+def time_of_ours(study: config.Study, loss: str, seed: int) -> float:
+    """Seconds of all our attacks on one model, at every ε of every threat model, from nothing."""
+    victim = victim_of(Evaluation(Run(study, loss, seed)))
+    with tempfile.TemporaryDirectory() as folder:
+        start = time.perf_counter()
+        attacked(victim, study.attack, Path(folder))
+        return time.perf_counter() - start
+
+
 def compare(study: config.Study, loss: str, seed: int, library: str, grid: bool) -> list[dict[str, object]]:
     """One line per norm and ε."""
     victim = victim_of(Evaluation(Run(study, loss, seed)))
@@ -132,12 +143,17 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", nargs="+", type=int)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--grid", action="store_true")
+    parser.add_argument("--time", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     study = config.read(given.study)
     found: list[dict[str, object]] = []
+    seconds: list[float] = []
     for loss in given.losses or config.active()[1]:
         for seed in given.seeds or study.training.seeds:
+            if given.time:  # in turn with theirs: a slow moment of the machine hits both
+                seconds.append(time_of_ours(study, loss, seed))
+                print(f"{loss}\t{seed}\tall of ours\t{seconds[-1]:.1f} s", flush=True)
             found += compare(study, loss, seed, given.library, given.grid)
     table = pd.DataFrame(found)
     difference = table["ours - theirs"]
@@ -146,4 +162,5 @@ if __name__ == "__main__":
         f" {difference.max():+.2f} points, mean {difference.mean():+.2f}; beyond 0.5 points:"
         f" {(difference > 0.5).sum()} weaker, {(difference < -0.5).sum()} stronger; theirs took"
         f" {table['seconds'].sum():.0f} s"
+        + (f", all of ours {sum(seconds):.0f} s: {sum(seconds) / table['seconds'].sum():.2f} x" if seconds else "")
     )
