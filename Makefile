@@ -9,7 +9,7 @@ export DVC_NO_ANALYTICS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup study test format ui lock clean
+.PHONY: help setup study test search format ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,6 +24,9 @@ test: setup  ## formatter, linter, type checker and all tests
 	@ruff check .
 	@mypy
 	@python -m pytest
+
+search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
+	@python -m pipeline search $(or $(STUDY),digits) $(or $(LOSS),--all) $(OPTIONS)
 
 format: setup  ## format the code and mend what the linter can
 	@ruff format .
@@ -43,8 +46,9 @@ setup: .venv/installed  ## make the environment (done by every other target)
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
 	@touch $@
 
-lock: setup  ## pin requirements.in exactly into requirements.txt
+lock: setup  ## pin requirements.in and requirements-scale.in exactly into their .txt
 	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header requirements.in -o requirements.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --constraint requirements.txt requirements-scale.in -o requirements-scale.txt
 
 clean:  ## delete results, states and the MLflow database (DVC's cache stays)
 	@rm -rf .state mlflow.db* mlartifacts experiments/*/

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from typing import Any
 
 import click
 
@@ -77,6 +78,20 @@ def report(study: str) -> None:
 
 
 @cli.command()
+@study_argument
+@jobs_option
+@click.option("--engine", "name", default="local", show_default=True, help="local, or ray for many machines.")
+@click.option("--address", help="Of a Ray cluster, HOST:PORT; default: a Ray of this machine alone.")
+@click.option("--gpus-per-task", type=float, help="What each task asks of Ray, such as 0.25: four tasks on a GPU.")
+def run(study: str, jobs: int | None, name: str, address: str | None, gpus_per_task: float | None) -> None:
+    """Train and attack all losses of a study at once; dvc repro then finds them finished."""
+    from pipeline import campaign
+    from pipeline.engine import Engine
+
+    print(campaign.run(study, Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)))
+
+
+@cli.command()
 @click.argument("source")
 @click.argument("published", type=float)
 @click.option("--batch-size", type=click.IntRange(1), help="N of the source's training.")
@@ -101,6 +116,31 @@ def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> N
     from pipeline.audit import command
 
     sys.exit(command.run(subject, model, data_of))
+
+
+@cli.command()
+@study_argument
+@click.argument("loss", required=False)
+@click.option("--all", "everything", is_flag=True, help="Every loss of the study that has something to search.")
+@click.option("--trials", type=int, help="In all, those of earlier commands too; default: search.trials of the study.")
+@click.option("--workers", type=int, help="Processes of one thread each; default: the cores of this machine.")
+@click.option("--objective", type=click.Choice(["robust", "pareto"]), default="robust", show_default=True)
+@click.option("--storage", "url", default="", help="An Optuna storage URL, or a journal file; default: one per search.")
+@click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the sampler.")
+@click.option("--prune/--no-prune", "prunes", default=True, help="End hopeless trials early (one objective only).")
+@click.option("--engine", "name", default="local", show_default=True, help="local, or ray for many machines.")
+@click.option("--address", help="Of a Ray cluster, HOST:PORT; default: a Ray of this machine alone.")
+@click.option("--gpus-per-task", type=float, help="What each worker asks of Ray, such as 0.25: four on a GPU.")
+@click.option("--apply", "writes", is_flag=True, help="Write the best into experiments/STUDY.yaml.")
+def search(
+    study: str, loss: str | None, name: str, address: str | None, gpus_per_task: float | None, **options: Any
+) -> None:
+    """Search the strength of a loss on the validation split. Ctrl-C keeps what was found; run again to continue."""
+    from pipeline.engine import Engine
+    from pipeline.search import command
+
+    command.search(study, loss, engine=Engine(name=name, address=address, gpus_per_task=gpus_per_task), **options)
 
 
 @cli.command()

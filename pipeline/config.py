@@ -84,6 +84,24 @@ class Attack(ThreatModel):
         return [self] if self.secondary is None else [self, self.secondary]
 
 
+class Search(Settings):
+    """How `pipeline search` looks for strengths: with the same budget for every loss of the study.
+
+    trials: of every loss. epochs: of a trial; by default as many as a run of the study has.
+    max_clean_drop: how far the clean score may lie below that of `standard`, in the score's own units (0.02: two points
+        of accuracy; for a regression an RMSE higher by 0.02).
+    steps, restarts: of the PGD attack at the study's headline ε, on the validation split.
+    ranges: loss -> knob -> [low, high], inside the range that the loss's own file gives.
+    """
+
+    trials: PositiveInt = 30
+    epochs: PositiveInt | None = None
+    max_clean_drop: NonNegative = 0.02
+    steps: PositiveInt = 10
+    restarts: PositiveInt = 1
+    ranges: dict[str, dict[str, tuple[float, float]]] = {}
+
+
 class Study(Settings):
     """experiments/NAME.yaml"""
 
@@ -93,6 +111,7 @@ class Study(Settings):
     training: Training
     losses: dict[str, Loss]
     attack: Attack
+    search: Search = Search()
 
     @property
     def file(self) -> Path:
@@ -206,6 +225,25 @@ def check_meaning(study: Study) -> None:
         if bounds and (epsilon := getattr(loss, "epsilon", 0)) > bounds[1] - bounds[0]:
             raise UserError(
                 f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
+            )
+    for name, ranges in study.search.ranges.items():
+        check_ranges(study, name, ranges)
+
+
+def check_ranges(study: Study, name: str, ranges: dict[str, tuple[float, float]]) -> None:
+    """`search.ranges` narrows what the loss's file gives, and nothing else."""
+    where = f"{study.file}: search.ranges"
+    if name not in study.losses:
+        raise UserError(f"{where}: no '{name}' in losses; {nearest(name, study.losses)}")
+    own = type(study.losses[name]).search
+    for knob, (low, high) in ranges.items():
+        if knob not in own:
+            raise UserError(f"{where}.{name}: no '{knob}' to search; {nearest(knob, own)}")
+        widest = own[knob]
+        if not widest.low <= low < high <= widest.high:
+            raise UserError(
+                f"{where}.{name}.{knob}: [{low:g}, {high:g}] must rise and lie inside {widest.low:g} to"
+                f" {widest.high:g}, the range in pipeline/losses/{name}.py"
             )
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from pipeline.errors import UserError
 
@@ -29,6 +29,16 @@ A process that has used autograd or a GPU must not be forked; its workers are st
 def cores() -> int:
     """The cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Workers(Protocol):
+    """Processes, here or on other machines, that take a list of tasks."""
+
+    def __call__(self, task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """`task` of every item, results in the order of the items.
+
+        A UserError that a task raises reaches the caller, and the other tasks are stopped.
+        """
 
 
 def run_all(
@@ -52,15 +62,24 @@ def run_all(
         done: how much of `total` is done by now; called a few times a second.
         jobs: processes; default: the cores.
     """
-    jobs = min(jobs or cores(), len(items))
+    with local(min(jobs or cores(), len(items))) as workers, progress(label, total, done, unit):
+        return workers(task, items)
+
+
+@contextmanager
+def local(jobs: int | None = None) -> Iterator[Workers]:
+    """Processes of this machine, as many as `jobs` or as there are cores; one needs no process beside this one.
+
+    They are started on entry: before the caller starts threads or runs anything of torch.
+    """
+    jobs = jobs or cores()
     if jobs == 1:
-        with progress(label, total, done, unit):
-            return [task(item) for item in items]
+        yield lambda task, items: [task(item) for item in items]
+        return
     with ProcessPoolExecutor(jobs, mp_context=start_method(), initializer=die_with_parent) as pool:
-        futures = [pool.submit(task, item) for item in items]  # forks here, before the display starts its thread
+        pool.submit(int)  # a forking pool starts all its processes with the first task
         try:
-            with progress(label, total, done, unit):
-                return [future.result() for future in futures]
+            yield lambda task, items: [f.result() for f in [pool.submit(task, item) for item in items]]
         except BrokenProcessPool as error:
             raise UserError("a worker process was killed (out of memory?); run it again: it resumes") from error
         except BaseException:

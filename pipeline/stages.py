@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import config, data, store
 from pipeline.parallel import run_all
 from pipeline.run import Run, folder, runs
+
+if TYPE_CHECKING:
+    from pipeline.evaluation import Evaluation
 
 
 def prepare(study_name: str) -> Path:
@@ -20,16 +24,15 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     """experiments/STUDY/runs/LOSS/train: a folder per seed and cost.json. Seeds train side by side."""
     import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
 
-    from pipeline import cost, tracking
+    from pipeline import tracking
     from pipeline import training as room
-    from pipeline.audit.command import of_study
 
     study = config.read(study_name)
     todo = runs(study, loss_name)
     for run in todo:
         _ = run.fingerprint  # what is missing is said before any process starts
     with tracking.following(study, loss_name, todo):
-        finished = run_all(
+        run_all(
             room.train,
             todo,
             label=f"train {study_name} {loss_name}",
@@ -38,12 +41,22 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
             unit="epochs",
             jobs=jobs,
         )
-    target = folder(study, loss_name, "train")
-    store.publish({f"seed-{run.seed}": path for run, path in zip(todo, finished, strict=True)}, target)
-    cost.write(todo[0], target / "cost.json")
-    dataset = data.read(study_name, study.data["name"], ("train",))
-    store.write_json(target / "audit.json", of_study(study, study.loss(loss_name), dataset).as_json())
+    target = publish_training(todo)
     tracking.mirror(study, loss_name)
+    return target
+
+
+def publish_training(todo: list[Run]) -> Path:
+    """Copy the finished runs of one loss to their stage's output, with what the loss costs and whether it acts."""
+    from pipeline import cost
+    from pipeline.audit.command import of_study
+
+    study, loss_name = todo[0].study, todo[0].loss_name
+    target = folder(study, loss_name, "train")
+    store.publish({f"seed-{run.seed}": run.state for run in todo}, target)
+    cost.write(todo[0], target / "cost.json")
+    dataset = data.read(study.name, study.data["name"], ("train",))
+    store.write_json(target / "audit.json", of_study(study, study.loss(loss_name), dataset).as_json())
     return target
 
 
@@ -64,7 +77,7 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     todo = [room.Evaluation(run) for run in runs(study, loss_name)]
     for evaluation in todo:
         _ = evaluation.fingerprint
-    finished = run_all(
+    run_all(
         room.evaluate,
         todo,
         label=f"attack {study_name} {loss_name}",
@@ -73,9 +86,16 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
         unit="attacks",
         jobs=jobs,
     )
-    target = folder(study, loss_name, "attack")
-    store.publish({f"seed-{e.run.seed}": path for e, path in zip(todo, finished, strict=True)}, target)
+    target = publish_attack(todo)
     tracking.mirror(study, loss_name)
+    return target
+
+
+def publish_attack(todo: list[Evaluation]) -> Path:
+    """Copy the finished evaluations of one loss to their stage's output; attacked.json says which they are."""
+    target = folder(todo[0].run.study, todo[0].run.loss_name, "attack")
+    store.publish({f"seed-{e.run.seed}": e.state for e in todo}, target)
+    store.write_json(target / "attacked.json", {f"seed-{e.run.seed}": e.fingerprint for e in todo})
     return target
 
 

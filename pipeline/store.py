@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +33,8 @@ def state(fingerprint: str) -> Path:
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary path that becomes `target` (a file or a folder) when the block ends, and vanishes when it fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    writer = f"{socket.gethostname()}-{os.getpid()}"  # on a shared disk, two machines may have the same process id
+    temporary = target.with_name(f".{target.name}.{writer}.tmp")
     remove(temporary)
     try:
         yield temporary

@@ -42,7 +42,7 @@ def test_help_lists_the_commands_and_imports_nothing_heavy():
     )
     done = python("-c", code, *HEAVY)
     assert "HEAVY []" in done.stdout
-    for command in ("check", "prepare", "train", "attack", "report", "audit", "strength", "track", "ui"):
+    for command in ("check", "prepare", "train", "attack", "report", "audit", "strength", "search", "track", "ui"):
         assert command in done.stdout
 
 

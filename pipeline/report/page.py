@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
-from pipeline.report import attack_words, glossary, tables, units, words
+from pipeline.report import attack_words, glossary, searches, tables, units, words
 from pipeline.report.figures import draw
 from pipeline.report.measure import score
 from pipeline.report.quantity import BASELINE
@@ -67,6 +67,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "reading": glossary.reading(summary, input_unit, target_unit),
         "baseline": BASELINE,
         "settings": settings(summary),
+        "search": searches.section(study, results.losses),
     }
 
 

@@ -43,7 +43,7 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     Raises:
         UserError: MLflow cannot be reached, or there is no result yet.
     """
-    from pipeline.tracking import contents, server
+    from pipeline.tracking import contents, search, server
 
     studies = [config.read(name) for name in study_names]
     pairs = [(study, name) for study in studies for name in loss_names]
@@ -56,6 +56,8 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
                 (done if found else missing).append(f"{study.name}/{name}")
             for study in studies:
                 contents.mirror_report(study)
+                for folder in search.folders(study):
+                    search.mirror(folder)
     except Exception as error:
         if not server.is_foreign(error):
             raise

@@ -13,7 +13,43 @@ ROOT = Path(__file__).parents[2]
 
 LOSSES, TRAINING = "tests/losses", "tests/test_training.py"
 ATTACKS, EVALUATION, MASKING = (f"tests/test_{name}.py" for name in ("attacks", "evaluation", "masking"))
+SLOTS, OBJECTIVE, SEARCH = (f"tests/search/test_{name}.py" for name in ("slots", "objective", "search"))
 MUTATIONS = [
+    ("search/objective.py", '("train", "validation"))', '("train", "validation", "test"))', OBJECTIVE),
+    ("search/objective.py", "kept = copy.deepcopy(trainer.model)", "kept = trainer.model", OBJECTIVE),
+    ("search/space.py", "max(training.seeds) + 1", "training.seeds[0]", "tests/search/test_space.py"),
+    ("search/slots.py", 'abs(process.create_time() - owner["born"]) > 1', "False", SLOTS),
+    ("search/slots.py", 'if owner["host"] != socket.gethostname():', "if False:", SLOTS),
+    ("search/slots.py", "t.number < opened.number", "False", SLOTS),
+    ("search/slots.py", "    retry()(study, study._storage.get_trial(trial._trial_id))\n", "", SLOTS),
+    (
+        "search/slots.py",
+        "(TrialState.COMPLETE, TrialState.PRUNED)",
+        "(TrialState.COMPLETE,)",
+        f"{SEARCH} -k pruning_ends",
+    ),
+    ("search/slots.py", "if slot(trial) < task.trials", "", SLOTS),
+    ("search/storage.py", "JournalFileBackend(url, lock_obj=KernelLock(url))", "JournalFileBackend(url)", SLOTS),
+    ("search/storage.py", "known != task.settings", "False", f"{SEARCH} -k other_settings"),
+    ("search/sampler.py", "[self.seed, slot]", "[self.seed]", f"{SEARCH} -k continued"),
+    ("search/sampler.py", "[self.seed, slot]", "[self.seed, trial.number]", f"{SEARCH} -k killed_trial"),
+    ("search/worker.py", "sign * missing", "0 * missing", f"{SEARCH} -k what_pruning"),
+    ("search/worker.py", "if trial.should_prune():", "if False:", f"{SEARCH} -k pruning_ends"),
+    (
+        "search/record.py",
+        "for trial in self.complete if self.meets(trial)]",
+        "for trial in self.complete]",
+        f"{SEARCH} -k impossible",
+    ),
+    (
+        "search/record.py",
+        'sign * facts(t)["robust"], sign * facts(t)["clean"]',
+        'facts(t)["robust"], 0',
+        f"{SEARCH} -k regression_s",
+    ),
+    ("search/crew.py", 'self.add(multiprocessing.get_context("forkserver"))', "pass", f"{SEARCH} -k killed_workers"),
+    ("search/crew.py", "        self.processes.clear()\n        slots.sweep(self.study)", "", f"{SEARCH} -k ctrl_c"),
+    ("search/apply.py", 'MARK.sub("", ', "str(", "tests/search/test_apply.py"),
     (
         "forward.py",
         "create_graph=True)\n        return gradient\n",

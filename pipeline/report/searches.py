@@ -1,0 +1,62 @@
+"""What the searches of a study found, from their search.json: on the validation split, with one seed."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from pipeline import store
+from pipeline.config import Study
+from pipeline.report.measure import score
+from pipeline.report.statistics import Estimate
+
+
+def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
+    """The words of the section, or None where no reported loss was searched for one objective."""
+    files = {loss: study.folder / "search" / loss / "search.json" for loss in losses}
+    found = {
+        loss: store.read_json(f, f"delete it, then search {loss} again") for loss, f in files.items() if f.exists()
+    }
+    if not found:
+        return None
+    return {
+        "budget": budget(found),
+        "rows": [row(study, loss, facts) for loss, facts in found.items()],
+        "pictures": [(loss, picture(study.folder / "search" / loss / "front.png")) for loss in found],
+    }
+
+
+def budget(found: dict[str, dict[str, Any]]) -> str:
+    """Whether every loss got the same, in a sentence."""
+    budgets = {loss: (facts["trials"]["asked"], facts["epochs"]["per_trial"]) for loss, facts in found.items()}
+    if len(set(budgets.values())) == 1:
+        trials, epochs = next(iter(budgets.values()))
+        return f"Every searched loss got the same budget: {trials} trials of {epochs} epochs each."
+    stated = ", ".join(f"`{loss}` {trials} trials of {epochs} epochs" for loss, (trials, epochs) in budgets.items())
+    return f"The losses did not get the same budget, so that the larger ones are favoured: {stated}."
+
+
+def row(study: Study, loss: str, facts: dict[str, Any]) -> dict[str, str]:
+    """One search as the cells of the table."""
+    measure, best, trials, epochs = score(study.task), facts["best"], facts["trials"], facts["epochs"]
+    cells = {
+        "loss": loss,
+        "trials": f"{trials['finished']} of {trials['asked']}, {trials['pruned']} pruned",
+        "epochs": f"{epochs['used']} of {epochs['budget']}",
+        "best": "none meets the constraint",
+        "clean": "-",
+        "robust": "-",
+        "stated": "-",
+    }
+    if best is None:
+        return cells
+    shown = {key: measure.value(Estimate(best[key], None, None, 1)) for key in ("clean", "robust")}
+    stated = all(getattr(study.loss(loss), name) == value for name, value in best["knobs"].items())
+    knobs = ", ".join(f"{name} {value:g}" for name, value in best["knobs"].items())
+    return cells | shown | {"best": knobs, "stated": "yes" if stated else "no"}
+
+
+def picture(file: Path) -> str:
+    """The search's front as part of the page; nothing where no trial came to its end."""
+    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" if file.exists() else ""

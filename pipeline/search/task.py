@@ -1,0 +1,111 @@
+"""What a search is: small, frozen, and picklable, so that any engine can ship it to a worker."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from pipeline import data, store
+from pipeline.config import Study
+from pipeline.losses import Range
+from pipeline.run import Run
+from pipeline.search import space
+
+Objective = Literal["robust", "pareto"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SearchTask:
+    """One search, and what a worker needs to take part in it.
+
+    Attributes:
+        study: whose loss is searched.
+        loss: its name.
+        trials: how many the search is to have in the end, finished or pruned.
+        objective: `robust`: the robust score, with the drop in clean score as a constraint; `pareto`: both scores.
+        seed: of the sampler.
+        sampler: tpe or random.
+        prunes: whether hopeless trials are ended early (one objective only).
+        url: where Optuna keeps the trials: any storage URL, or a path of a journal file; empty: `journal`.
+    """
+
+    study: Study
+    loss: str
+    trials: int
+    objective: Objective = "robust"
+    seed: int = 0
+    sampler: Literal["tpe", "random"] = "tpe"
+    prunes: bool = True
+    url: str = ""
+
+    @property
+    def name(self) -> str:
+        """Of the search in Optuna's storage, and for messages: study/loss/objective."""
+        return f"{self.study.name}/{self.loss}/{self.objective}"
+
+    @property
+    def folder(self) -> Path:
+        """Where the search's files go. It is no output of a DVC stage, so that no stage deletes it."""
+        folder = self.study.folder / "search" / self.loss
+        return folder if self.objective == "robust" else folder / self.objective
+
+    @property
+    def storage(self) -> str:
+        """`url`, or the search's own journal file."""
+        return self.url or str(self.folder / "journal.log")
+
+    @property
+    def state(self) -> Path:
+        """Where the processes of this machine keep their lock."""
+        return store.state(f"search-{store.hash_of([self.name, self.storage])}")
+
+    @cached_property
+    def space(self) -> dict[str, Range]:
+        """The knobs that are searched."""
+        return space.ranges(self.study, self.loss)
+
+    @property
+    def run(self) -> Run:
+        """A trial's run, with the knobs that the study states."""
+        study = space.of_trials(self.study)
+        return Run(study, self.loss, study.training.seeds[0])
+
+    @property
+    def higher_is_better(self) -> bool:
+        """Of the scores: accuracy, or RMSE."""
+        return self.study.task == "classification"
+
+    def limit(self, standard_clean: float) -> float:
+        """The clean score that a trial must keep."""
+        drop = self.study.search.max_clean_drop
+        return standard_clean - drop if self.higher_is_better else standard_clean + drop
+
+    def shortfall(self, clean: float, limit: float) -> float:
+        """How far a clean score is beyond the limit; at most 0 where the constraint is met."""
+        return limit - clean if self.higher_is_better else clean - limit
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Everything that decides what a trial's value means; trials of other settings cannot be compared."""
+        study, run = self.study, self.run
+        fixed = {k: v for k, v in run.loss.model_dump(mode="json").items() if k not in self.space}
+        return {
+            "study": study.name,
+            "data": study.data,
+            "data file": store.hash_of([], [data.path(study.name)]),
+            "model": study.model,
+            "training": run.study.training.model_dump(mode="json", exclude={"device"}),
+            "loss": {"name": self.loss, **fixed},
+            "attack": {"norm": study.attack.norm, "epsilon": study.attack.epsilon},
+            "search": study.search.model_dump(mode="json", include={"max_clean_drop", "steps", "restarts"}),
+            "ranges": {name: list(r) for name, r in self.space.items()},
+            "objective": self.objective,
+            "sampler": {"kind": self.sampler, "seed": self.seed, "prunes": self.prunes},
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Sixteen hex digits of the settings."""
+        return store.hash_of(self.settings)

@@ -1,0 +1,76 @@
+"""Where a search looks, and what it may not be told."""
+
+import pytest
+
+from pipeline import config
+from pipeline.errors import UserError
+from pipeline.losses import Range
+from pipeline.search import space
+from tests.conftest import edit
+
+
+def with_search(project, text):
+    """The study with a `search:` section."""
+    file = project / "experiments/tiny.yaml"
+    file.write_text(file.read_text() + f"search: {text}\n")
+    return config.read("tiny")
+
+
+def test_the_range_is_the_loss_s_own_unless_the_study_narrows_it(project):
+    study = config.read("tiny")
+    assert space.ranges(study, "gradient_norm") == {"strength": Range(1e-3, 10.0)}
+    study = with_search(project, "{ranges: {fgsm: {epsilon: [0.05, 0.2]}}}")
+    assert space.ranges(study, "fgsm") == {"strength": Range(1e-2, 10.0), "epsilon": Range(0.05, 0.2)}
+
+
+MISTAKES = [
+    ("{trails: 3}", r"unknown key 'search\.trails'; did you mean 'trials'\?"),
+    ("{trials: 0}", r"search\.trials: .*greater than 0"),
+    ("{max_clean_drop: -0.1}", r"search\.max_clean_drop: .*greater than or equal to 0"),
+    ("{ranges: {gradient_nrom: {strength: [0.1, 1]}}}", r"search\.ranges: no 'gradient_nrom'.*'gradient_norm'\?"),
+    ("{ranges: {gradient_norm: {stregth: [0.1, 1]}}}", r"ranges\.gradient_norm: no 'stregth'.*'strength'\?"),
+    ("{ranges: {gradient_norm: {strength: [1, 0.1]}}}", r"strength: \[1, 0\.1\] must rise and lie inside 0\.001 to 10"),
+    ("{ranges: {gradient_norm: {strength: [1, 100]}}}", r"\[1, 100\] must rise and lie inside .*gradient_norm\.py"),
+    ("{ranges: {gradient_norm: {strength: [1]}}}", r"search\.ranges\.gradient_norm\.strength"),
+    ("{ranges: {gradient_norm: {strength: [.nan, 1]}}}", r"search\.ranges\.gradient_norm\.strength.*finite"),
+    ("{ranges: {standard: {strength: [0.1, 1]}}}", r"ranges\.standard: no 'strength' to search"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), MISTAKES, ids=[text for text, _ in MISTAKES])
+def test_a_mistake_in_the_search_section_is_one_line(project, text, message):
+    with pytest.raises(UserError, match=rf"^experiments/tiny\.yaml: .*{message}") as error:
+        with_search(project, text)
+    assert "\n" not in str(error.value)
+
+
+def test_a_loss_without_strength_has_nothing_to_search(project):
+    with pytest.raises(UserError, match=r"losses\.standard has no strength to search; these have: detached_norm, "):
+        space.ranges(config.read("tiny"), "standard")
+
+
+def test_the_first_trial_is_what_the_study_states(project):
+    assert space.present(config.read("tiny"), "fgsm") == {"strength": 1.0, "epsilon": 0.1}
+    edit(project / "experiments/tiny.yaml", "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 20")
+    assert space.present(config.read("tiny"), "gradient_norm") is None
+
+
+def test_trials_train_with_a_seed_that_is_not_reported_and_their_own_epochs(project):
+    assert space.of_trials(config.read("tiny")).training.seeds == [2]
+    assert space.of_trials(config.read("tiny")).training.epochs == 3
+    assert space.of_trials(with_search(project, "{epochs: 2}")).training.epochs == 2
+
+
+def test_other_knobs_leave_the_rest_of_the_loss(project):
+    changed = space.with_knobs(config.read("tiny"), "fgsm", {"strength": 2.0})
+    assert changed.losses["fgsm"].model_dump(exclude_unset=True) == {
+        "strength": 2.0,
+        "epsilon": 0.1,
+        "random_start": True,
+    }
+    assert changed.losses["gradient_norm"] == config.read("tiny").losses["gradient_norm"]
+
+
+def test_what_is_written_is_what_was_trained():
+    assert space.rounded(0.28713650413) == 0.2871
+    assert space.rounded(9.99999) == 10.0
