@@ -15,12 +15,12 @@ from pipeline.quiet import NO_TELEMETRY
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    r"""Train with losses that depend on the input gradient, attack the result, report it with intervals.
+    """Train with losses that depend on the input gradient, attack the result, report it with intervals.
 
     \b
     The whole way:      dvc repro
     One study:          dvc repro report@digits
-    """
+    """  # noqa: D301  click wants the character itself
 
 
 jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes; default: the cores of this machine.")

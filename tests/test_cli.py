@@ -133,3 +133,10 @@ def test_a_python_without_the_packages_says_what_to_do():
     assert done.returncode == 2
     assert "make setup" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_help_keeps_its_lines(pipeline):
+    """click takes a real backspace; the letters would be printed."""
+    printed = pipeline("--help").out
+    assert "\n  The whole way:      dvc repro\n" in printed
+    assert "\\b" not in printed
