@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pandas as pd
@@ -26,11 +26,24 @@ def following(study: Study, loss_name: str, runs: Sequence[Run], every: float = 
     A failure is said once, in one line on stderr; the next look tries again, and the training goes on.
     """
     follower = Follower(study, loss_name, runs)
+
+    def look(status: str) -> None:
+        # the end of a training that went well is told from its folder
+        if status == "RUNNING" or (status != "FINISHED" and follower.well):
+            follower.attempt(status)
+
+    with looking(look, every):
+        yield
+
+
+@contextmanager
+def looking(look: Callable[[str], None], every: float) -> Iterator[None]:
+    """`look("RUNNING")` every so many seconds from a thread of its own, and once at the end: how did the block end?"""
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(every):
-            follower.attempt("RUNNING")
+            look("RUNNING")
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()
@@ -44,8 +57,7 @@ def following(study: Study, loss_name: str, runs: Sequence[Run], every: float = 
     finally:
         stop.set()
         thread.join()
-        if status != "FINISHED" and follower.well:
-            follower.attempt(status)  # the end of a training that went well is told from its folder
+        look(status)
 
 
 class Follower:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -16,7 +15,7 @@ import pandas as pd
 from pipeline import store
 from pipeline.config import Study
 from pipeline.tracking.address import reason
-from pipeline.tracking.live import EVERY
+from pipeline.tracking.live import EVERY, looking
 from pipeline.tracking.point import Point
 
 if TYPE_CHECKING:
@@ -34,7 +33,6 @@ NO_SCORE = {"clean": None, "robust": None}
 @contextmanager
 def following(folder: Path, every: float = EVERY) -> Iterator[None]:
     """Mirror a search while the block runs, and once more at its end; a failure is one line and no exception."""
-    stop = threading.Event()
     complaints: set[str] = set()
 
     def look(status: str) -> None:
@@ -47,23 +45,8 @@ def following(folder: Path, every: float = EVERY) -> Iterator[None]:
                 print(f"note: not followed in MLflow ({reason(error)}); {again}", file=sys.stderr)
             complaints.add(reason(error))
 
-    def watch() -> None:
-        while not stop.wait(every):
-            look("RUNNING")
-
-    thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
-    status = "FAILED"
-    try:
+    with looking(look, every):
         yield
-        status = "FINISHED"
-    except KeyboardInterrupt:
-        status = "KILLED"
-        raise
-    finally:
-        stop.set()
-        thread.join()
-        look(status)
 
 
 def mirror(folder: Path, status: str | None = None) -> None:
