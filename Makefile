@@ -23,7 +23,7 @@ test: setup  ## formatter, linter, type checker and all tests
 	@ruff format --check .
 	@ruff check .
 	@mypy
-	@python -m pytest
+	@python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
 	@python -m pipeline search $(or $(STUDY),digits) $(or $(LOSS),--all) $(OPTIONS)

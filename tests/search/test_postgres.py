@@ -10,7 +10,7 @@ from pipeline.search import slots, storage, worker
 from tests.conftest import edit
 from tests.search.conftest import found, start, task
 from tests.search.postgres import server
-from tests.search.test_search import check_complete, wait_for, workers
+from tests.search.test_kills import check_complete, wait_for, workers
 from tests.test_cli import expect_refusal
 
 
