@@ -13,7 +13,9 @@ ROOT = Path(__file__).parents[2]
 
 LOSSES, TRAINING = "tests/losses", "tests/test_training.py"
 ATTACKS, EVALUATION, MASKING = (f"tests/test_{name}.py" for name in ("attacks", "evaluation", "masking"))
-SLOTS, OBJECTIVE, SEARCH = (f"tests/search/test_{name}.py" for name in ("slots", "objective", "search"))
+SLOTS, OBJECTIVE, SEARCH, KILLS, MISTAKES = (
+    f"tests/search/test_{name}.py" for name in ("slots", "objective", "search", "kills", "mistakes")
+)
 MUTATIONS = [
     ("search/objective.py", '("train", "validation"))', '("train", "validation", "test"))', OBJECTIVE),
     ("search/objective.py", "kept = copy.deepcopy(trainer.model)", "kept = trainer.model", OBJECTIVE),
@@ -30,10 +32,15 @@ MUTATIONS = [
     ),
     ("search/slots.py", "if slot(trial) < task.trials", "", SLOTS),
     ("search/storage.py", "JournalFileBackend(url, lock_obj=KernelLock(url))", "JournalFileBackend(url)", SLOTS),
-    ("search/storage.py", "known != task.settings", "False", f"{SEARCH} -k other_settings"),
+    ("search/storage.py", "known != task.settings", "False", f"{MISTAKES} -k other_settings"),
     ("search/sampler.py", "[self.seed, slot]", "[self.seed]", f"{SEARCH} -k continued"),
     ("search/sampler.py", "[self.seed, slot]", "[self.seed, trial.number]", f"{SEARCH} -k killed_trial"),
-    ("search/worker.py", "sign * missing", "0 * missing", f"{SEARCH} -k what_pruning"),
+    (
+        "search/worker.py",
+        "trial.report(found.robust, epoch)",
+        "trial.report(found.clean, epoch)",
+        f"{SEARCH} -k pruning_compares",
+    ),
     ("search/worker.py", "if trial.should_prune():", "if False:", f"{SEARCH} -k pruning_ends"),
     (
         "search/record.py",
@@ -47,8 +54,8 @@ MUTATIONS = [
         'facts(t)["robust"], 0',
         f"{SEARCH} -k regression_s",
     ),
-    ("search/crew.py", 'self.add(multiprocessing.get_context("forkserver"))', "pass", f"{SEARCH} -k killed_workers"),
-    ("search/crew.py", "        self.processes.clear()\n        slots.sweep(self.study)", "", f"{SEARCH} -k ctrl_c"),
+    ("search/crew.py", 'self.add(multiprocessing.get_context("forkserver"))', "pass", f"{KILLS} -k killed_workers"),
+    ("search/crew.py", "        self.processes.clear()\n        slots.sweep(self.study)", "", f"{KILLS} -k ctrl_c"),
     ("search/apply.py", 'MARK.sub("", ', "str(", "tests/search/test_apply.py"),
     (
         "forward.py",

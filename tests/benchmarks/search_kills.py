@@ -8,7 +8,6 @@ import os
 import random
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -20,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 from pipeline import config, stages
 from pipeline.search import slots, storage
 from pipeline.search.task import SearchTask
+from tests.benchmarks.elsewhere import elsewhere
 
 
 def finished(task: SearchTask) -> dict[int, tuple[object, ...]]:
@@ -61,9 +61,5 @@ def main(kills: int) -> None:
 
 
 if __name__ == "__main__":
-    text = (ROOT / "experiments" / "digits.yaml").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("experiments").mkdir()
-        Path("experiments/digits.yaml").write_text(text.replace("epochs: 40", "epochs: 8"))
+    with elsewhere(old="epochs: 40", new="epochs: 8"):
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

@@ -7,7 +7,6 @@ training left out; and the seconds that MLflow takes for a trial, which the comm
 
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from pipeline.search import objective, slots, storage, worker
 from pipeline.search.record import Record
 from pipeline.search.task import SearchTask
 from pipeline.tracking import search as tracking
+from tests.benchmarks.elsewhere import elsewhere
 
 LONG = 10.0
 """Seconds of the trial that the overhead is compared with."""
@@ -78,9 +78,5 @@ def main(rounds: int) -> None:
 
 
 if __name__ == "__main__":
-    text = (ROOT / "experiments" / "digits.yaml").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("experiments").mkdir()
-        Path("experiments/digits.yaml").write_text(text)
+    with elsewhere():
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)

@@ -1,16 +1,17 @@
-"""Is a search worth its epochs? python tests/benchmarks/search_quality.py [repeats] [strengths]
+"""Is a search worth its epochs? python tests/benchmarks/search_quality.py [loss] [repeats] [values]
 
-First a table: `gradient_norm` on `digits`, really trained at every one of `strengths` strengths, evenly spaced on the
-log scale of its range, with the scores at every rung and at the end. Then, for every repeat (a sampler seed), three
-whole searches of 30 trials through the search's own code, in which a trial looks its scores up at the nearest trained
-strength: TPE with pruning, TPE without, random search without. Repeats are paired: they share their random starts. The
-slot that tries what the study states is left out, so that all start alike.
+First a table: a loss with one knob (`gradient_norm`) on `digits`, really trained at every one of `values` values of it,
+evenly spaced on the log scale of its range, with the scores at every rung and at the end. Then, for every repeat (a
+sampler seed), three whole searches of 30 trials through the search's own code, in which a trial looks its scores up at
+the nearest trained value: TPE with pruning, TPE without, random search without. Repeats are paired: they share their
+random starts. The slot that tries what the study states is left out, so that all start alike.
 """
 
 import os
 import sys
-import tempfile
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -25,35 +26,42 @@ from pipeline.report.statistics import estimate
 from pipeline.search import objective, space, storage, worker
 from pipeline.search.record import Record, facts
 from pipeline.search.task import SearchTask
+from tests.benchmarks.elsewhere import elsewhere
 
 KINDS = {"pruned": ("tpe", True), "tpe": ("tpe", False), "random": ("random", False)}
-LOSS, TRIALS = "gradient_norm", 30
-DEFAULTS = ["10", "120"]
+TRIALS = 30
+DEFAULTS = ["gradient_norm", "10", "80"]
 
 
-def search(kind: str, seed: int) -> SearchTask:
+def search(loss: str, kind: str = "tpe", seed: int = 0) -> SearchTask:
     """One repeat of one kind."""
     sampler, prunes = KINDS[kind]
     url = f"{kind}-{seed}.log"
     study = config.read("digits")
-    return SearchTask(study=study, loss=LOSS, trials=TRIALS, sampler=sampler, prunes=prunes, seed=seed, url=url)
+    return SearchTask(study=study, loss=loss, trials=TRIALS, sampler=sampler, prunes=prunes, seed=seed, url=url)
 
 
-def trained(strength: float) -> list[tuple[int, objective.Scores]]:
+def knob(task: SearchTask) -> str:
+    """The only one that is searched."""
+    (name,) = task.space
+    return name
+
+
+def trained(loss: str, value: float) -> list[tuple[int, objective.Scores]]:
     """Scores at the rungs and at the end of a real training."""
-    task, found = search("tpe", 0), []
+    task, found = search(loss), []
     run = task.run
-    run = type(run)(space.with_knobs(run.study, LOSS, {"strength": strength}), LOSS, run.seed)
+    run = replace(run, study=space.with_knobs(run.study, loss, {knob(task): value}))
     last = objective.train(run, objective.read(run.study), lambda epoch, scores: found.append((epoch, scores)))
     return [*found, (run.epochs, last)]
 
 
-def looked_up(table: dict[float, list[tuple[int, objective.Scores]]]):
+def looked_up(name: str, table: dict[float, list[tuple[int, objective.Scores]]]):
     """In the place of `objective.train`."""
-    strengths = np.array(sorted(table))
+    values = np.array(sorted(table))
 
     def train(run, dataset, look):
-        nearest = strengths[np.abs(np.log(strengths / run.loss.strength)).argmin()]
+        nearest = values[np.abs(np.log(values / getattr(run.loss, name))).argmin()]
         *rungs, (_, last) = table[float(nearest)]
         for epoch, scores in rungs:
             look(epoch, scores)
@@ -62,9 +70,9 @@ def looked_up(table: dict[float, list[tuple[int, objective.Scores]]]):
     return train
 
 
-def result(kind: str, seed: int) -> tuple[float, int]:
+def result(loss: str, kind: str, seed: int) -> tuple[float, int]:
     """Best robust score that meets the constraint, and the epochs spent."""
-    task = search(kind, seed)
+    task = search(loss, kind, seed)
     worker.run_trials(task)
     record = Record.of(task, storage.open_study(task))
     return (facts(record.best)["robust"] if record.best else 0.0), record.epochs_used
@@ -76,22 +84,23 @@ def said(values: np.ndarray) -> str:
     return f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}], n = {found.n}"
 
 
-def main(repeats: int, count: int) -> None:
+def main(loss: str, repeats: int, count: int) -> None:
     """Print the figures."""
     stages.prepare("digits")
     study = config.read("digits")
     objective.standard(study, objective.read(study))
-    low, high, _ = space.ranges(study, LOSS)["strength"]
-    strengths = [space.rounded(s) for s in np.geomspace(low, high, count)]
+    name = knob(search(loss))
+    low, high, _ = space.ranges(study, loss)[name]
+    values = [space.rounded(value) for value in np.geomspace(low, high, count)]
     with ProcessPoolExecutor(2) as pool:
-        table = dict(zip(strengths, pool.map(trained, strengths), strict=True))
-    worker.objective.train = looked_up(table)  # type: ignore[assignment]
+        table = dict(zip(values, pool.map(partial(trained, loss), values), strict=True))
+    worker.objective.train = looked_up(name, table)  # type: ignore[assignment]
     worker.slots.space.present = lambda *_: None
-    limit = search("tpe", 0).limit(objective.standard(study, objective.read(study)).clean)
+    limit = search(loss).limit(objective.standard(study, objective.read(study)).clean)
     reachable = max(ends[-1][1].robust for ends in table.values() if ends[-1][1].clean >= limit - 1e-9)
     best, epochs = {}, {}
     for kind in KINDS:
-        found = np.array([result(kind, seed) for seed in range(repeats)])
+        found = np.array([result(loss, kind, seed) for seed in range(repeats)])
         best[kind], epochs[kind] = found[:, 0], found[:, 1]
         print(f"best of {kind}: mean {best[kind].mean():.3f} of {reachable:.3f} reachable; each: {best[kind].round(3)}")
     print(f"epochs saved by pruning (share): {said(1 - epochs['pruned'] / epochs['tpe'])}")
@@ -101,9 +110,6 @@ def main(repeats: int, count: int) -> None:
 
 
 if __name__ == "__main__":
-    text = (ROOT / "experiments" / "digits.yaml").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("experiments").mkdir()
-        Path("experiments/digits.yaml").write_text(text)
-        main(*(int(word) for word in [*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]]))
+    with elsewhere():
+        loss, repeats, count = [*sys.argv[1:], *DEFAULTS[len(sys.argv) - 1 :]]
+        main(loss, int(repeats), int(count))

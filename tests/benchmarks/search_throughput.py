@@ -7,7 +7,6 @@ the end of the last: what a long search sees.
 
 import os
 import sys
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +24,7 @@ from pipeline.search import objective, storage
 from pipeline.search.crew import Crew
 from pipeline.search.record import Record
 from pipeline.search.task import SearchTask
+from tests.benchmarks.elsewhere import elsewhere
 
 TRIALS = 8
 
@@ -44,11 +44,7 @@ def rate(workers: int, name: str) -> float:
 
 if __name__ == "__main__":
     pairs = int(sys.argv[1]) if len(sys.argv) > 1 else 5
-    text = (ROOT / "experiments" / "digits.yaml").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("experiments").mkdir()
-        Path("experiments/digits.yaml").write_text(text)
+    with elsewhere():
         if pid := os.fork():  # this process must not use autograd: its workers are forked from it
             os.waitpid(pid, 0)
         else:
