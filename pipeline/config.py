@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from pipeline import attacks, losses, rooms
+from pipeline import losses, meaning, rooms
 from pipeline.ascent import BallNorm
 from pipeline.errors import UserError, nearest
 from pipeline.losses import Loss
@@ -20,6 +20,8 @@ PARAMS = Path("params.yaml")
 PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Attacks = Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+"""Name -> knobs, in the order in which they are run."""
 
 
 class Settings(BaseModel):
@@ -74,7 +76,7 @@ class Attack(ThreatModel):
     """
 
     secondary: ThreatModel | None = None
-    attacks: Annotated[dict[str, dict[str, Any]], Field(min_length=1)] = {"noise": {}, "fgsm": {}, "pgd": {}}
+    attacks: Attacks = {"noise": {}, "fgsm": {}, "pgd": {}}
     at_epsilon: dict[str, dict[str, Any]] = {}
     examples: PositiveInt | None = None
 
@@ -90,15 +92,15 @@ class Search(Settings):
     trials: of every loss. epochs: of a trial; by default as many as a run of the study has.
     max_clean_drop: how far the clean score may lie below that of `standard`, in the score's own units (0.02: two points
         of accuracy; for a regression an RMSE higher by 0.02).
-    steps, restarts: of the PGD attack at the study's headline ε, on the validation split.
+    attacks: that judge a trial at the study's headline ε on the validation split, the worst case of them; None:
+        those of `pipeline.search.objective.judges`.
     ranges: loss -> knob -> [low, high], inside the range that the loss's own file gives.
     """
 
     trials: PositiveInt = 30
     epochs: PositiveInt | None = None
     max_clean_drop: NonNegative = 0.02
-    steps: PositiveInt = 10
-    restarts: PositiveInt = 1
+    attacks: Attacks | None = None
     ranges: dict[str, dict[str, tuple[float, float]]] = {}
 
 
@@ -166,15 +168,15 @@ def read(name: str) -> Study:
     for key in ("data", "model"):
         if isinstance(raw.get(key), dict):
             raw[key] = options(file, key, raw[key])
-    for key in ("attacks", "at_epsilon"):
-        for attack, knobs in nested(raw, "attack", key).items():
-            known(file, f"attack.{key}", "attacks", attack)
+    for section, key in meaning.ATTACKS:
+        for attack, knobs in nested(raw, section, key).items():
+            known(file, f"{section}.{key}", "attacks", attack)
             accepted = rooms.settings_of(rooms.module("attacks", attack).perturb)
-            validated(accepted, knobs or {}, file, f"attack.{key}.{attack}")
+            validated(accepted, knobs or {}, file, f"{section}.{key}.{attack}")
     if isinstance(raw.get("losses"), dict):
         raw["losses"] = {n: one_loss(file, n, knobs) for n, knobs in raw["losses"].items()}
     study = validated(Study, {"name": name, **raw}, file)
-    check_meaning(study)
+    meaning.check(study)
     return study
 
 
@@ -201,68 +203,6 @@ def one_loss(file: Path, name: str, knobs: Any) -> Loss:
     """One entry of `losses:`."""
     known(file, "losses", "losses", name)
     return validated(losses.load(name), {} if knobs is None else knobs, file, f"losses.{name}")
-
-
-def check_meaning(study: Study) -> None:
-    """What types alone cannot see: ε within the data's range, losses that the task has a meaning for."""
-    bounds = rooms.module("data", study.data["name"]).BOUNDS
-    check_attacks(study)
-    for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
-        if bounds and threat.norm == "linf":
-            width = bounds[1] - bounds[0]
-            for radius in threat.radii:
-                if radius > width:
-                    raise UserError(
-                        f"{study.file}: {where}: epsilon {radius:g} is outside the data's range {list(bounds)};"
-                        f" give at most {width:g}"
-                    )
-    for name, loss in study.losses.items():
-        if study.task not in loss.tasks:
-            raise UserError(f"{study.file}: losses.{name} has no meaning for {study.task}; remove it from this study")
-        needs_classes = getattr(loss, "of", "loss") in ("true_logit", "log_probabilities")
-        if study.task == "regression" and needs_classes:
-            raise UserError(f"{study.file}: losses.{name}.of needs classes; for regression give 'loss' or 'outputs'")
-        if bounds and (epsilon := getattr(loss, "epsilon", 0)) > bounds[1] - bounds[0]:
-            raise UserError(
-                f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
-            )
-    for name, ranges in study.search.ranges.items():
-        check_ranges(study, name, ranges)
-
-
-def check_ranges(study: Study, name: str, ranges: dict[str, tuple[float, float]]) -> None:
-    """`search.ranges` narrows what the loss's file gives, and nothing else."""
-    where = f"{study.file}: search.ranges"
-    if name not in study.losses:
-        raise UserError(f"{where}: no '{name}' in losses; {nearest(name, study.losses)}")
-    own = type(study.losses[name]).search
-    for knob, (low, high) in ranges.items():
-        if knob not in own:
-            raise UserError(f"{where}.{name}: no '{knob}' to search; {nearest(knob, own)}")
-        widest = own[knob]
-        if not widest.low <= low < high <= widest.high:
-            raise UserError(
-                f"{where}.{name}.{knob}: [{low:g}, {high:g}] must rise and lie inside {widest.low:g} to"
-                f" {widest.high:g}, the range in pipeline/losses/{name}.py"
-            )
-
-
-def check_attacks(study: Study) -> None:
-    """Attacks that the task has a meaning for, and those that the masking sheet compares."""
-    attack = study.attack
-    for key in ("attacks", "at_epsilon"):
-        for name in getattr(attack, key):
-            if study.task == "regression" and attacks.traits(name).classes:
-                raise UserError(
-                    f"{study.file}: attack.{key}.{name} has no meaning for regression, which has no decision boundary;"
-                    " remove it (random_search is a black box for regression)"
-                )
-    for name in ("noise", "fgsm", "pgd"):
-        if name not in attack.attacks:
-            raise UserError(f"{study.file}: attack.attacks: add '{name}: {{}}', the masking sheet compares it")
-    norms = [threat.norm for threat in attack.threat_models]
-    if len(set(norms)) < len(norms):
-        raise UserError(f"{study.file}: attack.secondary.norm: {norms[0]} is the headline's norm; give the other one")
 
 
 def check_all() -> list[Study]:

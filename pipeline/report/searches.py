@@ -10,6 +10,15 @@ from pipeline import store
 from pipeline.config import Study
 from pipeline.report.measure import score
 from pipeline.report.statistics import Estimate
+from pipeline.search import space
+
+FIGURES = {
+    "front": "Clean and robust validation score of every trial, with the front and the limit",
+    "history": "Robust validation score of every trial in turn, and the best so far",
+    "slice": "Robust validation score against every knob",
+    "importance": "Importance of the knobs",
+}
+"""File and text of the pictures; `importance` is there for two knobs or more."""
 
 
 def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
@@ -22,8 +31,9 @@ def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
         return None
     return {
         "budget": budget(found),
+        "judged": judged(found),
         "rows": [row(study, loss, facts) for loss, facts in found.items()],
-        "pictures": [(loss, picture(study.folder / "search" / loss / "front.png")) for loss in found],
+        "pictures": {loss: pictures(study.folder / "search" / loss) for loss in found},
     }
 
 
@@ -35,6 +45,18 @@ def budget(found: dict[str, dict[str, Any]]) -> str:
         return f"Every searched loss got the same budget: {trials} trials of {epochs} epochs each."
     stated = ", ".join(f"`{loss}` {trials} trials of {epochs} epochs" for loss, (trials, epochs) in budgets.items())
     return f"The losses did not get the same budget, so that the larger ones are favoured: {stated}."
+
+
+def judged(found: dict[str, dict[str, Any]]) -> str:
+    """By which attacks the trials were judged, in a sentence."""
+    judges = {loss: space.listed(facts["settings"]["judges"]) for loss, facts in found.items()}
+    said = next(iter(judges.values()))
+    if len(set(judges.values())) > 1:
+        said = "attacks that differ: " + "; ".join(f"`{loss}` {each}" for loss, each in judges.items())
+    return (
+        f"A trial is judged on the validation split under {said}, with one seed that no run of this report has; the"
+        " test split was not opened."
+    )
 
 
 def row(study: Study, loss: str, facts: dict[str, Any]) -> dict[str, str]:
@@ -53,10 +75,16 @@ def row(study: Study, loss: str, facts: dict[str, Any]) -> dict[str, str]:
         return cells
     shown = {key: measure.value(Estimate(best[key], None, None, 1)) for key in ("clean", "robust")}
     stated = all(getattr(study.loss(loss), name) == value for name, value in best["knobs"].items())
-    knobs = ", ".join(f"{name} {value:g}" for name, value in best["knobs"].items())
+    ends = {name: " (at an end of its range)" for name in best["at_edge"]}
+    knobs = ", ".join(f"{name} {value:g}{ends.get(name, '')}" for name, value in best["knobs"].items())
     return cells | shown | {"best": knobs, "stated": "yes" if stated else "no"}
 
 
-def picture(file: Path) -> str:
-    """The search's front as part of the page; nothing where no trial came to its end."""
-    return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}" if file.exists() else ""
+def pictures(folder: Path) -> list[dict[str, str]]:
+    """The figures of a search as parts of the page, those that there are."""
+    files = {folder / f"{name}.png": text for name, text in FIGURES.items()}
+    return [
+        {"text": text, "source": f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"}
+        for file, text in files.items()
+        if file.exists()
+    ]

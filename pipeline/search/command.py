@@ -118,7 +118,7 @@ def introduce(task: SearchTask, record: Record) -> None:
     study, epochs = task.study, task.run.epochs
     drop, noun = study.search.max_clean_drop, "accuracy" if task.higher_is_better else "RMSE"
     judged = (
-        f"robust validation {noun} under PGD-{study.search.steps}, {study.attack.norm} ε = {study.attack.epsilon:g}"
+        f"robust validation {noun} under {space.listed(task.judges)}, {study.attack.norm} ε = {study.attack.epsilon:g}"
     )
     if task.objective == "robust":
         judged += (
@@ -148,9 +148,11 @@ def conclusion(record: Record) -> str:
     values = ", ".join(f"{name} {value:g}" for name, value in knobs(record.best).items())
     found = {name: score(record, facts(record.best)[name]) for name in ("clean", "robust")}
     base = {name: score(record, value) for name, value in record.standard.items()}
+    edges = record.at_edge(record.best)
+    beyond = f"; {' and '.join(edges)} at an end of the range: better may lie beyond" if edges else ""
     return (
         f"{said}; best: trial {record.best.number}, {values}: robust {found['robust']} (standard {base['robust']}),"
-        f" clean {found['clean']} (standard {base['clean']})"
+        f" clean {found['clean']} (standard {base['clean']}){beyond}"
     )
 
 

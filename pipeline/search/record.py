@@ -134,7 +134,11 @@ class Record:
     def found(self, trial: FrozenTrial) -> dict[str, Any]:
         """One trial in short."""
         scores = {key: facts(trial)[key] for key in ("clean", "robust")}
-        return {"trial": trial.number, "knobs": knobs(trial), **scores}
+        return {"trial": trial.number, "knobs": knobs(trial), "at_edge": self.at_edge(trial), **scores}
+
+    def at_edge(self, trial: FrozenTrial) -> list[str]:
+        """The knobs of a trial that lie at an end of their range."""
+        return [name for name, value in knobs(trial).items() if space.at_edge(self.task.space[name], value)]
 
     def write(self) -> None:
         """Write the files, each whole or not at all; search.json comes last."""

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from typing import Any
 
 from pipeline.config import Study
 from pipeline.errors import UserError
 from pipeline.losses import Range
+
+EDGE = 0.05
+"""Share of a range, at either end, in which the best value suggests that a better one may lie outside."""
 
 DIGITS = 4
 """Significant digits of a knob: what is written into the study is what was trained, and people can read it."""
@@ -56,6 +61,18 @@ def of_trials(study: Study) -> Study:
     return study.model_copy(update={"training": training.model_copy(update=update)})
 
 
+def at_edge(found: Range, value: float) -> bool:
+    """Whether a value lies at an end of its range, on the scale that is searched."""
+    low, high, value = (math.log(v) if found.log else v for v in (found.low, found.high, value))
+    return not EDGE <= (value - low) / (high - low) <= 1 - EDGE
+
+
 def described(name: str, found: Range) -> str:
     """A range for people."""
     return f"{name} {found.low:g} to {found.high:g}{', log' if found.log else ''}"
+
+
+def listed(attacks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Attacks and their knobs for people."""
+    knobs = {name: ", ".join(f"{knob} {value}" for knob, value in given.items()) for name, given in attacks.items()}
+    return " and ".join(f"{name} ({said})" if said else name for name, said in knobs.items())

@@ -11,7 +11,7 @@ from pipeline import data, store
 from pipeline.config import Study
 from pipeline.losses import Range
 from pipeline.run import Run
-from pipeline.search import space
+from pipeline.search import objective, space
 
 Objective = Literal["robust", "pareto"]
 
@@ -66,6 +66,11 @@ class SearchTask:
         """The knobs that are searched."""
         return space.ranges(self.study, self.loss)
 
+    @cached_property
+    def judges(self) -> dict[str, dict[str, Any]]:
+        """The attacks that judge a trial."""
+        return objective.judges(self.study, objective.read(self.study).outputs)
+
     @property
     def run(self) -> Run:
         """A trial's run, with the knobs that the study states."""
@@ -99,7 +104,8 @@ class SearchTask:
             "training": run.study.training.model_dump(mode="json", exclude={"device"}),
             "loss": {"name": self.loss, **fixed},
             "attack": {"norm": study.attack.norm, "epsilon": study.attack.epsilon},
-            "search": study.search.model_dump(mode="json", include={"max_clean_drop", "steps", "restarts"}),
+            "judges": self.judges,
+            "max_clean_drop": study.search.max_clean_drop,
             "ranges": {name: list(r) for name, r in self.space.items()},
             "objective": self.objective,
             "sampler": {"kind": self.sampler, "seed": self.seed, "prunes": self.prunes},

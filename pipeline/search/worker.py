@@ -46,18 +46,16 @@ def standard(task: SearchTask, study: Study, dataset: Dataset) -> Scores:
 def run_trial(task: SearchTask, study: Study, trial: Trial, dataset: Dataset) -> None:
     """Train one trial and tell the storage; only then it is finished.
 
-    The value that pruning compares is the robust score less what is missing of the clean score: the best of them must
-    not be a net that is robust because it has learnt nothing yet.
+    Pruning compares robust scores alone: the strengths that are best in the end have the lowest clean scores half way,
+    so a constraint asked there would prune them.
     """
     limit = task.limit(standard(task, study, dataset).clean)
-    sign = 1 if task.higher_is_better else -1
     start = time.monotonic()
 
     def look(epoch: int, found: Scores) -> None:
         note(trial, epoch, found, start)
         if task.objective == "robust":
-            missing = max(0.0, task.shortfall(found.clean, limit))
-            trial.report(found.robust - sign * missing, epoch)
+            trial.report(found.robust, epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from pipeline import store
 from pipeline.config import Study
+from pipeline.search import space
 from pipeline.tracking.address import reason
 from pipeline.tracking.live import EVERY, looking
 from pipeline.tracking.point import Point
@@ -25,6 +26,7 @@ NOTE = """Searches of the study `{study}`. Made from `experiments/{study}/search
 `python -m pipeline track` makes it again. Every score here is taken on the **validation** split.
 
 - A run per search; open it with **+** to see a run per trial. Mark some and choose *Compare* for parallel coordinates.
+- `tags.kind = "search"` in the search box leaves a row per search.
 - `tags.state = "complete"` in the search box hides trials that were pruned.
 """
 NO_SCORE = {"clean": None, "robust": None}
@@ -160,8 +162,8 @@ def settings(facts: dict[str, Any]) -> dict[str, str]:
         "seed_of_the_trials": str(facts["seed_of_the_trials"]),
         **{f"range.{name}": f"{low:g} to {high:g}" for name, (low, high, _) in told["ranges"].items()},
         **{f"sampler.{key}": str(value) for key, value in told["sampler"].items()},
-        "attack": f"pgd, {told['attack']['norm']} ε = {told['attack']['epsilon']:g}, {told['search']['steps']} steps",
-        "max_clean_drop": str(told["search"]["max_clean_drop"]),
+        "attack": f"{space.listed(told['judges'])}, {told['attack']['norm']} ε = {told['attack']['epsilon']:g}",
+        "max_clean_drop": str(told["max_clean_drop"]),
     }
 
 

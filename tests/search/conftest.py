@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.fixture
 def searchable(project: Path) -> Path:
-    """The study `tiny` with its data; eight epochs, so that trials may be pruned after 1, 2 and 4."""
+    """The study `tiny` with its data; eight epochs, so that trials may be pruned after 2 and 4."""
     edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 8")
     stages.prepare("tiny")
     return project

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from pipeline import config, data, store, training
-from pipeline.attacks import Threat
+from pipeline.attacks import Threat, fgsm, noise
 from pipeline.attacks.pgd import perturb
 from pipeline.errors import UserError
 from pipeline.forward import Draws
 from pipeline.run import Run
 from pipeline.search import objective, worker
 from tests.conftest import edit
-from tests.search.conftest import found, task
+from tests.search.conftest import ROOT, found, task
 
 
 def test_a_trial_s_scores_are_those_of_the_weights_that_the_study_keeps(searchable):
@@ -30,7 +30,7 @@ def test_a_trial_s_scores_are_those_of_the_weights_that_the_study_keeps(searchab
     assert scores == objective.scores(model, run, dataset)
     assert scores.clean == max(row["validation_accuracy"] for row in history(run))
     assert scores.robust < scores.clean
-    assert looked == [7, 14, 28]
+    assert looked == [15, 30]
     assert best["epoch"] < 60  # else any epoch would do
 
 
@@ -46,16 +46,76 @@ def test_looking_changes_nothing(searchable, monkeypatch):
     assert objective.train(run, dataset, lambda *_: None) == often
 
 
-def test_the_robust_score_is_pgd_s_at_the_study_s_epsilon(searchable):
+def judged(searchable, attacks):
+    """The scores of one trained net under the judging attacks that a study states, and what is needed to check them."""
+    file = searchable / "experiments/tiny.yaml"
+    edit(file, file.read_text(), file.read_text() + f"search: {{attacks: {attacks}}}\n")
     run = task().run
     dataset = objective.read(run.study)
     model = run.build(dataset)
-    scores = objective.scores(model, run, dataset)
-    x, y = dataset.x["validation"], dataset.y["validation"]
+    model.load_state_dict(store.load_checkpoint(training.train(run) / "best.pt", "")["model"])
+    return objective.scores(model, run, dataset), model, dataset.x["validation"], dataset.y["validation"]
+
+
+def test_the_robust_score_is_the_attack_s_at_the_study_s_epsilon(searchable):
+    scores, model, x, y = judged(searchable, "{pgd: {steps: 10, restarts: 1}}")
     threat = Threat(norm="linf", epsilon=0.1, bounds=(0.0, 1.0))
-    moved = perturb(model, x, y, threat, Draws(torch.Generator().manual_seed(run.seed)), steps=10, restarts=1)
+    moved = perturb(model, x, y, threat, Draws(torch.Generator().manual_seed(2)), steps=10, restarts=1)
     assert scores.robust == float((model(moved).argmax(1) == y).double().mean())
     assert scores.clean == float((model(x).argmax(1) == y).double().mean())
+
+
+def test_the_judges_are_one_worst_case(searchable, monkeypatch):
+    """An example that any of them breaks is broken; a later one sees only what still stands."""
+    seen = []
+
+    def breaks(share):
+        def attack(model, x, y, threat, draws):
+            seen.append(len(x))
+            moved = x.clone()
+            moved[: int(share * len(x))] = 1 - moved[: int(share * len(x))]
+            return moved
+
+        return attack
+
+    monkeypatch.setattr(noise, "perturb", breaks(0.5))
+    monkeypatch.setattr(fgsm, "perturb", breaks(0.0))
+    scores, model, x, y = judged(searchable, "{noise: {}, fgsm: {}}")
+    right = model(x).argmax(1) == y
+    assert seen[0] == int(right.sum())
+    assert scores.robust == pytest.approx(seen[1] / len(x))
+    assert scores.robust < scores.clean
+
+
+class Scaled(torch.nn.Module):
+    """Logits so large that the cross-entropy of a right answer is exactly 0 and has no gradient."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x):
+        return 1e4 * self.model(x)
+
+
+def test_a_net_that_hides_the_gradient_of_cross_entropy_is_seen_through(searchable):
+    run = task().run
+    dataset = objective.read(run.study)
+    model = run.build(dataset)
+    model.load_state_dict(store.load_checkpoint(training.train(run) / "best.pt", "")["model"])
+    honest, hiding = (objective.scores(net, run, dataset) for net in (model, Scaled(model)))
+    pgd_alone = run.study.search.model_copy(update={"attacks": {"pgd": {"steps": 10, "restarts": 1}}})
+    fooled = dataclasses.replace(run, study=run.study.model_copy(update={"search": pgd_alone}))
+    assert objective.scores(Scaled(model), fooled, dataset).robust > honest.robust + 0.1
+    assert hiding.robust == pytest.approx(honest.robust, abs=0.02)
+
+
+def test_the_judges_fit_the_task(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    study = config.read("digits")
+    assert list(objective.judges(study, 10)) == ["pgd", "apgd_t"]
+    assert list(objective.judges(study, 3)) == ["pgd", "fab"]
+    assert list(objective.judges(config.read("diabetes"), 1)) == ["pgd"]
 
 
 def test_the_test_split_is_not_needed(searchable):
@@ -126,8 +186,8 @@ def test_without_data_the_stage_that_writes_it_is_named(project):
 
 
 def test_rungs():
-    assert objective.rungs(40) == [5, 10, 20]
-    assert objective.rungs(8) == [1, 2, 4]
+    assert objective.rungs(40) == [10, 20]
+    assert objective.rungs(8) == [2, 4]
     assert objective.rungs(3) == []
 
 

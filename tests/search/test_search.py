@@ -1,23 +1,17 @@
-"""The command: the same trials, the same total, nothing lost, one line for every mistake."""
+"""The command: the same trials, its files, its words, the best back into the study."""
 
 import dataclasses
 import json
-import os
-import random
 import re
-import signal
-import time
 
 import pandas as pd
-import psutil
 import pytest
 
 from pipeline import config
-from pipeline.errors import UserError
-from pipeline.search import command, crew, record, slots, storage, worker
+from pipeline.search import command, objective, record, slots, storage, worker
 from pipeline.search.task import SearchTask
 from tests.conftest import edit
-from tests.search.conftest import found, start, task
+from tests.search.conftest import found, task
 from tests.test_cli import expect_refusal
 
 FILES = {"trials.csv", "looks.csv", "search.json", "history.png", "slice.png", "front.png"}
@@ -114,20 +108,13 @@ def test_all_losses_get_the_same_budget(searchable, pipeline, unmirrored):
     assert {(t["clean"], t["robust"]) for t in control["front"]} == {tuple(control["standard"].values())}
 
 
-def test_what_pruning_compares_is_the_robust_score_less_what_is_missing_of_the_clean_one(searchable):
-    file = searchable / "experiments/tiny.yaml"
-    file.write_text(file.read_text() + "search: {max_clean_drop: 0.4}\n")
-    of = task(trials=8, prunes=False)
+def test_pruning_compares_robust_scores_at_the_rungs(searchable):
+    of = task(trials=4, prunes=False)
     worker.run_trials(of)
-    now = record.Record.of(of, storage.open_study(of))
-    missing = set()
-    for trial in now.finished:
-        for epoch, value in trial.intermediate_values.items():
-            look = trial.user_attrs["looks"][str(epoch)]
-            short = max(0.0, now.limit - look["clean"])
-            assert value == pytest.approx(look["robust"] - short)
-            missing.add(short > 0)
-    assert missing == {True, False}
+    for trial in record.Record.of(of, storage.open_study(of)).finished:
+        looks = trial.user_attrs["looks"]
+        rungs = objective.rungs(of.run.epochs)
+        assert trial.intermediate_values == {epoch: looks[str(epoch)]["robust"] for epoch in rungs} != {}
 
 
 def test_a_regression_s_best_is_the_lowest_error_that_meets_the_constraint(searchable):
@@ -176,186 +163,6 @@ def test_an_impossible_constraint_says_how_many_met_it(searchable, pipeline, unm
         "search", "tiny", "gradient_norm", "--trials", "2", "--workers", "1", "--no-prune", "--storage", "j"
     )
     assert done.code == 0, done.err
-
-
-MISTAKES = [
-    (["standard"], "losses.standard has no strength to search"),
-    (["gradient_nrom"], "did you mean 'gradient_norm'?"),
-    (["gradient_norm", "--trials", "0"], "--trials 0: a search needs at least one trial"),
-    (["gradient_norm", "--workers", "0"], "--workers 0: a search needs at least one"),
-    (["gradient_norm", "--all"], "give a loss or --all"),
-    ([], "give a loss or --all"),
-    (["gradient_norm", "--storage", "postgresql://me:secret@127.0.0.1:9/x"], "//…@127.0.0.1:9/x"),
-    (["gradient_norm", "--storage", "nonsense://x"], "nonsense://x is no storage of Optuna"),
-    (["gradient_norm", "--storage", "sqlite:///nowhere/x.db", "--workers", "1"], "nowhere/x.db cannot be reached"),
-    (["gradient_norm", "--storage", "sqlite:///x.db", "--workers", "2"], "sqlite does not stand several workers"),
-    (["gradient_norm", "--storage", "params.yaml"], "params.yaml is not a readable journal"),
-]
-
-
-@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) or "none" for a, _ in MISTAKES])
-def test_a_mistake_is_one_line(searchable, pipeline, arguments, message):
-    before = (searchable / "params.yaml").read_bytes()
-    done = pipeline("search", "tiny", *arguments)
-    expect_refusal(done, message)
-    assert "secret" not in done.err
-    assert (searchable / "params.yaml").read_bytes() == before
-    assert not (searchable / "experiments/tiny").exists()
-
-
-@pytest.mark.parametrize(
-    ("old", "new", "message"),
-    [
-        ("epochs: 8", "epochs: 9", "training.epochs: 8 there, 9 here"),
-        ("hidden: [8]", "hidden: [9]", "model.hidden: [8] there, [9] here"),
-        ("epsilon: 0.1\n", "epsilon: 0.2\n", "attack.epsilon: 0.1 there, 0.2 here"),
-        ("gradient_norm: {strength: 0.3, p: 2", "gradient_norm: {strength: 0.3, p: 1", "loss.p: 2 there, 1 here"),
-    ],
-)
-def test_a_search_of_other_settings_is_refused(searchable, pipeline, old, new, message):
-    worker.run_trials(task(trials=1))
-    journal = task().storage
-    edit(searchable / "experiments/tiny.yaml", old, new)
-    expect_refusal(pipeline("search", "tiny", "gradient_norm", "--trials", "1"), message, f"delete {journal}")
-
-
-def test_other_strengths_and_other_seeds_of_the_study_are_no_other_search(searchable):
-    worker.run_trials(task(trials=1))
-    edit(searchable / "experiments/tiny.yaml", "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.5")
-    edit(searchable / "experiments/tiny.yaml", "seeds: [0, 1]", "seeds: [1]")
-    assert worker.run_trials(task(trials=2)) == 1
-
-
-def test_options_that_change_the_trials_are_no_same_search(searchable, pipeline):
-    worker.run_trials(task(trials=1))
-    for option, message in ((["--seed", "3"], "sampler.seed: 0 there, 3 here"), (["--no-prune"], "sampler.prunes")):
-        expect_refusal(pipeline("search", "tiny", "gradient_norm", "--trials", "2", *option), message)
-
-
-def test_a_slot_that_kills_every_worker_ends_the_search(searchable, monkeypatch):
-    """Whatever it is that kills them: the search does not go on for ever."""
-    of = task(trials=3)
-    study = storage.open_study(of)
-    monkeypatch.setattr(crew, "work", suicide)
-    monkeypatch.setattr(crew, "start_method", lambda: crew.multiprocessing.get_context("fork"))
-    monkeypatch.setattr(crew.multiprocessing, "get_context", lambda _: real("fork"))
-    people = crew.Crew(of, study)
-    people.start(1)
-    with pytest.raises(UserError, match=r"10 workers were killed .* \(the last at: strength 0\.3;"):
-        people.watch(lambda: None)
-    people.end()
-    assert not slots.trials_of(of, study, slots.TrialState.RUNNING)
-
-
-real = crew.multiprocessing.get_context
-
-
-def suicide(of, say):
-    """A worker that dies in its first trial."""
-    slots.claim(of, storage.open_study(of)).suggest_float("strength", 1e-3, 10.0, log=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def workers(process):
-    """The running workers of a command: they are its children, or of its fork server."""
-    try:
-        children = psutil.Process(process.pid).children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-    owners = {t.user_attrs["owner"]["pid"] for t in storage.open_study(SLOW).get_trials() if t.state.name == "RUNNING"}
-    return [child for child in children if child.pid in owners]
-
-
-SLOW = None
-
-
-@pytest.fixture
-def slow(searchable):
-    """Trials of half a second, to be killed in the middle."""
-    global SLOW
-    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 80")
-    SLOW = task(trials=12)
-    return searchable
-
-
-def wait_for(process, condition):
-    """Until the command has come that far."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert process.poll() is None, process.communicate()
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def check_complete(of):
-    """Every slot exactly once, nothing running, every lost trial tried again with its values."""
-    study = storage.open_study(of)
-    done = [t for t in study.get_trials() if t.state in slots.FINISHED]
-    assert sorted(slots.slot(t) for t in done) == list(range(of.trials))
-    assert not slots.trials_of(of, study, slots.TrialState.RUNNING, slots.TrialState.WAITING)
-    for trial in study.get_trials(states=(slots.TrialState.FAIL,)):
-        again = next(t for t in done if slots.slot(t) == slots.slot(trial))
-        assert not trial.params or again.params == trial.params
-
-
-def test_killed_workers_lose_no_finished_trial(slow):
-    process = start("gradient_norm", "--trials", "12", "--workers", "2")
-    seen, generator = set(), random.Random(0)
-    for _ in range(3):
-        known = len(seen)
-        wait_for(process, lambda known=known: workers(process) and len(found(SLOW)) > known)
-        seen |= {(slot, str(params)) for slot, _, params, _ in found(SLOW)}
-        running = workers(process)
-        if running:
-            generator.choice(running).kill()
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    check_complete(SLOW)
-    assert seen <= {(slot, str(params)) for slot, _, params, _ in found(SLOW)}
-    assert "12 of 12 trials" in out
-    assert len(pd.read_csv(SLOW.folder / "trials.csv")) == 12
-
-
-def test_everything_killed_and_run_again(slow):
-    process = start("gradient_norm", "--trials", "12", "--workers", "2")
-    wait_for(process, lambda: len(found(SLOW)) >= 2)
-    os.kill(process.pid, signal.SIGKILL)  # its workers follow
-    process.communicate()
-    before = found(SLOW)
-    assert 2 <= len(before) < 12
-    process = start("gradient_norm", "--trials", "12", "--workers", "2")
-    out, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    assert f"{len(before)} trials are there already" in out
-    check_complete(SLOW)
-    assert [trial for trial in found(SLOW) if trial in before] == before
-
-
-def test_ctrl_c_keeps_the_best_so_far_and_the_command_continues(slow):
-    process = start("gradient_norm", "--trials", "12", "--workers", "2")
-    wait_for(process, lambda: any(state == "COMPLETE" for _, state, _, _ in found(SLOW)))
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to everybody
-    out, err = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert err.strip() == "error: stopped; the same command continues where it was"
-    assert re.search(r"stopped; \d+ of 12 trials.*; (best: trial|no trial meets)", out)
-    assert {"trials.csv", "search.json", "history.png"} <= {p.name for p in SLOW.folder.iterdir()}
-    study = storage.open_study(SLOW)
-    assert not slots.trials_of(SLOW, study, slots.TrialState.RUNNING)
-    process = start("gradient_norm", "--trials", "12", "--workers", "2")
-    _, err = process.communicate(timeout=120)
-    assert process.returncode == 0, err
-    check_complete(SLOW)
-
-
-def test_two_commands_at_once_share_the_search_or_leave_the_other_alone(slow):
-    same = [start("gradient_norm", "--trials", "12", "--workers", "1") for _ in range(2)]
-    other = start("fgsm", "--trials", "3", "--workers", "1")
-    for process in (*same, other):
-        _, err = process.communicate(timeout=180)
-        assert process.returncode == 0, err
-    check_complete(SLOW)
-    check_complete(task("fgsm", trials=3))
 
 
 def test_the_command_s_words(searchable):

@@ -33,6 +33,9 @@ MISTAKES = [
     ("{ranges: {gradient_norm: {strength: [1, 100]}}}", r"\[1, 100\] must rise and lie inside .*gradient_norm\.py"),
     ("{ranges: {gradient_norm: {strength: [1]}}}", r"search\.ranges\.gradient_norm\.strength"),
     ("{ranges: {gradient_norm: {strength: [.nan, 1]}}}", r"search\.ranges\.gradient_norm\.strength.*finite"),
+    ("{attacks: {pgf: {}}}", r"search\.attacks: no 'pgf' in pipeline/attacks/; .*'pgd'"),
+    ("{attacks: {pgd: {stepz: 3}}}", r"unknown key 'search\.attacks\.pgd\.stepz'; did you mean 'steps'\?"),
+    ("{attacks: {}}", r"search\.attacks: .*at least 1 item"),
     ("{ranges: {standard: {strength: [0.1, 1]}}}", r"ranges\.standard: no 'strength' to search"),
 ]
 
@@ -69,6 +72,18 @@ def test_other_knobs_leave_the_rest_of_the_loss(project):
         "random_start": True,
     }
     assert changed.losses["gradient_norm"] == config.read("tiny").losses["gradient_norm"]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"), [(0.001, True), (0.00158, True), (0.0016, False), (0.1, False), (6.3, False), (6.4, True)]
+)
+def test_the_outer_twentieth_of_a_log_range_is_its_edge(value, expected):
+    assert space.at_edge(Range(1e-3, 10.0), value) is expected
+
+
+def test_the_edge_of_a_linear_range():
+    found = {value: space.at_edge(Range(0.0, 1.0, log=False), value) for value in (0.0, 0.04, 0.06, 0.94, 0.96)}
+    assert found == {0.0: True, 0.04: True, 0.06: False, 0.94: False, 0.96: True}
 
 
 def test_what_is_written_is_what_was_trained():
