@@ -20,7 +20,7 @@ from pipeline.search import space
 
 FIRST_RUNG, RUNGS = 4, 2
 """The first look at a trial comes after a quarter of its epochs, the next after twice as many. Earlier looks mislead:
-strong penalties slow learning down (tests/benchmarks/search_quality.py)."""
+strong penalties slow learning down (docs/search.md)."""
 
 
 class Scores(NamedTuple):
