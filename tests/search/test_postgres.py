@@ -86,7 +86,7 @@ def test_a_running_trial_beats(searchable, url, monkeypatch):
 def test_killed_workers_lose_no_finished_trial(searchable, url, monkeypatch):
     edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 80")
     of = task(trials=10, url=url)
-    monkeypatch.setattr("tests.search.test_search.SLOW", of)
+    monkeypatch.setattr("tests.search.test_kills.SLOW", of)
     process = start("gradient_norm", "--trials", "10", "--workers", "2", "--storage", url)
     wait_for(process, lambda: workers(process) and len(found(of)) >= 2)
     before = found(of)
