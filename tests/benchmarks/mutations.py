@@ -19,6 +19,12 @@ SLOTS, OBJECTIVE, SEARCH, KILLS, MISTAKES = (
 MUTATIONS = [
     ("search/objective.py", '("train", "validation"))', '("train", "validation", "test"))', OBJECTIVE),
     ("search/objective.py", "kept = copy.deepcopy(trainer.model)", "kept = trainer.model", OBJECTIVE),
+    ("search/objective.py", "worst.unbroken()", "worst.broken.new_ones(len(x)).nonzero()[:, 0]", OBJECTIVE),
+    ("search/objective.py", '{"apgd_t": {"targets": 3, "steps": 5}}', '{"noise": {}}', OBJECTIVE),
+    ("search/objective.py", "score(model, worst.x, y)", "score(model, x, y)", OBJECTIVE),
+    ("search/space.py", "<= 1 - EDGE", "<= 1", "tests/search/test_space.py"),
+    ("search/space.py", "math.log(v) if found.log else v", "v", "tests/search/test_space.py"),
+    ("search/task.py", '"judges": self.judges,', "", f"{MISTAKES} -k other_settings"),
     ("search/space.py", "max(training.seeds) + 1", "training.seeds[0]", "tests/search/test_space.py"),
     ("search/slots.py", 'abs(process.create_time() - owner["born"]) > 1', "False", SLOTS),
     ("search/slots.py", 'if owner["host"] != socket.gethostname():', "if False:", SLOTS),

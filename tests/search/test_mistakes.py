@@ -38,6 +38,8 @@ def test_a_mistake_is_one_line(searchable, pipeline, arguments, message):
         ("epochs: 8", "epochs: 9", "training.epochs: 8 there, 9 here"),
         ("hidden: [8]", "hidden: [9]", "model.hidden: [8] there, [9] here"),
         ("epsilon: 0.1\n", "epsilon: 0.2\n", "attack.epsilon: 0.1 there, 0.2 here"),
+        ("losses:\n", "search: {attacks: {pgd: {steps: 3}}}\nlosses:\n", "judges.pgd.steps: 10 there, 3 here"),
+        ("losses:\n", "search: {max_clean_drop: 0.1}\nlosses:\n", "max_clean_drop: 0.02 there, 0.1 here"),
         ("gradient_norm: {strength: 0.3, p: 2", "gradient_norm: {strength: 0.3, p: 1", "loss.p: 2 there, 1 here"),
     ],
 )
