@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pipeline import config, store
+from pipeline import config, data, stages, store
 from pipeline.engine import Engine
 from pipeline.errors import UserError
 from pipeline.parallel import cores
@@ -46,7 +46,11 @@ def tasks(
         raise UserError(f"--trials {count}: a search needs at least one trial")
     found = [SearchTask(study=study, loss=name, trials=count, **options) for name in names]  # type: ignore[arg-type]
     for task in found:
-        _ = task.space, task.settings  # what is missing is said before anything runs
+        _ = task.space  # what is missing is said before anything runs
+    if not data.path(study_name).exists():
+        stages.prepare(study_name)
+    for task in found:
+        _ = task.settings
     return found
 
 

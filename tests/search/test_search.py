@@ -78,6 +78,13 @@ def test_a_search_writes_its_files_and_says_the_line(searchable, pipeline, unmir
     assert "strength: 0.3, p: 2}\n" in (searchable / "experiments/tiny.yaml").read_text()
 
 
+def test_a_fresh_clone_has_no_data_yet(project, pipeline, unmirrored):
+    assert not (project / "data/tiny.npz").exists()
+    done = pipeline("search", "tiny", "gradient_norm", "--trials", "1", "--workers", "1")
+    assert done.code == 0, done.err
+    assert (project / "data/tiny.npz").exists()
+
+
 def test_apply_writes_the_best_into_the_study(searchable, pipeline, unmirrored):
     before = (searchable / "experiments/tiny.yaml").read_text().splitlines()
     done = pipeline("search", "tiny", "fgsm", "--trials", "3", "--workers", "1", "--apply", "--objective", "pareto")
