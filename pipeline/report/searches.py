@@ -8,6 +8,7 @@ from typing import Any
 
 from pipeline import store
 from pipeline.config import Study
+from pipeline.errors import UserError
 from pipeline.report.measure import score
 from pipeline.report.statistics import Estimate
 from pipeline.search import space
@@ -22,19 +23,27 @@ FIGURES = {
 
 
 def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
-    """The words of the section, or None where no reported loss was searched for one objective."""
+    """The words of the section, or None where no reported loss was searched for one objective.
+
+    Raises:
+        UserError: a search.json is unreadable, or of another version of this project.
+    """
     files = {loss: study.folder / "search" / loss / "search.json" for loss in losses}
     found = {
         loss: store.read_json(f, f"delete it, then search {loss} again") for loss, f in files.items() if f.exists()
     }
     if not found:
         return None
-    return {
-        "budget": budget(found),
-        "judged": judged(found),
-        "rows": [row(study, loss, facts) for loss, facts in found.items()],
-        "pictures": {loss: pictures(study.folder / "search" / loss) for loss in found},
-    }
+    try:
+        return {
+            "budget": budget(found),
+            "judged": judged(found),
+            "rows": [row(study, loss, facts) for loss, facts in found.items()],
+            "pictures": {loss: pictures(study.folder / "search" / loss) for loss in found},
+        }
+    except KeyError as error:
+        folder = study.folder / "search"
+        raise UserError(f"{folder}: a search of another version lacks {error}; delete it and search again") from error
 
 
 def budget(found: dict[str, dict[str, Any]]) -> str:

@@ -3,8 +3,11 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from pipeline import report
 from pipeline.config import Study
+from pipeline.errors import UserError
 from pipeline.report import searches
 from tests.report.conftest import LOSSES
 
@@ -48,6 +51,14 @@ def test_the_budget_and_what_was_found(study: Study) -> None:
     for text in searches.FIGURES.values():
         assert html.count(f'alt="fgsm: {text}.') == 1
     assert "gradient_norm: Importance" not in html  # a figure that is not there is not shown
+
+
+def test_a_search_of_another_version_is_one_line(study: Study) -> None:
+    write("gradient_norm", 0.3)
+    file = study.folder / "search/gradient_norm/search.json"
+    file.write_text(file.read_text().replace("at_edge", "edge"))
+    with pytest.raises(UserError, match=r"experiments/toy/search: .* lacks 'at_edge'; delete it and search again"):
+        searches.section(study, LOSSES)
 
 
 def test_another_budget_is_said(study: Study) -> None:
