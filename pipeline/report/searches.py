@@ -30,20 +30,28 @@ def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
     """
     files = {loss: study.folder / "search" / loss / "search.json" for loss in losses}
     found = {
-        loss: store.read_json(f, f"delete it, then search {loss} again") for loss, f in files.items() if f.exists()
+        loss: read(file, f"python -m pipeline search {study.name} {loss}")
+        for loss, file in files.items()
+        if file.exists()
     }
     if not found:
         return None
+    return {
+        "budget": budget(found),
+        "judged": judged(found),
+        "rows": [row(study, loss, facts) for loss, facts in found.items()],
+        "pictures": {loss: pictures(study.folder / "search" / loss) for loss in found},
+    }
+
+
+def read(file: Path, command: str) -> dict[str, Any]:
+    """A search.json; the same search writes it anew from its trials."""
+    facts: dict[str, Any] = store.read_json(file, f"delete it, then: {command}")
     try:
-        return {
-            "budget": budget(found),
-            "judged": judged(found),
-            "rows": [row(study, loss, facts) for loss, facts in found.items()],
-            "pictures": {loss: pictures(study.folder / "search" / loss) for loss in found},
-        }
+        _ = facts["settings"]["judges"], (facts["best"] or {"at_edge": []})["at_edge"]
     except KeyError as error:
-        folder = study.folder / "search"
-        raise UserError(f"{folder}: a search of another version lacks {error}; delete it and search again") from error
+        raise UserError(f"{file} is of another version and lacks {error}; write it anew: {command}") from error
+    return facts
 
 
 def budget(found: dict[str, dict[str, Any]]) -> str:

@@ -57,7 +57,7 @@ def test_a_search_of_another_version_is_one_line(study: Study) -> None:
     write("gradient_norm", 0.3)
     file = study.folder / "search/gradient_norm/search.json"
     file.write_text(file.read_text().replace("at_edge", "edge"))
-    with pytest.raises(UserError, match=r"experiments/toy/search: .* lacks 'at_edge'; delete it and search again"):
+    with pytest.raises(UserError, match=r"gradient_norm/search\.json is .* lacks 'at_edge'.*search toy gradient_norm"):
         searches.section(study, LOSSES)
 
 
