@@ -6,10 +6,10 @@ import sys
 def run() -> None:
     """The command line; a Python without the project's packages gets one line instead of a traceback."""
     try:
-        from pipeline import parallel
         from pipeline.cli import main
+        from pipeline.workers import local
 
-        parallel.fresh = True
+        local.fresh = True
         main()
     except ModuleNotFoundError as error:
         print(

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from pipeline.errors import UserError
+from inputgrad.errors import UserError
 from pipeline.quiet import NO_TELEMETRY
 
 
@@ -31,9 +31,9 @@ loss_argument = click.argument("loss")
 @cli.command()
 def check() -> None:
     """Validate params.yaml and its studies; nothing is run."""
-    from pipeline import config
+    from pipeline.study.read import check_all
 
-    for study in config.check_all():
+    for study in check_all():
         print(f"{study.file}: {study.task}, {len(study.losses)} losses, {len(study.training.seeds)} seeds: fine")
 
 
@@ -41,9 +41,9 @@ def check() -> None:
 @study_argument
 def prepare(study: str) -> None:
     """Write data/STUDY.npz (a DVC stage)."""
-    from pipeline import stages
+    from pipeline.stages import commands
 
-    print(stages.prepare(study))
+    print(commands.prepare(study))
 
 
 @cli.command()
@@ -52,9 +52,9 @@ def prepare(study: str) -> None:
 @jobs_option
 def train(study: str, loss: str, jobs: int | None) -> None:
     """Train every seed of one loss (a DVC stage). Resumes where it was stopped."""
-    from pipeline import stages
+    from pipeline.stages import commands
 
-    print(stages.train(study, loss, jobs))
+    print(commands.train(study, loss, jobs))
 
 
 @cli.command()
@@ -63,18 +63,18 @@ def train(study: str, loss: str, jobs: int | None) -> None:
 @jobs_option
 def attack(study: str, loss: str, jobs: int | None) -> None:
     """Attack every seed of one loss on the test split (a DVC stage)."""
-    from pipeline import stages
+    from pipeline.stages import commands
 
-    print(stages.attack(study, loss, jobs))
+    print(commands.attack(study, loss, jobs))
 
 
 @cli.command()
 @study_argument
 def report(study: str) -> None:
     """Write experiments/STUDY/report (a DVC stage)."""
-    from pipeline import stages
+    from pipeline.stages import commands
 
-    print(stages.report(study))
+    print(commands.report(study))
 
 
 @cli.command()
@@ -85,10 +85,10 @@ def report(study: str) -> None:
 @click.option("--gpus-per-task", type=float, help="What each task asks of Ray, such as 0.25: four tasks on a GPU.")
 def run(study: str, jobs: int | None, name: str, address: str | None, gpus_per_task: float | None) -> None:
     """Train and attack all losses of a study at once; dvc repro then finds them finished."""
-    from pipeline import campaign
-    from pipeline.engine import Engine
+    from pipeline.stages import whole_study
+    from pipeline.workers import Engine
 
-    print(campaign.run(study, Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)))
+    print(whole_study.run(study, Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)))
 
 
 @cli.command()
@@ -102,7 +102,7 @@ def strength(
     source: str, published: float, batch_size: int | None, epsilon: float | None, alpha: float | None, back: bool
 ) -> None:
     """Convert a published strength to ours: pipeline strength ross2018 56234.13 --batch-size 256."""
-    from pipeline import strengths
+    from inputgrad import strengths
 
     print(strengths.describe(source, published, strengths.Setting(batch_size, epsilon, alpha), back))
 
@@ -113,9 +113,9 @@ def strength(
 @click.option("--study", "data_of", help="Whose first batch a foreign loss is audited on.")
 def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> None:
     """Does a loss really depend on the input gradient? Exit code 1 when it does not."""
-    from pipeline.audit import command
+    from pipeline.stages import audit
 
-    sys.exit(command.run(subject, model, data_of))
+    sys.exit(audit.run(subject, model, data_of))
 
 
 @cli.command()
@@ -137,8 +137,8 @@ def search(
     study: str, loss: str | None, name: str, address: str | None, gpus_per_task: float | None, **options: Any
 ) -> None:
     """Search the strength of a loss on the validation split. Ctrl-C keeps what was found; run again to continue."""
-    from pipeline.engine import Engine
     from pipeline.search import command
+    from pipeline.workers import Engine
 
     command.search(study, loss, engine=Engine(name=name, address=address, gpus_per_task=gpus_per_task), **options)
 
@@ -154,18 +154,19 @@ def docs() -> None:
 @cli.command()
 def where() -> None:
     """Print where the reports are."""
-    from pipeline import stages
+    from pipeline.stages import commands
 
-    for file in stages.where():
+    for file in commands.where():
         print(f"report: {file.resolve().as_uri() if file.exists() else f'{file} is not written yet; run: dvc repro'}")
 
 
 @cli.command()
 def track() -> None:
     """Rebuild MLflow's database from the run folders."""
-    from pipeline import config, tracking
+    from pipeline import tracking
+    from pipeline.study.read import active
 
-    studies, losses = config.active()
+    studies, losses = active()
     tracking.track(studies, losses)
 
 
@@ -174,7 +175,7 @@ def track() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def ui(port: int, host: str) -> None:
     """Open the MLflow UI."""
-    from pipeline import ui as room
+    from pipeline.tracking import ui as room
 
     room.serve(port, host)
 

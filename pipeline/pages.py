@@ -5,18 +5,18 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
-from pipeline import losses, rooms, store
-from pipeline.losses import Loss
+from inputgrad import files, losses, registry
+from inputgrad.losses import Loss
 
 FOLDER = Path("docs") / "losses"
 
 
 def write(folder: Path = FOLDER) -> list[Path]:
     """Write every page and the index; returns what was written."""
-    pages = {folder / f"{name}.md": page(name) for name in rooms.names("losses")}
+    pages = {folder / f"{name}.md": page(name) for name in registry.names("inputgrad.losses")}
     pages[folder / "README.md"] = index()
     for file, text in pages.items():
-        with store.replacing(file) as temporary:
+        with files.replacing(file) as temporary:
             temporary.write_text(text)
     return list(pages)
 
@@ -41,7 +41,8 @@ def page(name: str) -> str:
             f"In a study:\n\n```yaml\nlosses:\n  {name}: {example(loss)}\n```\n",
             f"In your own loop:\n\n```python\nfrom {loss.__module__} import {loss.__name__}\n",
             f"loss = {loss.__name__}()\nloss(model, x, y{context(name)}).backward()\n```\n",
-            f"For: {' and '.join(loss.tasks)}. Code: [`pipeline/losses/{name}.py`](../../pipeline/losses/{name}.py)\n",
+            f"For: {' and '.join(loss.tasks)}. Code: "
+            f"[`inputgrad/losses/{name}.py`](../../inputgrad/losses/{name}.py)\n",
         ]
     )
 
@@ -80,7 +81,7 @@ def index() -> str:
     """The list of all losses, and the knobs they share."""
     rows = [
         f"| [`{n}`]({n}.md) | {inspect.getdoc(inspect.getmodule(losses.load(n))) or ''} |"
-        for n in rooms.names("losses")
+        for n in registry.names("inputgrad.losses")
     ]
     shared = (inspect.getdoc(Loss) or "").partition("strength: ")[2]
     lines = [
@@ -89,7 +90,7 @@ def index() -> str:
     return "\n".join(
         [
             "# The losses\n",
-            "Generated from the files in `pipeline/losses/` by `python -m pipeline docs`.\n",
+            "Generated from the files in `inputgrad/losses/` by `python -m pipeline docs`.\n",
             "| loss | what it does |",
             "|---|---|",
             *rows,

@@ -10,13 +10,13 @@ import hashlib
 import json
 import os
 import shutil
-import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import UserError
+from inputgrad.errors import UserError
+from inputgrad.files import replacing
 
 
 def root() -> Path:
@@ -27,37 +27,6 @@ def root() -> Path:
 def state(fingerprint: str) -> Path:
     """The folder of one run's state; disposable."""
     return root() / ".state" / fingerprint
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A temporary path that becomes `target` (a file or a folder) when the block ends, and vanishes when it fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{socket.gethostname()}-{os.getpid()}"  # on a shared disk, two machines may have the same process id
-    temporary = target.with_name(f".{target.name}.{writer}.tmp")
-    remove(temporary)
-    try:
-        yield temporary
-        if target.is_dir():  # os.replace cannot replace a folder that is not empty
-            remove(target)
-        os.replace(temporary, target)
-    finally:
-        remove(temporary)
-
-
-def remove(path: Path) -> None:
-    """Delete a file or folder, if it is there."""
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON; NaN is refused, since JSON has none."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text)
 
 
 def read_json(path: Path, mend: str) -> Any:

@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from pipeline import rooms, store
-from pipeline.errors import UserError
-from pipeline.forward import Context
+from inputgrad import files, registry
+from inputgrad.errors import UserError
+from inputgrad.gradients.forward import Context
 
 Task = Literal["classification", "regression"]
 SPLITS = ("train", "validation", "test")
@@ -77,7 +77,7 @@ def path(study: str) -> Path:
 
 def prepare(study: str, name: str, options: dict[str, object]) -> Path:
     """Load, check and write the data of one study; the file appears whole or not at all."""
-    module = rooms.module("data", name)
+    module = registry.module("pipeline.data", name)
     arrays: Arrays = module.load(**options)
     for part, values in {"x": arrays.x, "y": arrays.y}.items():
         for split in SPLITS:
@@ -94,7 +94,7 @@ def prepare(study: str, name: str, options: dict[str, object]) -> Path:
     for key in ("direction", "mask"):
         if (value := getattr(arrays, key)) is not None:
             contents[key] = value.astype(np.float32)
-    with store.replacing(path(study)) as temporary, temporary.open("wb") as f:
+    with files.replacing(path(study)) as temporary, temporary.open("wb") as f:
         np.savez(f, allow_pickle=False, **contents)
     return path(study)
 
@@ -108,7 +108,7 @@ def read(study: str, name: str, splits: tuple[str, ...]) -> Dataset:
     file = path(study)
     if not file.exists():
         raise UserError(f"{file} is missing; write it with: dvc repro prepare@{study}")
-    module = rooms.module("data", name)
+    module = registry.module("pipeline.data", name)
     try:
         with np.load(file, allow_pickle=False) as f:
             contents = {key: f[key] for key in f.files}

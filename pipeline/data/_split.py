@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from pipeline.errors import UserError
+from inputgrad.errors import UserError
 
 
 def split(n: int, *, seed: int, shares: tuple[float, float, float], strata: np.ndarray) -> dict[str, np.ndarray]:

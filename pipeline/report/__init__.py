@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline import store
-from pipeline.config import Study
-from pipeline.errors import UserError
+from inputgrad import files
+from inputgrad.errors import UserError
+from pipeline.study.schema import Study
 
 
 def write(study: Study, losses: list[str]) -> Path:
@@ -21,16 +21,17 @@ def write(study: Study, losses: list[str]) -> Path:
     Raises:
         UserError: a result is missing or unreadable; the line names the file and the command that writes it.
     """
-    from pipeline.report import page, results, summary  # matplotlib and torch are slow to import
+    from pipeline.report import page  # matplotlib and torch are slow to import
+    from pipeline.results import read, summary
 
     if "standard" not in losses:
         raise UserError(f"report of {study.name}: add 'standard' to the losses, the others are compared with it")
-    found = results.read(study, losses)
+    found = read.read(study, losses)
     compared = summary.summarise(found)
     target = study.folder / "report"
-    with store.replacing(target) as folder:
+    with files.replacing(target) as folder:
         folder.mkdir()
-        store.write_json(folder / "metrics.json", compared.metrics())
+        files.write_json(folder / "metrics.json", compared.metrics())
         compared.pairs.to_csv(folder / "pairwise.csv", index=False)
         summary.robustness(found).to_csv(folder / "robustness.csv", index=False)
         page.write(found, compared, folder)

@@ -10,14 +10,15 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
-from pipeline.report import attack_words, distances, units, words
+from pipeline.report import attack_words, units, words
 from pipeline.report.drawing import Drawing, score_axis
 from pipeline.report.measure import Measure, score
-from pipeline.report.results import Results
-from pipeline.report.statistics import intervals
 from pipeline.report.style import curves, legend
-from pipeline.report.summary import Summary
-from pipeline.report.waterfall import SMALLER
+from pipeline.results import distances
+from pipeline.results.read import Results
+from pipeline.results.statistics import intervals
+from pipeline.results.summary import Summary
+from pipeline.results.waterfall import SMALLER
 
 POINTS = 300
 """Distances at which the share of standing examples is drawn."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pipeline.config import Study
-from pipeline.report import masking
 from pipeline.report.measure import DISTANCE
-from pipeline.report.quantity import Quantity
-from pipeline.report.scores import alone
-from pipeline.report.summary import Row, Summary
+from pipeline.results import masking
+from pipeline.results.quantity import Quantity
+from pipeline.results.scores import alone
+from pipeline.results.summary import Row, Summary
+from pipeline.study.schema import Study
 
 STANDARD = ("apgd_ce", "apgd_t", "fab_t", "square")
 """The attacks of AutoAttack's standard ensemble (Croce & Hein 2020)."""

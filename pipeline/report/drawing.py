@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from pipeline.report import units
-from pipeline.report.results import Results
-from pipeline.report.statistics import Estimate
+from pipeline.results.read import Results
+from pipeline.results.statistics import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,12 +17,12 @@ from pipeline.report import attack_words, pictures, units, words
 from pipeline.report.attack_figures import pairs, survival, waterfall
 from pipeline.report.drawing import Drawing, reach, score_axis
 from pipeline.report.measure import score
-from pipeline.report.quantity import BASELINE
-from pipeline.report.results import Results
-from pipeline.report.scores import WORST, alone
-from pipeline.report.statistics import intervals
 from pipeline.report.style import curves, legend, looks, styles
-from pipeline.report.summary import Summary
+from pipeline.results.quantity import BASELINE
+from pipeline.results.read import Results
+from pipeline.results.scores import WORST, alone
+from pipeline.results.statistics import intervals
+from pipeline.results.summary import Summary
 
 COVERED = f"A line that runs inside the broad black one is the same as `{BASELINE}`."
 

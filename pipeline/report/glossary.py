@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pipeline.report.attack_words import BEYOND, attacks_run, examples
 from pipeline.report.measure import score
-from pipeline.report.quantity import BASELINE
-from pipeline.report.summary import Summary
+from pipeline.results.quantity import BASELINE
+from pipeline.results.summary import Summary
 
 
 def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[str, str]]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.report.quantity import Quantity
-from pipeline.report.statistics import Estimate
+from pipeline.results.quantity import Quantity
+from pipeline.results.statistics import Estimate
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,9 +15,9 @@ from ruamel.yaml import YAML
 from pipeline.report import attack_words, glossary, searches, tables, units, words
 from pipeline.report.figures import draw
 from pipeline.report.measure import score
-from pipeline.report.quantity import BASELINE
-from pipeline.report.results import Results
-from pipeline.report.summary import Summary
+from pipeline.results.quantity import BASELINE
+from pipeline.results.read import Results
+from pipeline.results.summary import Summary
 
 
 def write(results: Results, summary: Summary, folder: Path) -> None:

@@ -6,12 +6,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from inputgrad.errors import UserError
 from pipeline import store
-from pipeline.config import Study
-from pipeline.errors import UserError
 from pipeline.report.measure import score
-from pipeline.report.statistics import Estimate
+from pipeline.results.statistics import Estimate
 from pipeline.search import space
+from pipeline.study.schema import Study
 
 FIGURES = {
     "front": "Clean and robust validation score of every trial, with the front and the limit",

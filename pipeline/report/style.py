@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from pipeline.report.quantity import BASELINE
+from pipeline.results.quantity import BASELINE
 
 BLACK, ORANGE, SKY, GREEN, _YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # yellow is too pale for a line on white

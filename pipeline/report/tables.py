@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline.report import attack_words, descriptors, masking
+from pipeline.report import attack_words
 from pipeline.report.measure import DISTANCE, GRADIENT, Measure, score
-from pipeline.report.quantity import BASELINE, Quantity
-from pipeline.report.results import Results
-from pipeline.report.statistics import Estimate, intervals
-from pipeline.report.summary import Row, Summary
+from pipeline.results import descriptors, masking
+from pipeline.results.quantity import BASELINE, Quantity
+from pipeline.results.read import Results
+from pipeline.results.statistics import Estimate, intervals
+from pipeline.results.summary import Row, Summary
 
 Cell = dict[str, str]
 NOTHING: Cell = {"text": "–", "interval": "", "n": "", "verdict": ""}

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.report.measure import GRADIENT, Measure, score
-from pipeline.report.quantity import BASELINE, Quantity
-from pipeline.report.summary import Row, Summary
+from pipeline.results.quantity import BASELINE, Quantity
+from pipeline.results.summary import Row, Summary
 
 QUESTION = "Does a loss that depends on the input gradient change the network, and what does it buy?"
 MANY = 4

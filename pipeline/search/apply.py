@@ -11,8 +11,8 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.comments import CommentedMap
 
-from pipeline import store
-from pipeline.errors import UserError
+from inputgrad import files
+from inputgrad.errors import UserError
 
 MARK = re.compile(r"(\s*#|;) search: trial \d+ of \d+")
 """What an earlier search has written at the end of the line."""
@@ -37,7 +37,7 @@ def apply(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> No
         UserError: the file's layout would not survive; it is left alone.
     """
     text = edited(file, loss, knobs, comment)
-    with store.replacing(file) as temporary:
+    with files.replacing(file) as temporary:
         temporary.write_text(text)
 
 

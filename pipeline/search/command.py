@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from pipeline import config, data, stages, store
-from pipeline.engine import Engine
-from pipeline.errors import UserError
-from pipeline.parallel import cores
+from inputgrad.errors import UserError
+from pipeline import data, store
 from pipeline.search import space
 from pipeline.search.apply import apply, line
 from pipeline.search.crew import Crew
@@ -22,8 +20,12 @@ from pipeline.search.fleet import Fleet
 from pipeline.search.record import Record, facts, knobs
 from pipeline.search.storage import open_study, said_plainly
 from pipeline.search.task import SearchTask
+from pipeline.stages import commands
+from pipeline.study.read import read_study
 from pipeline.tracking.address import shown
 from pipeline.tracking.search import following
+from pipeline.workers import Engine
+from pipeline.workers.local import cores
 
 WRITE = 3.0
 """Seconds between two writings of the files while a search runs."""
@@ -37,7 +39,7 @@ def tasks(
     Raises:
         UserError: no loss, an unknown one, one without a strength, or no trials.
     """
-    study = config.read(study_name)
+    study = read_study(study_name)
     if (loss is None) != everything:
         raise UserError("give a loss or --all: python -m pipeline search STUDY LOSS, or: search STUDY --all")
     names = [name for name in study.losses if type(study.losses[name]).search] if loss is None else [loss]
@@ -48,7 +50,7 @@ def tasks(
     for task in found:
         _ = task.space  # what is missing is said before anything runs
     if not data.path(study_name).exists():
-        stages.prepare(study_name)
+        commands.prepare(study_name)
     for task in found:
         _ = task.settings
     return found

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from optuna.study import Study
 
-from pipeline.engine import Engine
-from pipeline.errors import UserError
+from inputgrad.errors import UserError
 from pipeline.search import slots
 from pipeline.search.crew import GLANCE
 from pipeline.search.task import SearchTask
 from pipeline.search.worker import run_trials
+from pipeline.workers import Engine
 
 
 @dataclass

@@ -9,14 +9,17 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from pipeline import data, rooms, store, training
-from pipeline.attacks import Threat, Worst
-from pipeline.config import Study
+from inputgrad import registry
+from inputgrad.attacks import Threat, Worst
+from inputgrad.errors import UserError
+from inputgrad.gradients.forward import Draws
+from pipeline import data, store
 from pipeline.data import Dataset
-from pipeline.errors import UserError
-from pipeline.forward import Draws
-from pipeline.run import Run
 from pipeline.search import space
+from pipeline.stages.train import Trainer, goodness, train_epoch, validate
+from pipeline.stages.train import train as train_run
+from pipeline.study.run import Run
+from pipeline.study.schema import Study
 
 FIRST_RUNG, RUNGS = 4, 2
 """The first look at a trial comes after a quarter of its epochs, the next after twice as many. Earlier looks mislead:
@@ -81,16 +84,16 @@ def train(run: Run, dataset: Dataset, look: Callable[[int, Scores], None]) -> Sc
         Diverged: the loss became NaN or infinite.
     """
     prepare_torch(run)
-    trainer = training.Trainer.fresh(run, dataset)
+    trainer = Trainer.fresh(run, dataset)
     kept: nn.Module = trainer.model
     while trainer.epoch < run.epochs:
         try:
-            row = training.train_epoch(trainer) | training.validate(trainer)
+            row = train_epoch(trainer) | validate(trainer)
         except UserError as error:  # `refuse_unusable` has seen a step of this loss: what is left is divergence
             raise Diverged(str(error), trainer.epoch) from error
         trainer.epoch += 1
         trainer.history.append({"epoch": trainer.epoch, **row})
-        if trainer.history[-1] is max(trainer.history, key=training.goodness):
+        if trainer.history[-1] is max(trainer.history, key=goodness):
             kept = copy.deepcopy(trainer.model)
         if trainer.epoch in rungs(run.epochs):
             look(trainer.epoch, scores(kept, run, trainer.dataset))
@@ -110,13 +113,16 @@ def scores(model: nn.Module, run: Run, dataset: Dataset) -> Scores:
     worst = Worst(model, x, y)
     for name, knobs in judges(study, dataset.outputs).items():
         if len(left := worst.unbroken()):
-            worst.look(rooms.module("attacks", name).perturb(model, x[left], y[left], threat, draws, **knobs), left)
+            worst.look(
+                registry.module("inputgrad.attacks", name).perturb(model, x[left], y[left], threat, draws, **knobs),
+                left,
+            )
     return Scores(score(model, x, y), score(model, worst.x, y))
 
 
 @torch.no_grad()
 def score(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
-    """Accuracy, or RMSE where targets are numbers: as in `training.validate`."""
+    """Accuracy, or RMSE where targets are numbers: as in `train.validate`."""
     outputs = model(x)
     if y.is_floating_point():
         return float((outputs - y).double().square().mean().sqrt())
@@ -126,7 +132,7 @@ def score(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> float:
 def standard(study: Study, dataset: Dataset) -> Scores:
     """What `standard` reaches with the seed and the epochs of the trials: trained once, then found in .state/."""
     run = Run(space.of_trials(study), "standard", space.of_trials(study).training.seeds[0])
-    folder = training.train(run, dataset)
+    folder = train_run(run, dataset)
     model = run.build(dataset)
     model.load_state_dict(store.load_checkpoint(folder / "best.pt", f"delete {folder}")["model"])
     return scores(model, run, dataset.to(run.device))
@@ -135,12 +141,12 @@ def standard(study: Study, dataset: Dataset) -> Scores:
 def refuse_unusable(run: Run, dataset: Dataset) -> None:
     """One step of the loss: what no strength could mend (no direction, no double backward) is said before any trial."""
     prepare_torch(run)
-    trainer = training.Trainer.fresh(run, dataset)
+    trainer = Trainer.fresh(run, dataset)
     x, y = (part["train"][: run.study.training.batch_size] for part in (trainer.dataset.x, trainer.dataset.y))
     try:
         run.loss(trainer.model, x, y, trainer.dataset.context, trainer.draws).backward()
     except (RuntimeError, NotImplementedError) as error:
-        from pipeline.audit.layers import refuse_without_double_backward
+        from inputgrad.audit.layers import refuse_without_double_backward
 
         refuse_without_double_backward(trainer.model, x[:2], error, f"{run.name}: ")
         raise

@@ -10,7 +10,7 @@ import pandas as pd
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import store
+from inputgrad import files
 from pipeline.search import slots, space
 from pipeline.search.task import SearchTask
 
@@ -144,9 +144,9 @@ class Record:
         """Write the files, each whole or not at all; search.json comes last."""
         folder = self.task.folder
         for name, frame in (("trials.csv", self.frame()), ("looks.csv", self.looks())):
-            with store.replacing(folder / name) as temporary:
+            with files.replacing(folder / name) as temporary:
                 frame.to_csv(temporary, index=False)
-        store.write_json(folder / "search.json", self.summary())
+        files.write_json(folder / "search.json", self.summary())
 
 
 def facts(trial: FrozenTrial) -> dict[str, Any]:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.config import Study
-from pipeline.errors import UserError
-from pipeline.losses import Range
+from inputgrad.errors import UserError
+from inputgrad.losses import Range
+from pipeline.study.schema import Study
 
 EDGE = 0.05
 """Share of a range, at either end, in which the best value suggests that a better one may lie outside."""

@@ -17,8 +17,8 @@ from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.study import StudyDirection
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
+from inputgrad.errors import UserError
 from pipeline import store
-from pipeline.errors import UserError
 from pipeline.search.objective import rungs
 from pipeline.search.sampler import BySlot, pruner
 from pipeline.search.task import SearchTask

@@ -7,11 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
+from inputgrad.losses import Range
 from pipeline import data, store
-from pipeline.config import Study
-from pipeline.losses import Range
-from pipeline.run import Run
 from pipeline.search import objective, space
+from pipeline.study.run import Run
+from pipeline.study.schema import Study
 
 Objective = Literal["robust", "pareto"]
 

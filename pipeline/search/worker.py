@@ -10,10 +10,10 @@ from optuna.study import Study
 from optuna.trial import Trial, TrialState
 
 from pipeline.data import Dataset
-from pipeline.run import Run
 from pipeline.search import objective, slots, space, storage
 from pipeline.search.objective import Diverged, Scores
 from pipeline.search.task import SearchTask
+from pipeline.study.run import Run
 
 
 def run_trials(task: SearchTask) -> int:

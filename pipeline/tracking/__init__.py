@@ -9,12 +9,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 
-from pipeline import config
-from pipeline.config import Study
-from pipeline.errors import UserError
-from pipeline.parallel import progress
+from inputgrad.errors import UserError
+from pipeline.study.read import read_study
+from pipeline.study.schema import Study
 from pipeline.tracking.address import reason, shown, uri
 from pipeline.tracking.live import following
+from pipeline.workers.local import progress
 
 __all__ = ["following", "mirror", "mirror_report", "track"]
 
@@ -45,7 +45,7 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     """
     from pipeline.tracking import contents, search, server
 
-    studies = [config.read(name) for name in study_names]
+    studies = [read_study(name) for name in study_names]
     pairs = [(study, name) for study in studies for name in loss_names]
     done: list[str] = []
     missing: list[str] = []

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import store
-from pipeline.config import Study
-from pipeline.pictures import gradient_picture
+from pipeline.results.pictures import gradient_picture
+from pipeline.study.schema import Study
 from pipeline.tracking import server
 from pipeline.tracking.outcome import metric
 from pipeline.tracking.point import Point, milliseconds

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 
 import pandas as pd
 
-from pipeline.config import Study
-from pipeline.run import Run
+from pipeline.study.run import Run
+from pipeline.study.schema import Study
 from pipeline.tracking.address import reason
 from pipeline.tracking.point import milliseconds
 from pipeline.tracking.results import history_points, loss_fingerprint, parameters

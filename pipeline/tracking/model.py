@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline import rooms, store
+from inputgrad import registry
+from pipeline import store
+from pipeline.stages.train import goodness
 from pipeline.tracking.results import Loss, Seed
-from pipeline.training import goodness
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -74,6 +75,6 @@ def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
     weights = store.load_checkpoint(seed.train / "best.pt", mend)["model"]
     options = {key: value for key, value in seed.facts["model"].items() if key != "name"}
     outputs = seed.facts["outputs"]
-    model: nn.Module = rooms.module("models", seed.facts["model"]["name"]).build(shape, outputs, **options)
+    model: nn.Module = registry.module("pipeline.models", seed.facts["model"]["name"]).build(shape, outputs, **options)
     model.load_state_dict(weights)
     return model.eval()

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from pipeline.config import Study
-from pipeline.report import descriptors, distances, masking
-from pipeline.report.files import attack_file
-from pipeline.report.scores import WORST, seed_scores
-from pipeline.run import folder
+from pipeline.results import descriptors, distances, masking
+from pipeline.results.files import attack_file
+from pipeline.results.scores import WORST, seed_scores
+from pipeline.study.run import folder
+from pipeline.study.schema import Study
 from pipeline.tracking.point import Point, milliseconds
 
 

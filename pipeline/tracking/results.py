@@ -12,9 +12,9 @@ from typing import Any
 import pandas as pd
 
 from pipeline import store
-from pipeline.config import Study
-from pipeline.report import masking
-from pipeline.run import folder
+from pipeline.results import masking
+from pipeline.study.run import folder
+from pipeline.study.schema import Study
 from pipeline.tracking import outcome
 from pipeline.tracking.point import Point, milliseconds
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline import store
-from pipeline.config import Study
 from pipeline.search import space
+from pipeline.study.schema import Study
 from pipeline.tracking.address import reason
 from pipeline.tracking.live import EVERY, looking
 from pipeline.tracking.point import Point

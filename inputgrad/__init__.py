@@ -1,0 +1,1 @@
+"""Losses that depend on the input gradient: defined once, proven to act."""

@@ -1,0 +1,97 @@
+"""Attacks: one file each; `perturb` gives inputs inside the threat model that raise the loss most.
+
+`TRAITS` says what the attack stage must know of it. A minimal-norm attack also has `nearest`, which asks for no ε: it
+is run once for a norm, and its points are judged at every ε.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from inputgrad import registry
+from inputgrad.gradients.ascent import BallNorm
+from inputgrad.gradients.forward import per_example_loss, rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class Traits:
+    """What the attack stage must know of an attack.
+
+    alone: cheap; it sees every example at every ε, so that it can be judged alone. Others see only what still stands.
+    black_box: it uses no gradient of the model it attacks.
+    classes: it crosses a decision boundary, so it has no meaning for regression.
+    """
+
+    alone: bool = False
+    black_box: bool = False
+    classes: bool = False
+
+
+def traits(name: str) -> Traits:
+    """The traits of inputgrad/attacks/NAME.py."""
+    found: Traits = registry.module("inputgrad.attacks", name).TRAITS
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threat:
+    """What an attacker may do: move an input by at most `epsilon` in `norm`, and not out of the bounds."""
+
+    norm: BallNorm
+    epsilon: float
+    bounds: tuple[float, float] | None = None
+
+
+def broken(outputs: Tensor, y: Tensor) -> Tensor:
+    """Which predictions are wrong, (N,) bool; a regression has no wrong, only a larger error."""
+    if y.is_floating_point():
+        return torch.zeros(len(y), dtype=torch.bool, device=y.device)
+    return outputs.argmax(1) != y
+
+
+def sizes(delta: Tensor, norm: BallNorm) -> Tensor:
+    """Length of every displacement in `norm`, (N,)."""
+    length: Tensor = rows(delta).norm(p=torch.inf if norm == "linf" else 2, dim=1)
+    return length
+
+
+class Worst:
+    """The worst admissible input seen so far for every example: a broken one before any other, then the largest loss.
+
+    Args:
+        model: in eval mode, its parameters frozen.
+        x: clean inputs, (N, *input).
+        y: class numbers or targets.
+    """
+
+    def __init__(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
+        self.model, self.y, self.x = model, y, x.clone()
+        self.loss = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+        self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
+        with torch.no_grad():
+            self.look(x, torch.arange(len(x), device=x.device))
+
+    def look(self, moved: Tensor, index: Tensor) -> Tensor:
+        """The losses at `moved` (candidates for the examples `index`), differentiable; remembers what is worse."""
+        outputs, y = self.model(moved), self.y[index]
+        losses = per_example_loss(outputs, y)
+        now = broken(outputs.detach(), y)
+        before, loss = self.broken[index], losses.detach()
+        worse = (now & ~before) | ((now == before) & (loss > self.loss[index]))
+        better_index = index[worse]
+        self.x[better_index] = moved.detach()[worse]
+        self.loss[better_index] = loss[worse]
+        self.broken[better_index] = now[worse]
+        return losses
+
+    def unbroken(self) -> Tensor:
+        """Indices of the examples that still stand."""
+        return (~self.broken).nonzero()[:, 0]
+
+    def watching(self, index: Tensor) -> Callable[[Tensor], Tensor]:
+        """The objective of an ascent over the examples `index`, which remembers every point it passes."""
+        return lambda moved: self.look(moved, index)

@@ -1,0 +1,16 @@
+"""Targeted FAB as the standard ensemble runs it: nine classes, a hundred steps (Croce & Hein 2020)."""
+
+from torch import Tensor, nn
+
+from inputgrad.attacks import Threat, Traits, fab
+from inputgrad.attacks.fab import Count
+from inputgrad.gradients.forward import Draws
+
+TRAITS = Traits(classes=True)
+
+
+def perturb(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, targets: Count = 9, steps: Count = 100
+) -> Tensor:
+    """The nearest point found where it lies inside the ball, x itself elsewhere; shaped as x."""
+    return fab.perturb(model, x, y, threat, draws, targets=targets, steps=steps)

@@ -1,0 +1,21 @@
+"""Uniform noise in the ball: the baseline that every real attack must beat."""
+
+import torch
+from torch import Tensor, nn
+
+from inputgrad.attacks import Threat, Traits, Worst
+from inputgrad.gradients.ascent import project, uniform_start
+from inputgrad.gradients.forward import Draws
+
+TRAITS = Traits(alone=True, black_box=True)
+
+
+def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, tries: int = 5) -> Tensor:
+    """The worst of `tries` uniform draws per example, shaped as x."""
+    worst = Worst(model, x, y)
+    everyone = torch.arange(len(x), device=x.device)
+    with torch.no_grad():
+        for _ in range(tries):
+            start = uniform_start(draws, x, threat.norm, threat.epsilon)
+            worst.look(project(x + start, x, threat.norm, threat.epsilon, threat.bounds), everyone)
+    return worst.x

@@ -1,0 +1,52 @@
+"""Projected gradient descent with random restarts (Madry et al. 2018): the standard first-order attack."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from inputgrad.attacks import Threat, Traits, Worst
+from inputgrad.gradients.ascent import ascend, uniform_start
+from inputgrad.gradients.forward import Draws
+
+Count = Annotated[int, Field(gt=0)]
+
+TRAITS = Traits(alone=True)
+
+
+def perturb(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, steps: Count = 20, restarts: Count = 3
+) -> Tensor:
+    """The worst point that `restarts` ascents of `steps` steps pass, shaped as x; the step is 2.5·ε/steps."""
+    return climb(model, x, y, threat, draws, steps=steps, restarts=restarts, step=2.5 * threat.epsilon / steps)
+
+
+def climb(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    threat: Threat,
+    draws: Draws | None,
+    *,
+    steps: int,
+    restarts: int,
+    step: float,
+) -> Tensor:
+    """Ascend `restarts` times, from random starts or (draws None) from x, for the examples that still stand."""
+    worst = Worst(model, x, y)
+    for _ in range(restarts):
+        left = worst.unbroken()
+        if not len(left):
+            break
+        moved = ascend(
+            worst.watching(left),
+            x[left],
+            norm=threat.norm,
+            epsilon=threat.epsilon,
+            step=step,
+            steps=steps,
+            start=None if draws is None else uniform_start(draws, x[left], threat.norm, threat.epsilon),
+            bounds=threat.bounds,
+        )
+        worst.look(moved, left)  # the ascent saw every point but its last
+    return worst.x

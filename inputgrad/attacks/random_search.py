@@ -1,0 +1,61 @@
+"""Random search, a black box for any input and any task: it sees outputs, never a gradient.
+
+In linf it flips the signs of a shrinking share of the coordinates of a corner of the ball (the idea of Square, without
+squares); in l2 it adds shrinking Gaussian steps. What raises the objective is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from inputgrad.attacks import Threat, Traits, Worst
+from inputgrad.gradients.ascent import project
+from inputgrad.gradients.forward import Draws, expand, per_example_loss, rows
+
+TRAITS = Traits(black_box=True)
+Count = Annotated[int, Field(gt=0)]
+FIRST_SHARE = 0.5
+"""Of the coordinates that are flipped at first; it falls to one coordinate."""
+
+
+def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, queries: Count = 500) -> Tensor:
+    """The worst point of `queries` proposals per example, shaped as x."""
+    worst = Worst(model, x, y)
+    everyone = torch.arange(len(x), device=x.device)
+    delta = propose(torch.zeros_like(x), threat, draws, 1.0)
+    best = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
+    with torch.no_grad():
+        for query in range(queries):
+            share = FIRST_SHARE * (1 - query / queries) ** 2
+            candidate = delta if query == 0 else propose(delta, threat, draws, share)
+            moved = project(x + candidate, x, threat.norm, threat.epsilon, threat.bounds)
+            worst.look(moved, everyone)
+            value = objective(model(moved), y)
+            higher = value > best
+            best = torch.where(higher, value, best)
+            delta = torch.where(expand(higher, x), candidate, delta)
+    return worst.x
+
+
+def propose(delta: Tensor, threat: Threat, draws: Draws, share: float) -> Tensor:
+    """A neighbour of `delta` in the ball; `share` says how far away."""
+    epsilon = threat.epsilon
+    if threat.norm == "linf":
+        corner = torch.where(draws.uniform(delta) < 0.5, -epsilon, epsilon).to(delta)
+        chosen = draws.uniform(delta) < max(share, 1 / rows(delta).shape[1])
+        return torch.where(chosen, corner, delta)
+    noise = draws.normal(delta)
+    return delta + noise * expand(epsilon * max(share, 0.02) / rows(noise).norm(dim=1), delta)
+
+
+def objective(outputs: Tensor, y: Tensor) -> Tensor:
+    """What is raised, (N,): the squared error, or the margin of the likeliest wrong class, which never saturates."""
+    if y.is_floating_point():
+        return per_example_loss(outputs, y)
+    true = outputs.gather(1, y[:, None])[:, 0]
+    others = outputs.scatter(1, y[:, None], -torch.inf)
+    return others.max(1).values - true

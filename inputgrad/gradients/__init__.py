@@ -1,0 +1,1 @@
+"""Forward passes, their input gradients, and moves along them."""

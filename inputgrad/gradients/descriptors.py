@@ -1,0 +1,60 @@
+"""Input-gradient descriptors of a model on clean examples: one number per example each."""
+
+from __future__ import annotations
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from inputgrad.attacks import Threat
+from inputgrad.gradients.ascent import project, uniform_start
+from inputgrad.gradients.forward import Draws, describe, evaluating, rows
+
+CHUNK = 512
+
+
+def descriptors(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws) -> tuple[pd.DataFrame, Tensor]:
+    """A row per example, and the input gradients of the task loss, shaped as x.
+
+    Columns: gradient_norm_l1 and gradient_norm_l2, ‖g‖₁ and ‖g‖₂; jacobian_norm, ‖J‖_F of the outputs (logits or
+    predictions); gradient_sparsity (Hoyer 2004), (√d - ‖g‖₁/‖g‖₂) / (√d - 1): 0 where all inputs count alike, 1 where
+    one alone does; gradient_alignment, cos(x, g) (Etmann et al. 2019 call its size so); gradient_stability, the cosine
+    between g(x) and g(x + u), u uniform in the ball of `threat` (Andriushchenko & Flammarion 2020). A cosine or a
+    sparsity is NaN where a vector is zero.
+    """
+    gradients = describe(model, x, y)[2]
+    start = uniform_start(draws, x, threat.norm, threat.epsilon)
+    near = project(x + start, x, threat.norm, threat.epsilon, threat.bounds)
+    g = rows(gradients)
+    l1, l2, d = g.norm(p=1, dim=1), g.norm(dim=1), g.shape[1]
+    columns = {
+        "gradient_norm_l1": l1,
+        "gradient_norm_l2": l2,
+        "jacobian_norm": jacobian_norm(model, x),
+        "gradient_sparsity": (d**0.5 - l1 / l2) / (d**0.5 - 1),
+        "gradient_alignment": cosine(x, gradients),
+        "gradient_stability": cosine(gradients, describe(model, near, y)[2]),
+    }
+    return pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()}), gradients
+
+
+def cosine(a: Tensor, b: Tensor) -> Tensor:
+    """cos(a_i, b_i), (N,); NaN where either is zero. In double: the squares of tiny gradients underflow in float."""
+    a, b = (F.normalize(rows(t).double(), dim=1, eps=0.0) for t in (a, b))
+    return (a * b).sum(1)
+
+
+def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
+    """‖∂f/∂x‖_F per example, (N,), by one backward pass per output."""
+    found = []
+    with evaluating(model), torch.enable_grad():
+        for part in x.split(CHUNK):
+            leaf = part.detach().requires_grad_(True)
+            outputs = model(leaf).flatten(1)
+            squares = torch.zeros(len(part), dtype=x.dtype, device=x.device)
+            for k in range(outputs.shape[1]):
+                (row,) = torch.autograd.grad(outputs[:, k].sum(), leaf, retain_graph=k + 1 < outputs.shape[1])
+                squares += rows(row).square().sum(1)
+            found.append(squares.sqrt())
+    return torch.cat(found)

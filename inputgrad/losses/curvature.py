@@ -1,0 +1,36 @@
+"""Penalise the curvature of the loss along its steepest Linf direction."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from inputgrad.gradients.forward import Forward, expand, rows
+from inputgrad.losses import Loss, Range
+
+
+class Curvature(Loss):
+    """mean(l_i) + strength * mean(‖g(x_i + h·z_i) - g(x_i)‖²), z_i = sign(g_i)/‖sign(g_i)‖ a constant.
+
+    A finite difference of the Hessian along z, not divided by h, as in the paper, which leaves 1/h² to the strength.
+    The paper's *code* takes the mean norm, not squared, divides λ by N and raises h during training: convert before
+    comparing. Both gradients carry the graph. An example with g = 0 has the term 0.
+
+    Regression: l is the squared error, otherwise the same.
+    Cost: two double backward passes. Helps against Linf attacks without adversarial examples; use
+    `ramp` with a large h.
+
+    Source: Moosavi-Dezfooli, Fawzi, Uesato & Frossard 2019 (CURE).
+    """
+
+    h: float = Field(default=0.5, gt=0)
+
+    search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0), "h": Range(0.05, 2.0)}
+
+    def term(self, at: Forward) -> Tensor:
+        """The squared difference of the two gradients, (N,)."""
+        z = at.constant_gradient().sign()
+        z = z / expand(rows(z).norm(dim=1).clamp_min(torch.finfo(z.dtype).tiny), z)
+        difference = at.at(at.x.detach() + self.h * z).gradient() - at.gradient()
+        return rows(difference).square().sum(1)

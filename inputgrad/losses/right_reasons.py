@@ -1,0 +1,32 @@
+"""Be right for the right reasons: no gradient on inputs that must not matter."""
+
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from inputgrad.errors import UserError
+from inputgrad.gradients.forward import Forward, rows
+from inputgrad.losses import Loss, Range
+
+
+class RightReasons(Loss):
+    """mean(l_i) + strength * mean(‖m ∘ ∇_x Σ_k log p_k(x_i)‖²), m the data set's mask of inputs that must not matter.
+
+    Regression: the gradient of the summed outputs takes the place of the log-probabilities'.
+    Cost: one double backward. Helps where a shortcut is known: `decoy_digits` is the study that shows it.
+
+    Source: Ross, Hughes & Doshi-Velez 2017. Their code sums the task loss and the term over the batch alike,
+    so that N cancels and its λ is ours; where a port averages the task loss but sums the term, its λ·N is ours.
+    """
+
+    strength: float = Field(default=10.0, ge=0)
+
+    search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 1e3)}
+
+    def term(self, at: Forward) -> Tensor:
+        """The squared norm of the masked gradient, (N,)."""
+        if at.context.mask is None:
+            raise UserError("right_reasons needs a mask: Context(mask=...)")
+        gradient = at.gradient("outputs" if at.y.is_floating_point() else "log_probabilities")
+        return rows(gradient * at.context.mask).square().sum(1)

@@ -1,0 +1,1 @@
+"""Attack any model, step by step, and say whether its score can be trusted."""

@@ -1,0 +1,188 @@
+"""Every attack of a study on one model, step by step; a step is kept as it ends, so that a killed one goes on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from inputgrad import files, registry
+from inputgrad.attacks import Threat, broken, sizes, traits
+from inputgrad.errors import UserError
+from inputgrad.gradients.ascent import BallNorm
+from inputgrad.gradients.forward import Draws, expand, per_example_loss
+from inputgrad.robustness.threat import Attack, ThreatModel
+
+PROBES: dict[str, dict[str, Any]] = {"pgd_10x1": {"steps": 10, "restarts": 1}, "pgd_40x5": {"steps": 40, "restarts": 5}}
+"""For the masking sheet, at the headline ε: more steps and restarts (steps x restarts) must not help the defender."""
+CHUNK = 512
+"""Examples attacked at once: what an attack keeps per step must fit into the memory of a GPU."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Victim:
+    """A trained model in eval mode and frozen, the examples it is attacked on, and the net for transfer."""
+
+    name: str
+    model: nn.Module
+    source: nn.Module
+    x: Tensor
+    y: Tensor
+    bounds: tuple[float, float] | None
+    seed: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One attack in one norm at one ε; a minimal-norm attack asks for no ε and is judged at all of `radii`.
+
+    attack: its word in the outcomes. module: the file in inputgrad/attacks/. transfer: made on the source instead.
+    alone: every example is attacked, not only those still standing.
+    """
+
+    attack: str
+    module: str
+    norm: BallNorm
+    epsilon: float
+    alone: bool
+    knobs: dict[str, Any] = field(default_factory=dict)
+    radii: tuple[float, ...] = ()
+    transfer: bool = False
+
+
+def plan(attack: Attack) -> list[Step]:
+    """All steps, cheap ones first within an ε, small ε first within a norm, black boxes last."""
+    steps: list[Step] = []
+    for threat in attack.threat_models:
+        radii = [epsilon for epsilon in threat.radii if epsilon > 0]
+        for epsilon in radii:
+            steps += at_radius(attack, threat, epsilon, radii)
+            if epsilon == threat.epsilon:
+                steps += at_headline(attack, threat)
+    return steps
+
+
+def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[float]) -> Iterator[Step]:
+    """The attacks that run at every ε; those that at_epsilon names too wait for it at the headline's."""
+    for name, knobs in attack.attacks.items():
+        once = hasattr(registry.module("inputgrad.attacks", name), "nearest")
+        if (once and epsilon > radii[0]) or (epsilon == threat.epsilon and name in attack.at_epsilon):
+            continue
+        yield Step(
+            attack=name,
+            module=name,
+            norm=threat.norm,
+            epsilon=epsilon,
+            alone=traits(name).alone,
+            knobs=knobs,
+            radii=tuple(radii) if once else (),
+        )
+
+
+def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
+    """What runs at the headline ε only: the probes of the masking sheet, transfer, and the dear attacks."""
+    where: dict[str, Any] = {"norm": threat.norm, "epsilon": threat.epsilon}
+    for name, knobs in PROBES.items():
+        yield Step(attack=name, module="pgd", alone=True, knobs=knobs, **where)
+    yield Step(attack="transfer", module="pgd", alone=True, transfer=True, **where)
+    for name in sorted(attack.at_epsilon, key=lambda name: traits(name).black_box):
+        yield Step(attack=name, module=name, alone=traits(name).alone, knobs=attack.at_epsilon[name], **where)
+
+
+def attacked(victim: Victim, attack: Attack, folder: Path) -> pd.DataFrame:
+    """A row per example, attack, norm and ε; steps that `folder` holds already are not run again.
+
+    Columns: example, attack, norm, epsilon, broken, loss_before, loss_after, distance (of the point from the clean
+    input, in the norm), overshoot (how far it lies outside the ball or the bounds).
+
+    Raises:
+        UserError: the model's outputs are not finite.
+    """
+    clean = judged(victim, "clean", "none", 0.0, torch.arange(len(victim.x)), victim.x)
+    found = [clean]
+    for number, step in enumerate(plan(attack)):
+        file = folder / f"{number:03d}-{step.attack}-{step.norm}-{step.epsilon:g}.parquet"
+        if not file.exists():
+            index = torch.arange(len(victim.x)) if step.alone else standing(pd.concat(found), step)
+            with files.replacing(file) as temporary:
+                run_step(victim, step, index).to_parquet(temporary, index=False)
+        found.append(pd.read_parquet(file))  # always from the file: a resumed evaluation sees the very same frames
+    return pd.concat(found, ignore_index=True)
+
+
+def standing(outcomes: pd.DataFrame, step: Step) -> Tensor:
+    """The examples that nothing has broken yet inside the step's ball; a smaller ball lies inside a larger one."""
+    inside = outcomes["norm"].isin(["none", step.norm]) & (outcomes["epsilon"] <= step.epsilon)
+    still = ~outcomes["broken"].where(inside, False).groupby(outcomes["example"]).any()
+    return torch.tensor(still.index[still].to_numpy())
+
+
+def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
+    """Attack the examples `index`, (n,)."""
+    draws = Draws(torch.Generator(victim.x.device).manual_seed(seed_of(victim.seed, step)))
+    frames = [judged(victim, step.attack, step.norm, step.epsilon, index[:0], victim.x[:0])]  # none may be left
+    for part in index.split(CHUNK):
+        x, y = victim.x[part], victim.y[part]
+        moved = points(victim, step, x, y, draws)
+        if not step.radii:
+            frames.append(judged(victim, step.attack, step.norm, step.epsilon, part, moved))
+        near = sizes(moved - x, step.norm)
+        for radius in step.radii:
+            inside = torch.where(expand(near <= radius, x), moved, x)
+            frames.append(judged(victim, step.attack, step.norm, radius, part, inside))
+    return pd.concat(frames, ignore_index=True)
+
+
+def points(victim: Victim, step: Step, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+    """Where the attack moves x, shaped as x."""
+    module = registry.module("inputgrad.attacks", step.module)
+    model = victim.source if step.transfer else victim.model
+    if step.radii:
+        found: Tensor = module.nearest(model, x, y, step.norm, victim.bounds, **step.knobs)
+    else:
+        threat = Threat(norm=step.norm, epsilon=step.epsilon, bounds=victim.bounds)
+        found = module.perturb(model, x, y, threat, draws, **step.knobs)
+    return found
+
+
+def seed_of(seed: int, step: Step) -> int:
+    """A seed of its own for every (run, step), whatever ran before it."""
+    text = f"{seed} {step.attack} {step.norm} {step.epsilon}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+@torch.no_grad()
+def judged(
+    victim: Victim, attack: str, norm: BallNorm | Literal["none"], epsilon: float, index: Tensor, moved: Tensor
+) -> pd.DataFrame:
+    """One row per example of `index`: what the model makes of `moved`, shaped (n, *input)."""
+    x, y = victim.x[index], victim.y[index]
+    before, after = victim.model(x), victim.model(moved)
+    if not (torch.isfinite(before).all() and torch.isfinite(after).all()):
+        where = "" if attack == "clean" else f" under {attack} at {norm} ε = {epsilon:g}"
+        raise UserError(f"{victim.name}: the trained model's outputs are not finite{where}; lower the loss's strength")
+    delta = moved.double() - x.double()
+    distance = sizes(delta, "linf" if norm == "none" else norm)
+    outside = distance - epsilon
+    if victim.bounds is not None and len(moved):
+        low, high = (moved.double().flatten(1).amin(1), moved.double().flatten(1).amax(1))
+        outside = torch.stack([outside, victim.bounds[0] - low, high - victim.bounds[1]]).amax(0)
+    columns = {
+        "example": index,
+        "broken": broken(after, y),
+        "loss_before": per_example_loss(before, y),
+        "loss_after": per_example_loss(after, y),
+        "distance": distance,
+        "overshoot": outside.clamp_min(0),
+    }
+    frame = pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()})
+    for place, (name, value) in enumerate((("attack", attack), ("norm", norm), ("epsilon", epsilon)), 1):
+        frame.insert(place, name, np.full(len(frame), value))
+    return frame.astype({"attack": "str", "norm": "str"})

@@ -1,0 +1,75 @@
+"""The masking sheet: small named checks that say when a robust score looks better than the model is.
+
+A gradient that is zero, random or useless makes gradient-based attacks fail without making the model robust (Athalye,
+Carlini & Wagner 2018; Carlini et al. 2019). Every trained model gets the whole sheet, and no robust score is shown
+without it. A flag does not say that a model is bad, it says that its robust score cannot be believed yet.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from inputgrad.robustness.threat import Attack, ThreatModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """What a check found: its figure, the limit it is held against, and why that matters."""
+
+    ok: bool
+    value: float | None
+    threshold: float
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """What the checks look at.
+
+    Attributes:
+        outcomes: of `inputgrad.robustness.evaluate.attacked`.
+        descriptors: of `inputgrad.gradients.descriptors.descriptors`.
+        attack: the study's threat models and attacks.
+        task: a regression has no broken examples, its harm is the RMSE in units of the clean RMSE.
+        change: by how much outputs and input gradients differ between two passes over the same inputs, relative.
+    """
+
+    outcomes: pd.DataFrame
+    descriptors: pd.DataFrame
+    attack: Attack
+    task: Literal["classification", "regression"]
+    change: float
+
+    @cached_property
+    def clean(self) -> pd.DataFrame:
+        """The rows without an attack."""
+        return self.outcomes[self.outcomes["attack"] == "clean"]
+
+    def of(self, attack: str, norm: str, epsilon: float) -> pd.DataFrame:
+        """The rows of one attack at one ε."""
+        frame = self.outcomes
+        return frame[(frame["attack"] == attack) & (frame["norm"] == norm) & (frame["epsilon"] == epsilon)]
+
+    def harm(self, rows: pd.DataFrame) -> float:
+        """Share of all examples that `rows` break, or their RMSE relative to the clean one; the worst row counts."""
+        if self.task == "classification":
+            return int(rows.loc[rows["broken"], "example"].nunique()) / len(self.clean)
+        worst = rows.groupby("example")["loss_after"].max()
+        return float(np.sqrt(worst.mean() / self.clean["loss_after"].mean()))
+
+    def curve(self, attack: str, threat: ThreatModel) -> list[float]:
+        """Harm of an attack that sees every example, over the radii beside 0."""
+        return [self.harm(self.of(attack, threat.norm, epsilon)) for epsilon in threat.radii if epsilon > 0]
+
+
+def sheet(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """Every check that has a meaning for the task: name -> ok, value, threshold, reason."""
+    from inputgrad.robustness.masking.checks import CHECKS
+
+    found = {check.__name__: check(evidence) for check in CHECKS}
+    return {name: asdict(check) for name, check in found.items() if check is not None}

@@ -1,0 +1,120 @@
+"""The checks of the masking sheet, one function each: evidence in, a figure against a threshold out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+
+import numpy as np
+
+from inputgrad.attacks import traits
+from inputgrad.robustness.evaluate import PROBES
+from inputgrad.robustness.masking import Check, Evidence
+
+LUCK = 0.005
+"""Half a point of accuracy (or half a percent of the clean RMSE): what two draws of the same attack may differ by."""
+
+
+def at_most(value: float, threshold: float, reason: str) -> Check:
+    """Fine where the figure does not exceed the threshold; a figure that is no number is not fine."""
+    finite = bool(np.isfinite(value))
+    return Check(ok=finite and value <= threshold, value=value if finite else None, threshold=threshold, reason=reason)
+
+
+def monotone(evidence: Evidence) -> Check:
+    """PGD alone does more harm in a larger ball: where it does less, its steps are not led by the gradient."""
+    curves = [evidence.curve("pgd", threat) for threat in evidence.attack.threat_models]
+    falls = [before - after for curve in curves for before, after in pairwise(curve)]
+    return at_most(
+        max(falls, default=0.0), LUCK, "PGD must do more harm in a larger ball; the largest fall from ε to ε"
+    )
+
+
+def large_epsilon(evidence: Evidence) -> Check | None:
+    """In a ball that leaves nothing of an image, PGD breaks everything. A regression has no such end."""
+    if evidence.task == "regression":
+        return None
+    left = [1 - evidence.curve("pgd", threat)[-1] for threat in evidence.attack.threat_models]
+    return at_most(max(left), 0.05, "accuracy left under PGD at the grid's largest ε, where every model must be broken")
+
+
+def more_steps(evidence: Evidence) -> Check:
+    """A longer attack from more starting points finds at least as much."""
+    few, many = PROBES
+    differences = []
+    for threat in evidence.attack.threat_models:
+        weak, strong = (evidence.harm(evidence.of(name, threat.norm, threat.epsilon)) for name in (few, many))
+        differences.append(weak - strong)
+    reason = (
+        f"harm of {few} (steps x restarts) minus that of {many} at the headline ε: more must never help the defender"
+    )
+    return at_most(max(differences), LUCK, reason)
+
+
+def black_box(evidence: Evidence) -> Check:
+    """What sees no gradient of the model finds nothing that gradients missed."""
+    gains = []
+    for threat in evidence.attack.threat_models:
+        frame = evidence.outcomes
+        inside = frame[frame["norm"].isin(["none", threat.norm]) & (frame["epsilon"] <= threat.epsilon)]
+        blind = inside["attack"].map(is_black_box)
+        gains.append(evidence.harm(inside) - evidence.harm(inside[~blind]))
+    reason = "harm that Square, random search, noise or transfer add to the gradient-based attacks at the headline ε"
+    return at_most(max(gains), LUCK, reason)
+
+
+def is_black_box(attack: str) -> bool:
+    """Whether an attack of the outcomes uses no gradient of the attacked model."""
+    if attack == "transfer":
+        return True
+    return attack != "clean" and attack not in PROBES and traits(attack).black_box
+
+
+def noise_beats_fgsm(evidence: Evidence) -> Check:
+    """One step along the gradient does more harm than uniform noise, up to the headline ε."""
+    gains = []
+    for threat in evidence.attack.threat_models:
+        for epsilon in (e for e in threat.radii if 0 < e <= threat.epsilon):
+            noise, fgsm = (evidence.harm(evidence.of(name, threat.norm, epsilon)) for name in ("noise", "fgsm"))
+            gains.append(noise - fgsm)
+    return at_most(max(gains), LUCK, "harm of uniform noise minus that of FGSM, the largest up to the headline ε")
+
+
+def zero_gradient(evidence: Evidence) -> Check:
+    """A zero or non-finite input gradient leads no attack anywhere."""
+    norms = evidence.descriptors["gradient_norm_l2"]
+    return at_most(
+        float((~np.isfinite(norms) | (norms == 0)).mean()), 0.01, "share of zero or non-finite input gradients"
+    )
+
+
+def linearity(evidence: Evidence) -> Check:
+    """The gradient at x speaks for the ball around x: it points the same way a random step further on."""
+    cosine = evidence.descriptors["gradient_stability"].fillna(0)  # a zero gradient speaks for nothing
+    reason = "1 minus the mean cos(g(x), g(x + noise)) in the headline ball: 0 where the loss surface is linear"
+    return at_most(1 - float(cosine.mean()), 0.5, reason)
+
+
+def inside(evidence: Evidence) -> Check:
+    """Every point is admissible as it is stored, in float: else the attack, or the score, is another one."""
+    return at_most(
+        float(evidence.outcomes["overshoot"].max()), 1e-6, "how far any point lies outside the ball or bounds"
+    )
+
+
+def repeatable(evidence: Evidence) -> Check:
+    """The same input gives the same output and the same gradient: a random net must be attacked in the mean."""
+    return at_most(evidence.change, 1e-5, "relative change of outputs and input gradients from one pass to the next")
+
+
+CHECKS: tuple[Callable[[Evidence], Check | None], ...] = (
+    monotone,
+    large_epsilon,
+    more_steps,
+    black_box,
+    noise_beats_fgsm,
+    zero_gradient,
+    linearity,
+    inside,
+    repeatable,
+)

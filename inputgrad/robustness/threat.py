@@ -1,0 +1,59 @@
+"""What an attacker may do and which attacks are run: the settings of an evaluation."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from inputgrad.gradients.ascent import BallNorm
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Attacks = Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+"""Name -> knobs, in the order in which they are run."""
+
+
+class Settings(BaseModel):
+    """Strict and frozen: an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class ThreatModel(Settings):
+    """What an attacker may change: a ball of a norm. `epsilon` is the headline radius, `grid` the curve's."""
+
+    norm: BallNorm
+    epsilon: Positive
+    grid: Annotated[list[NonNegative], Field(min_length=1)]
+
+    @field_validator("grid")
+    @classmethod
+    def _increasing(cls, grid: list[float]) -> list[float]:
+        if sorted(set(grid)) != grid:
+            raise ValueError(f"{grid} must increase from number to number")
+        return grid
+
+    @property
+    def radii(self) -> list[float]:
+        """The grid with the headline ε in its place."""
+        return sorted({*self.grid, self.epsilon})
+
+
+class Attack(ThreatModel):
+    """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first.
+
+    attacks: run at every ε. at_epsilon: dear ones, run at the headline ε of each threat model only; an attack named in
+    both has these knobs there. examples: how many examples of the test split are attacked; None: all.
+    """
+
+    secondary: ThreatModel | None = None
+    attacks: Attacks = {"noise": {}, "fgsm": {}, "pgd": {}}
+    at_epsilon: dict[str, dict[str, Any]] = {}
+    examples: PositiveInt | None = None
+
+    @property
+    def threat_models(self) -> list[ThreatModel]:
+        """The headline threat model first."""
+        return [self] if self.secondary is None else [self, self.secondary]

@@ -1,0 +1,70 @@
+"""What the attack stage left, reduced to what the report needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline.results import descriptors, distances, masking, scores, waterfall
+from pipeline.results.files import attack_file
+from pipeline.study.schema import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """One attacked run.
+
+    Attributes:
+        scores: norm, epsilon, attack, score.
+        steps: norm, step, score, change: what each attack adds at the headline ε.
+        distances: norm, example, distance: the nearest wrong answer found.
+        headline: the worst case at the headline ε, a row, a column per example: 1 where broken, or the squared error.
+        descriptors: descriptor, value, left_out, examples.
+        findings: of the masking sheet.
+    """
+
+    scores: pd.DataFrame
+    steps: pd.DataFrame
+    distances: pd.DataFrame
+    headline: pd.DataFrame
+    descriptors: pd.DataFrame
+    findings: masking.Findings
+
+
+def attacked(study: Study, loss: str, seed: int) -> Attacked:
+    """Everything of one run but its pictures."""
+    found = outcomes(study, loss, seed)
+    harm, threat = scores.harm(found, study), study.attack
+    attack = (threat.norm, threat.epsilon)
+    headline = scores.at(scores.worst(harm), attack) if threat.epsilon > 0 else scores.at(harm, scores.CLEAN)
+    return Attacked(
+        scores=scores.seed_scores(found, study),
+        steps=waterfall.steps(harm, study),
+        distances=distances.to_boundary(found, study),
+        headline=headline.to_frame().T.reset_index(drop=True),
+        descriptors=attack_file(study, loss, seed, "descriptors.parquet", described),
+        findings=attack_file(study, loss, seed, "masking.json", masking.read),
+    )
+
+
+def outcomes(study: Study, loss: str, seed: int) -> pd.DataFrame:
+    """outcomes.parquet, complete."""
+    return attack_file(study, loss, seed, "outcomes.parquet", lambda f: scores.complete(pd.read_parquet(f), study))
+
+
+def described(file: Path) -> pd.DataFrame:
+    """descriptors.parquet, complete and averaged over the examples."""
+    return descriptors.means(descriptors.complete(pd.read_parquet(file)))
+
+
+def pictures(study: Study, loss: str, seed: int) -> dict[str, np.ndarray]:
+    """gradients.npz of the attack stage: examples (k,), x and gradients (k, *input), y."""
+
+    def how(file: Path) -> dict[str, np.ndarray]:
+        with np.load(file, allow_pickle=False) as contents:
+            return {key: contents[key] for key in ("examples", "x", "y", "gradients")}
+
+    return attack_file(study, loss, seed, "gradients.npz", how)

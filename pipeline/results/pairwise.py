@@ -1,0 +1,79 @@
+"""Every loss against every other on the same examples and seeds."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from pipeline.results import scores
+from pipeline.results.statistics import CONFIDENCE, estimate, paired_difference
+from pipeline.study.schema import Study
+
+COLUMNS = [
+    *("loss", "other", "difference", "low", "high", "p", "q", "n_seeds", "n_examples"),
+    *("examples_low", "examples_high", "beyond_luck"),
+]
+
+
+def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame:
+    """Paired differences of the headline robust score, loss − other, a row per pair.
+
+    low, high, p: Student's t over the seeds that both losses have (the luck of the training). q: p after Benjamini and
+    Hochberg over all pairs. examples_low, examples_high: Student's t over the examples, each the mean over seeds of its
+    difference (the luck of the test split): in whether it stands, or for a regression in its squared error.
+    beyond_luck: q is small and neither interval holds 0.
+
+    Args:
+        harm: a row per loss and seed, a column per example: 1 where it is broken, or its squared error.
+        study: says which.
+        losses: in the order of the pairs.
+    """
+    score = scores.score(harm.mean(axis=1), study)
+    good = 1 - harm if study.task == "classification" else harm
+    rows = [pair(score, good, loss, other) for loss, other in combinations(losses, 2)]
+    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("q", "beyond_luck")])
+    bounds = ["low", "high", "examples_low", "examples_high"]
+    table[bounds] = table[bounds].astype(float)  # None where there is one seed
+    tested = table["p"].notna()
+    table["q"] = np.nan
+    if tested.any():
+        table.loc[tested, "q"] = stats.false_discovery_control(table.loc[tested, "p"], method="bh")
+    same_sign = (table["examples_low"] > 0) & (table["low"] > 0) | (table["examples_high"] < 0) & (table["high"] < 0)
+    table["beyond_luck"] = same_sign & (table["q"] < 1 - CONFIDENCE)
+    return table[COLUMNS]
+
+
+def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> dict[str, Any]:
+    """One pair, over the seeds that both have."""
+    mine, theirs = (score.xs(name, level="loss") for name in (loss, other))
+    seeds = mine.index.intersection(theirs.index)
+    mine, theirs = mine[seeds], theirs[seeds]
+    over_seeds = paired_difference(mine, theirs)
+    by_example = pd.Series((good.loc[loss].loc[seeds] - good.loc[other].loc[seeds]).to_numpy().mean(0))
+    over_examples = estimate(by_example)
+    return {
+        "loss": loss,
+        "other": other,
+        "difference": over_seeds.mean,
+        "low": over_seeds.low,
+        "high": over_seeds.high,
+        "p": p_value(mine, theirs),
+        "n_seeds": over_seeds.n,
+        "n_examples": over_examples.n,
+        "examples_low": over_examples.low,
+        "examples_high": over_examples.high,
+    }
+
+
+def p_value(mine: pd.Series[float], theirs: pd.Series[float]) -> float:
+    """Of the paired t-test over seeds; NaN for one seed. Differences without spread leave nothing to test: 1 or 0."""
+    if len(mine) < 2:
+        return float("nan")
+    difference = (mine - theirs).to_numpy()
+    if np.allclose(difference, difference[0], rtol=0, atol=1e-12):
+        return float(np.isclose(difference[0], 0, atol=1e-12))
+    return float(stats.ttest_rel(mine, theirs).pvalue)

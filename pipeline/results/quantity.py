@@ -1,0 +1,61 @@
+"""One number of one loss beside the same number of the baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import pandas as pd
+
+from pipeline.results.statistics import Estimate, estimate, paired_difference
+
+BASELINE = "standard"
+Verdict = Literal["baseline", "identical", "one seed", "undecided", "higher", "lower"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantity:
+    """One number of one loss over its seeds, and its paired difference from the baseline.
+
+    difference: None for the baseline itself, and where the baseline has no such number.
+    """
+
+    value: Estimate
+    difference: Estimate | None
+    identical: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """What the numbers allow to say about the difference."""
+        if self.difference is None:
+            return "baseline"
+        if self.identical:
+            return "identical"
+        if self.difference.low is None:
+            return "one seed"
+        if not self.difference.excludes_zero:
+            return "undecided"
+        return "higher" if self.difference.mean > 0 else "lower"
+
+    @property
+    def differs(self) -> bool:
+        """Whether the interval of the difference excludes 0."""
+        return self.verdict in ("higher", "lower")
+
+
+def compare(frame: pd.DataFrame, column: str, loss: str, identical: bool) -> Quantity:
+    """The estimate of one loss and of its difference from the baseline; `frame` has a row per loss and seed.
+
+    Raises:
+        KeyError: the loss has no row.
+    """
+    by_seed = {name: part.set_index("seed")[column] for name, part in frame.groupby("loss")}
+    mine, base = by_seed[loss], by_seed.get(BASELINE)
+    paired = loss != BASELINE and base is not None and len(mine.index.intersection(base.index)) > 0
+    difference = paired_difference(mine, base) if paired and base is not None else None
+    return Quantity(value=estimate(mine), difference=difference, identical=identical)
+
+
+def compared(frame: pd.DataFrame, column: str, loss: str, identical: bool) -> Quantity | None:
+    """`compare`, or None where the loss has no row: its number does not exist."""
+    return compare(frame, column, loss, identical) if (frame["loss"] == loss).any() else None

@@ -1,0 +1,125 @@
+"""Per-example outcomes -> one score per norm, epsilon and attack, and the harm done to every example."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+
+from inputgrad.attacks import traits
+from pipeline.study.schema import Study
+
+WORST = "worst"
+"""In the column `attack`: the worst case over all attacks, example by example."""
+CLEAN = ("none", 0.0, "clean")
+"""Norm, epsilon and attack of the rows without an attack."""
+COLUMNS = ["example", "attack", "norm", "epsilon", "broken", "loss_after", "distance"]
+
+
+def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """The columns that the report needs, after a look that no attack of the study missed an example it should see.
+
+    Raises:
+        KeyError, ValueError: something is missing, unknown or not finite.
+    """
+    frame = outcomes[COLUMNS]
+    known = set(frame.loc[frame["attack"] == "clean", "example"])
+    if unknown := sorted(set(frame["example"]) - known):
+        raise ValueError(f"example {unknown[0]} was attacked, but there is no clean outcome of it")
+    counts = frame.groupby(["attack", "norm", "epsilon"])["example"].nunique()
+    for attack, norm, epsilon in expected(study):
+        where = f"'{attack}' at {norm} ε = {epsilon:g}"
+        if (attack, norm, epsilon) not in counts.index:
+            raise ValueError(f"no {where}, which {study.file} asks for")
+        if (count := counts[attack, norm, epsilon]) < len(known):
+            raise ValueError(f"{where} saw {count} of {len(known)} examples")
+    if study.attack.examples is not None and len(known) > study.attack.examples:
+        raise ValueError(f"{len(known)} examples were attacked, {study.file} asks for {study.attack.examples}")
+    if study.task == "regression" and not np.isfinite(frame["loss_after"]).all():
+        raise ValueError("loss_after holds NaN or infinite numbers")
+    for missed in spared(frame, study):
+        raise ValueError(missed)
+    return frame
+
+
+def alone(study: Study) -> list[str]:
+    """The attacks that see every example at every ε, so that each can be judged alone; a regression's all do."""
+    return [name for name in study.attack.attacks if study.task == "regression" or traits(name).alone]
+
+
+def expected(study: Study) -> list[tuple[str, str, float]]:
+    """Every (attack, norm, epsilon) that must have seen every example."""
+    found = [("clean", "none", 0.0)]
+    for threat in study.attack.threat_models:
+        for epsilon in filter(None, threat.radii):
+            found += [(attack, threat.norm, epsilon) for attack in alone(study)]
+    return found
+
+
+def spared(outcomes: pd.DataFrame, study: Study) -> Iterator[str]:
+    """A line for every attack on what was left that did not see an example which stands to this day.
+
+    Such an attack may have no rows at all, where nothing was left: without this look, one that never ran would pass.
+    """
+    everyone, attack = set(outcomes["example"]), study.attack
+    everywhere = [name for name in attack.attacks if name not in alone(study)]
+    for threat in attack.threat_models:
+        of_norm = outcomes[outcomes["norm"].isin(["none", threat.norm])]
+        for epsilon in filter(None, threat.radii):
+            inside = of_norm[of_norm["epsilon"] <= epsilon]
+            standing = everyone - set(inside.loc[inside["broken"], "example"])
+            here = inside[inside["epsilon"] == epsilon]
+            for name in dict.fromkeys([*everywhere, *(attack.at_epsilon if epsilon == threat.epsilon else ())]):
+                if missed := standing - set(here.loc[here["attack"] == name, "example"]):
+                    where = f"'{name}' at {threat.norm} ε = {epsilon:g}"
+                    yield f"{where} did not see {len(missed)} of the {len(standing)} examples that still stand"
+
+
+def harm(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """How bad it got: a row per norm, epsilon and attack, a column per example, NaN where an attack was not needed.
+
+    Broken (1) or not (0); for a regression the squared error. Doing nothing is always admissible, so that a clean
+    mistake counts under every attack.
+    """
+    value = "broken" if study.task == "classification" else "loss_after"
+    index = ["norm", "epsilon", "attack"]
+    table = outcomes.astype({value: float}).pivot_table(index=index, columns="example", values=value, aggfunc="max")
+    return table.clip(lower=at(table, CLEAN), axis=1)
+
+
+def at(table: pd.DataFrame, key: tuple[object, ...]) -> pd.Series[float]:
+    """The row of that key, a value per example."""
+    found: pd.Series[float] = table.loc[[key]].iloc[0]
+    return found
+
+
+def worst(table: pd.DataFrame) -> pd.DataFrame:
+    """The worst case over attacks, a row per norm and epsilon, a column per example; `table` is from `harm`.
+
+    A point inside a ball is inside every larger one of the same norm: what was found at a smaller ε counts.
+    """
+    attacked = table.drop(index=[CLEAN]).groupby(level=["norm", "epsilon"]).max()
+    return attacked.groupby(level="norm").cummax()
+
+
+def score(mean_harm: pd.Series[float], study: Study) -> pd.Series[float]:
+    """Accuracy: the share of examples that stand. RMSE: the root of the mean squared error."""
+    return 1 - mean_harm if study.task == "classification" else mean_harm**0.5
+
+
+def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Scores of one run: norm, epsilon, attack (`clean`, each that sees every example everywhere, `worst`), score."""
+    table = harm(outcomes, study)
+    each = table[table.index.get_level_values("attack").isin(["clean", *alone(study)])]
+    total = worst(table).assign(attack=WORST).set_index("attack", append=True)
+    rows: pd.DataFrame = score(pd.concat([each, total]).mean(axis=1), study).rename("score").reset_index()
+    clean = rows.loc[rows["attack"] == "clean", "score"].item()
+    return pd.concat([rows, without_attack(study, clean)], ignore_index=True)
+
+
+def without_attack(study: Study, clean: float) -> pd.DataFrame:
+    """The clean score as ε = 0 of every norm and attack: where each curve starts."""
+    norms = dict.fromkeys(threat.norm for threat in study.attack.threat_models)
+    rows = [(norm, 0.0, attack, clean) for norm in norms for attack in (*alone(study), WORST)]
+    return pd.DataFrame(rows, columns=["norm", "epsilon", "attack", "score"])

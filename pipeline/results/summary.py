@@ -1,0 +1,223 @@
+"""Frames -> one row per loss: scores, paired differences, and whether the loss's term reached the weights."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from inputgrad.errors import UserError
+from pipeline.results import descriptors, distances, pairwise
+from pipeline.results.masking import Sheet, failed
+from pipeline.results.quantity import BASELINE, Quantity, compare, compared
+from pipeline.results.read import Results
+from pipeline.results.scores import WORST
+from pipeline.results.statistics import Estimate, estimate, intervals, paired_difference
+from pipeline.study.schema import Study
+
+
+@dataclass(frozen=True, kw_only=True)
+class Described:
+    """A descriptor of one loss: None if it is nowhere finite; of `examples` (over all seeds) some were left out."""
+
+    quantity: Quantity | None
+    left_out: int
+    examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One loss.
+
+    Attributes:
+        name: of the loss.
+        clean: score without an attack.
+        validation: score of the attacked epoch on the validation split.
+        shift: clean score on the test split minus that, seed by seed: far from 0 where the two splits are not alike.
+        robust: worst-case score at the headline ε of each threat model, the headline threat model first.
+        masking: the masking sheet: whether the robust scores deserve belief.
+        gradient: mean ‖g‖₂ over the test split.
+        descriptors: of the input gradients, ‖g‖₂ among them, by name.
+        distances: by norm, median distance to the nearest wrong answer found; None if half the examples of a seed were
+            never broken. Empty for a regression.
+        equal_weights: in how many of `paired` seeds all weights equal the baseline's bit for bit.
+        paired: number of seeds that this loss and the baseline both have.
+        pull: ‖λ·∇term‖ / ‖c·∇task‖ over the parameters, mean over the epochs.
+        audit: kind and verdict of the audit on the first batch.
+        cost: time per step relative to the baseline: ratio, its quartiles, n.
+    """
+
+    name: str
+    clean: Quantity
+    validation: Estimate
+    shift: Estimate
+    robust: list[Quantity]
+    masking: Sheet
+    gradient: Quantity
+    descriptors: dict[str, Described]
+    distances: dict[str, Quantity | None]
+    equal_weights: int
+    paired: int
+    pull: Estimate
+    cost: dict[str, float]
+    audit: dict[str, str]
+
+    @property
+    def identical(self) -> bool:
+        """Whether no seed tells this loss apart from the baseline."""
+        return self.equal_weights == self.paired
+
+    @property
+    def flags(self) -> list[str]:
+        """The failed checks of the masking sheet."""
+        return failed(self.masking)
+
+    @property
+    def headline(self) -> list[Quantity]:
+        """What counts as a change of the network."""
+        return [self.clean, self.robust[0], self.gradient]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """All rows of a study, in the order of its losses.
+
+    Attributes:
+        pairs: every loss against every other, as `pairwise.compare` has it.
+        examples: how many test examples were attacked.
+        available: how many the test split has.
+    """
+
+    study: Study
+    rows: list[Row]
+    pairs: pd.DataFrame
+    examples: int
+    available: int
+
+    @property
+    def baseline(self) -> Row:
+        """What the others are compared with."""
+        return next(row for row in self.rows if row.name == BASELINE)
+
+    @property
+    def others(self) -> list[Row]:
+        """All but the baseline."""
+        return [row for row in self.rows if row.name != BASELINE]
+
+    def metrics(self) -> dict[str, Any]:
+        """What metrics.json holds; `low` and `high` are None where n is 1, a number that does not exist is None."""
+        name = "accuracy" if self.study.task == "classification" else "rmse"
+        return {
+            "study": self.study.name,
+            "task": self.study.task,
+            "epsilon": self.study.attack.epsilon,
+            "losses": {
+                row.name: {
+                    f"clean_{name}": row.clean.value._asdict(),
+                    f"robust_{name}": row.robust[0].value._asdict(),
+                    **{descriptors.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
+                    **{f"median_distance_{norm}": stated(quantity) for norm, quantity in row.distances.items()},
+                    "masking": {c.name: {"ok": c.ok, "value": c.worst.value} for c in row.masking.values()},
+                }
+                for row in self.rows
+            },
+        }
+
+
+def stated(quantity: Quantity | None) -> dict[str, Any] | None:
+    """An estimate for metrics.json."""
+    return None if quantity is None else quantity.value._asdict()
+
+
+def summarise(results: Results) -> Summary:
+    """One row per loss, each compared with the baseline seed by seed."""
+    return Summary(
+        study=results.study,
+        rows=[row(results, loss) for loss in results.losses],
+        pairs=pairwise.compare(results.headline, results.study, results.losses),
+        examples=results.headline.shape[1],
+        available=len(results.dataset.x["test"]),
+    )
+
+
+def row(results: Results, loss: str) -> Row:
+    """Everything the report says about one loss."""
+    equal = equal_weights(results, loss)
+    identical = all(equal)
+    scores, threats = results.scores, results.study.attack.threat_models
+    history = results.history[results.history["loss"] == loss].groupby("seed")
+    epochs, best = history["validation_score"], "max" if results.study.task == "classification" else "min"
+    validation: pd.Series[float] = epochs.agg(best)
+    clean = scores[scores["attack"] == "clean"]
+    tested = clean[clean["loss"] == loss].set_index("seed")["score"]
+
+    def quantity(frame: pd.DataFrame, column: str) -> Quantity:
+        return compare(frame, column, loss, identical)
+
+    found = described(results, loss, identical)
+    gradient = found[descriptors.HEADLINE].quantity
+    assert gradient is not None  # `attacked` has looked
+    return Row(
+        name=loss,
+        clean=quantity(clean, "score"),
+        validation=estimate(validation[tested.index]),
+        shift=paired_difference(tested, validation),
+        robust=[quantity(worst_case(scores, threat.norm, threat.epsilon), "score") for threat in threats],
+        masking=results.masking[loss],
+        gradient=gradient,
+        descriptors=found,
+        distances=to_boundary(results, loss, identical),
+        equal_weights=sum(equal),
+        paired=len(equal),
+        pull=estimate(history["term_gradient_ratio"].mean()),
+        cost=results.costs[loss],
+        audit=results.audits[loss],
+    )
+
+
+def described(results: Results, loss: str, identical: bool) -> dict[str, Described]:
+    """Every descriptor of one loss, over the seeds where it has a value."""
+    found = {}
+    for name, frame in results.descriptors.groupby("descriptor", sort=False):
+        mine = frame[frame["loss"] == loss]
+        found[str(name)] = Described(
+            quantity=compared(frame[np.isfinite(frame["value"])], "value", loss, identical),
+            left_out=int(mine["left_out"].sum()),
+            examples=int(mine["examples"].sum()),
+        )
+    return found
+
+
+def to_boundary(results: Results, loss: str, identical: bool) -> dict[str, Quantity | None]:
+    """Median distance to the nearest wrong answer by norm; a mean that left out infinite seeds would flatter a loss."""
+    medians = distances.medians(results.distances)
+    bounded = medians.groupby(["loss", "norm"])["distance"].transform("max") < np.inf
+    return {
+        str(norm): compared(medians[bounded & (medians["norm"] == norm)], "distance", loss, identical)
+        for norm in medians["norm"].unique()
+    }
+
+
+def worst_case(scores: pd.DataFrame, norm: str, epsilon: float) -> pd.DataFrame:
+    """The rows of the worst case over attacks at one radius."""
+    return scores[(scores["attack"] == WORST) & (scores["norm"] == norm) & (scores["epsilon"] == epsilon)]
+
+
+def equal_weights(results: Results, loss: str) -> list[bool]:
+    """For every seed that the loss and the baseline share: are all weights the same, bit for bit?"""
+    mine, base = ({s: h for (name, s), h in results.weights.items() if name == n} for n in (loss, BASELINE))
+    common = [seed for seed in mine if seed in base]
+    if not common:
+        where = results.study.folder / "runs" / loss
+        raise UserError(f"{where} has no seed in common with {BASELINE}; run: dvc repro report@{results.study.name}")
+    return [mine[seed] == base[seed] for seed in common]
+
+
+def robustness(results: Results) -> pd.DataFrame:
+    """The curves for `dvc plots`, long: loss, norm, epsilon, score (worst case), low, high, n."""
+    worst = results.scores[results.scores["attack"] == WORST]
+    table = intervals(worst, ["loss", "norm", "epsilon"], "score").rename(columns={"mean": "score"})
+    order = {loss: i for i, loss in enumerate(results.losses)}
+    return table.sort_values(["loss", "norm", "epsilon"], key=lambda c: c.map(order) if c.name == "loss" else c)

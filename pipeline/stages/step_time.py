@@ -1,0 +1,69 @@
+"""What a training step costs, relative to `standard`: the two are timed in turn, in one process, on the same batch."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from inputgrad import files, losses
+from inputgrad.losses import Loss
+from pipeline import data
+from pipeline.data import Dataset
+from pipeline.study.run import Run
+
+ROUNDS = 40
+WARM_UP = 5
+
+
+def write(run: Run, file: Path) -> None:
+    """Time the run's loss and write the seconds of both and the median ratio as JSON."""
+    dataset = data.read(run.study.name, run.study.data["name"], ("train",))
+    files.write_json(file, measure(run, dataset))
+
+
+def measure(run: Run, dataset: Dataset) -> dict[str, float]:
+    """Median step times and the median of their ratio over ROUNDS rounds, one step of each loss a round.
+
+    Turn by turn, so that a neighbour on the machine slows both alike; the median, so that one hiccup decides nothing.
+    """
+    torch.set_num_threads(1)
+    steps = [Step(run, loss, dataset) for loss in (losses.load("standard")(), run.loss)]
+    seconds = np.array([[step() for step in steps] for _ in range(WARM_UP + ROUNDS)])[WARM_UP:]
+    low, middle, high = np.quantile(seconds[:, 1] / seconds[:, 0], [0.25, 0.5, 0.75])
+    return {
+        "seconds_per_step_standard": float(np.median(seconds[:, 0])),
+        "seconds_per_step": float(np.median(seconds[:, 1])),
+        "ratio": float(middle),
+        "ratio_quartile_low": float(low),
+        "ratio_quartile_high": float(high),
+        "n": ROUNDS,
+    }
+
+
+class Step:
+    """One training step of a loss on the first batch; calling it gives the seconds it took."""
+
+    def __init__(self, run: Run, loss: Loss, dataset: Dataset) -> None:
+        dataset = dataset.to(run.device)
+        n = run.study.training.batch_size
+        self.loss, self.context = loss, dataset.context
+        self.x, self.y = dataset.x["train"][:n], dataset.y["train"][:n]
+        self.model = run.build(dataset)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=run.study.training.learning_rate)
+
+    def __call__(self) -> float:
+        """Take one step; the seconds it took."""
+        start = self._now()
+        self.optimizer.zero_grad(set_to_none=True)
+        total = self.loss(self.model, self.x, self.y, self.context)
+        total.backward(inputs=list(self.model.parameters()))
+        self.optimizer.step()
+        return self._now() - start
+
+    def _now(self) -> float:
+        if self.x.is_cuda:
+            torch.cuda.synchronize()
+        return time.perf_counter()

@@ -1,0 +1,269 @@
+"""The one training loop: one run in, one run folder out. It never knows a loss's name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor, nn
+
+from inputgrad import files
+from inputgrad.errors import UserError
+from inputgrad.gradients.forward import Draws, describe
+from pipeline import data, store
+from pipeline.data import Dataset
+from pipeline.study.run import Run
+
+SHOWN = 8
+"""How many validation examples have their input gradients kept."""
+SNAPSHOTS = 5
+"""At how many epochs they are kept."""
+
+
+@dataclass
+class Trainer:
+    """Everything that changes while a run trains; `state` and `restore` are exact inverses."""
+
+    run: Run
+    dataset: Dataset
+    model: nn.Module
+    optimizer: torch.optim.Optimizer
+    shuffle: torch.Generator
+    draws: Draws
+    epoch: int = 0
+    history: list[dict[str, float]] = field(default_factory=list)
+    snapshots: dict[int, Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def fresh(cls, run: Run, dataset: Dataset) -> Trainer:
+        """Before the first step. Losses of one seed share the initial weights and the order of the batches."""
+        training, device = run.study.training, run.device
+        model = run.build(dataset)
+        optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
+        shuffle = torch.Generator().manual_seed(2 * run.seed)
+        draws = Draws(torch.Generator(device).manual_seed(2 * run.seed + 1))
+        return cls(run, dataset.to(device), model, optimizer, shuffle, draws)
+
+    def generators(self) -> list[torch.Generator]:
+        """Order of the batches, draws of the loss, and the global ones (CPU, and GPU where there is one: dropout)."""
+        on_gpu = [torch.cuda.default_generators[torch.cuda.current_device()]] if self.run.device.type == "cuda" else []
+        return [self.shuffle, self.draws.generator, torch.default_generator, *on_gpu]
+
+    def state(self) -> dict[str, Any]:
+        """Everything a resumed run needs, as tensors and plain values."""
+        return {
+            "fingerprint": self.run.fingerprint,
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generators": [g.get_state() for g in self.generators()],
+            "epoch": self.epoch,
+            "history": self.history,
+            "snapshots": self.snapshots,
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state` was taken."""
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for generator, saved in zip(self.generators(), state["generators"], strict=True):
+            generator.set_state(saved)
+        for name in ("epoch", "history", "snapshots"):
+            setattr(self, name, state[name])
+
+
+def train(run: Run, dataset: Dataset | None = None) -> Path:
+    """Train one run to its end, from wherever it was left; returns its folder.
+
+    The folder holds best.pt and last.pt (best by validation score, ties by validation loss), history.csv (a row an
+    epoch), gradients.npz (input gradients of the same validation examples at a few epochs) and run.json. The numbers
+    are the same whether the run was interrupted or not.
+
+    Raises:
+        UserError: the loss turned NaN or infinite (with the step), or a checkpoint is corrupt.
+    """
+    torch.set_num_threads(1)  # seeds run side by side; one thread also makes the sums reproducible
+    torch.set_deterministic_debug_mode("warn" if run.device.type == "cuda" else "error")
+    folder = run.state
+    with store.locked(folder):
+        if (folder / "run.json").exists():
+            return folder
+        dataset = dataset or data.read(run.study.name, run.study.data["name"], ("train", "validation"))
+        torch.manual_seed(run.seed)
+        trainer = Trainer.fresh(run, dataset)
+        if (folder / "last.pt").exists():
+            mend = f"delete {folder} to start this run again"
+            trainer.restore(store.load_checkpoint(folder / "last.pt", mend))
+        while trainer.epoch < run.epochs:
+            try:
+                row = train_epoch(trainer) | validate(trainer)
+            except (RuntimeError, NotImplementedError) as error:
+                from inputgrad.audit.layers import refuse_without_double_backward
+
+                refuse_without_double_backward(trainer.model, trainer.dataset.x["train"][:2], error, f"{run.name}: ")
+                raise
+            trainer.epoch += 1
+            trainer.history.append({"epoch": trainer.epoch, **row})
+            save_epoch(trainer, folder)
+        finish(trainer, folder)
+    return folder
+
+
+def train_epoch(trainer: Trainer) -> dict[str, float]:
+    """One pass over the training split; returns the mean task loss, the mean term and what the loss noted."""
+    run, x, y = trainer.run, trainer.dataset.x["train"], trainer.dataset.y["train"]
+    loss, context, model = run.loss, trainer.dataset.context, trainer.model
+    parameters = list(model.parameters())
+    totals, records = [], []
+    model.train()
+    batches = torch.randperm(len(x), generator=trainer.shuffle).to(run.device).split(run.study.training.batch_size)
+    for number, batch in enumerate(batches):
+        strength = loss.strength_at(trainer.epoch * len(batches) + number, trainer.epoch + number / len(batches))
+        at = loss.forward(model, x[batch], y[batch], context, trainer.draws, strength)
+        parts = loss.parts(at, strength)
+        trainer.optimizer.zero_grad(set_to_none=True)
+        # one joint backward, into the parameters alone: the input's own .grad would be wasted work
+        parts.total.backward(inputs=parameters)
+        trainer.optimizer.step()
+        totals.append(parts.total.detach())
+        term = {} if parts.term is None else {"term": parts.term.detach().mean()}
+        records.append((len(batch), {"task_loss": parts.task.detach().mean(), **term, **at.notes}))
+    refuse_non_finite(torch.stack(totals), trainer)
+    return {"task_loss": 0.0, "term": 0.0} | averages(records)
+
+
+def averages(records: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
+    """Means over the examples of an epoch; a figure that some steps leave out is averaged over the others."""
+    keys = dict.fromkeys(key for _, figures in records for key in figures)
+    means = {}
+    for key in keys:
+        weights = torch.tensor([n for n, figures in records if key in figures], dtype=torch.float64)
+        values = torch.stack([figures[key] for _, figures in records if key in figures]).double().cpu()
+        means[key] = float((weights * values).sum() / weights.sum())
+    return means
+
+
+def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
+    """Stop a run whose loss is no number any more. Looking once an epoch costs a GPU no waiting."""
+    bad = (~torch.isfinite(totals)).nonzero()
+    if len(bad):
+        step = trainer.epoch * steps_per_epoch(trainer) + min(int(bad[0]) + 1, steps_per_epoch(trainer))
+        raise UserError(
+            f"{trainer.run.name}: the loss became {float(totals[bad[0]])} at step {step} (epoch {trainer.epoch + 1});"
+            f" lower losses.{trainer.run.loss_name}.strength or training.learning_rate in {trainer.run.study.file}"
+        )
+
+
+def steps_per_epoch(trainer: Trainer) -> int:
+    """Batches in the training split, the last one may be smaller."""
+    return math.ceil(len(trainer.dataset.x["train"]) / trainer.run.study.training.batch_size)
+
+
+def validate(trainer: Trainer) -> dict[str, float]:
+    """Score, loss and mean input-gradient norm on the validation split, and how much the term weighs."""
+    x, y = trainer.dataset.x["validation"], trainer.dataset.y["validation"]
+    outputs, losses, gradients = describe(trainer.model, x, y)
+    if trainer.dataset.task == "classification":
+        score = {"validation_accuracy": float((outputs.argmax(1) == y).double().mean())}
+    else:
+        score = {"validation_rmse": float((outputs - y).double().square().mean().sqrt())}
+    row = {
+        **score,
+        "validation_loss": float(losses.double().mean()),
+        "input_gradient_norm": float(gradients.flatten(1).norm(dim=1).double().mean()),
+        "term_gradient_ratio": term_gradient_ratio(trainer),
+    }
+    refuse_non_finite(torch.tensor(list(row.values())), trainer)
+    return row
+
+
+def term_gradient_ratio(trainer: Trainer) -> float:
+    """‖λ·∇term‖ / ‖c·∇task‖ over the parameters, on one fixed batch of the training split.
+
+    It tells whether a strength matters at all: 0 for `standard`, and for a term that is a constant. Where a loss trains
+    on perturbed inputs alone (c = 0), the task's own gradient is the measure.
+    """
+    loss, n = trainer.run.loss, trainer.run.study.training.batch_size
+    if loss.strength == 0:
+        return 0.0
+    x, y = trainer.dataset.x["train"][:n], trainer.dataset.y["train"][:n]
+    norms = []
+    for strength in (loss.strength, 0.0):  # at strength 0 the task loss alone is left
+        draws = Draws(torch.Generator(trainer.run.device).manual_seed(0))  # not the run's own: looking changes nothing
+        parts = loss.parts(loss.forward(trainer.model, x, y, trainer.dataset.context, draws, strength), strength)
+        value = parts.task.mean() if parts.term is None else strength * parts.term.mean()
+        norms.append(gradient_norm(value, trainer.model))
+    term, task = norms[0], norms[1] * (loss.weight_of_task or 1.0)
+    return term / task if task > 0 else 0.0
+
+
+def gradient_norm(value: Tensor, model: nn.Module) -> float:
+    """Norm of the gradient of `value` over all parameters; 0 where it reaches none."""
+    if not value.requires_grad:
+        return 0.0
+    gradients = torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
+    return math.sqrt(sum(float(g.double().square().sum()) for g in gradients if g is not None))
+
+
+def save_epoch(trainer: Trainer, folder: Path) -> None:
+    """Keep the epoch. last.pt is written last: whatever else is newer than it is written again on resuming."""
+    row, run = trainer.history[-1], trainer.run
+    if trainer.epoch in snapshot_epochs(run.epochs):
+        x, y = (part["validation"][:SHOWN] for part in (trainer.dataset.x, trainer.dataset.y))
+        trainer.snapshots[trainer.epoch] = describe(trainer.model, x, y)[2].cpu()
+    if row is max(trainer.history, key=goodness):
+        contents = {"model": trainer.model.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
+        store.save_checkpoint(folder / "best.pt", contents)
+    store.save_checkpoint(folder / "last.pt", trainer.state())
+    write_history(trainer.history, folder)
+
+
+def goodness(row: dict[str, float]) -> tuple[float, float]:
+    """What makes an epoch the best: its validation score, ties by its validation loss."""
+    score = row["validation_accuracy"] if "validation_accuracy" in row else -row["validation_rmse"]
+    return score, -row["validation_loss"]
+
+
+def write_history(history: list[dict[str, float]], folder: Path) -> None:
+    """history.csv: a view of what last.pt holds, for people and for the progress display."""
+    with files.replacing(folder / "history.csv") as temporary:
+        pd.DataFrame(history).to_csv(temporary, index=False)
+
+
+def snapshot_epochs(epochs: int) -> set[int]:
+    """The epochs at which input gradients are kept: the first, the last and some between."""
+    return {int(e) for e in np.linspace(1, epochs, min(SNAPSHOTS, epochs)).round()}
+
+
+def finish(trainer: Trainer, folder: Path) -> None:
+    """Write what only a finished run has; run.json comes last and says that the rest is complete."""
+    run, validation = trainer.run, (trainer.dataset.x["validation"], trainer.dataset.y["validation"])
+    write_history(trainer.history, folder)
+    with files.replacing(folder / "gradients.npz") as temporary, temporary.open("wb") as f:
+        np.savez(
+            f,
+            allow_pickle=False,
+            x=validation[0][:SHOWN].cpu().numpy(),
+            y=validation[1][:SHOWN].cpu().numpy(),
+            epochs=np.array(sorted(trainer.snapshots)),
+            gradients=torch.stack([trainer.snapshots[e] for e in sorted(trainer.snapshots)]).numpy(),
+        )
+    best = max(trainer.history, key=goodness)
+    facts = {
+        "fingerprint": run.fingerprint,
+        **run.settings,
+        "task": trainer.dataset.task,
+        "outputs": trainer.dataset.outputs,
+        "parameters": sum(p.numel() for p in trainer.model.parameters()),
+        "steps": run.epochs * steps_per_epoch(trainer),
+        "best_epoch": best["epoch"],
+        "best": best,
+        "last": trainer.history[-1],
+        "torch": torch.__version__,
+        "device": run.device.type,
+    }
+    files.write_json(folder / "run.json", facts)

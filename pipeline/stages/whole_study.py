@@ -1,0 +1,194 @@
+"""Everything of a study side by side: all losses and seeds at once, so that no core waits for the end of a stage.
+
+The work lands in .state/FINGERPRINT and in the stages' own outputs; `dvc repro` then finds every run finished.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic
+
+from inputgrad.errors import UserError
+from pipeline import store
+from pipeline.stages import commands
+from pipeline.stages.attack import Evaluation, evaluate
+from pipeline.stages.train import train
+from pipeline.study.read import active, read_study
+from pipeline.study.run import Run, folder, runs
+from pipeline.study.schema import Study
+from pipeline.workers import Engine
+from pipeline.workers.local import Item, Workers, progress
+
+
+@dataclass(frozen=True)
+class Attempt(Generic[Item]):
+    """A task whose UserError is a result, so that one diverging run does not stop the night's others."""
+
+    task: Callable[[Item], object]
+
+    def __call__(self, item: Item) -> UserError | None:
+        """Run it."""
+        try:
+            self.task(item)
+        except UserError as error:
+            return error
+        return None
+
+
+@dataclass
+class Campaign:
+    """What is to do, and what became of it."""
+
+    study: Study
+    todo: list[Run] = field(default_factory=list)
+    evaluations: list[Evaluation] = field(default_factory=list)
+    unattacked: int = 0
+    failed: dict[str, UserError] = field(default_factory=dict)
+
+    def done(self) -> float:
+        """Tasks that are finished; a training in its middle counts by its epochs, an attack by its steps."""
+        epochs = sum(min(1.0, commands.epochs_done(run) / run.epochs) for run in self.todo)
+        return epochs + sum(e.done / e.steps for e in self.evaluations)
+
+
+def run(study_name: str, engine: Engine) -> str:
+    """Train and attack everything of a study that is not up to date; returns a line that says what was done.
+
+    Raises:
+        UserError: a mistake in the study or the options, or a run failed; the others are finished then.
+    """
+    engine.check()
+    study = read_study(study_name)
+    names = active()[1]
+    for name in names:
+        study.loss(name)
+    commands.prepare(study_name)
+    campaign = Campaign(study)
+    todo = {name: runs(study, name) for name in names}
+    check_device(todo[names[0]][0], engine)
+    untrained = [name for name in names if not is_trained(todo[name])]
+    behind = [name for name in names if {name, source(todo[name])} & {*untrained} or not is_attacked(todo[name])]
+    if not behind:
+        return f"{study_name}: all {len(names)} losses are up to date"
+    campaign.todo = [run for name in untrained for run in todo[name]]
+    campaign.unattacked = sum(len(todo[name]) for name in behind)
+    with started(campaign, engine) as workers:
+        train_all(campaign, workers)
+        for name in untrained:
+            if name not in campaign.failed:
+                commands.publish_training(todo[name])
+        attacked = {name: evaluations(campaign, todo[name]) for name in behind if name not in campaign.failed}
+        campaign.evaluations = [e for some in attacked.values() for e in some]
+        attack_all(campaign, workers)
+        for name, some in attacked.items():
+            if name not in campaign.failed:
+                commands.publish_attack(some)
+    return summary(campaign, untrained, behind)
+
+
+@contextmanager
+def started(campaign: Campaign, engine: Engine) -> Iterator[Workers]:
+    """Workers first: a process that has threads of its own must not be forked any more."""
+    import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
+
+    from pipeline import tracking
+
+    total = len(campaign.todo) + campaign.unattacked
+    with engine.open() as workers, ExitStack() as following:
+        for name, some in by_loss(campaign.todo).items():
+            following.enter_context(tracking.following(campaign.study, name, some))
+        with progress(campaign.study.name, total, campaign.done, "tasks"):
+            yield workers
+
+
+def train_all(campaign: Campaign, workers: Workers) -> None:
+    """Train every run that is not finished."""
+    missing = [run for run in campaign.todo if not (run.state / "run.json").exists()]
+    for run, error in zip(missing, workers(Attempt(train), missing), strict=True):
+        if error:
+            campaign.failed.setdefault(run.loss_name, error)
+
+
+def evaluations(campaign: Campaign, todo: Sequence[Run]) -> list[Evaluation]:
+    """Of the runs of one loss, with their fingerprints; none where `standard`, which they need, has failed."""
+    some = [Evaluation(run) for run in todo]
+    try:
+        for evaluation in some:
+            _ = evaluation.fingerprint
+    except UserError as error:
+        campaign.failed.setdefault(todo[0].loss_name, error)
+        return []
+    return some
+
+
+def attack_all(campaign: Campaign, workers: Workers) -> None:
+    """Attack every run that is not finished."""
+    missing = [e for e in campaign.evaluations if e.done < e.steps]
+    for evaluation, error in zip(missing, workers(Attempt(evaluate), missing), strict=True):
+        if error:
+            campaign.failed.setdefault(evaluation.run.loss_name, error)
+
+
+def summary(campaign: Campaign, trained: Sequence[str], attacked: Sequence[str]) -> str:
+    """Mirror what is published and say what was done, or which losses failed."""
+    from pipeline import tracking
+
+    for name in attacked:
+        if name not in campaign.failed:
+            tracking.mirror(campaign.study, name)
+    if campaign.failed:
+        others = [name for name in campaign.failed if name != next(iter(campaign.failed))]
+        more = f" (and {', '.join(others)} failed too)" if others else ""
+        raise UserError(f"{next(iter(campaign.failed.values()))}{more}; every other loss is finished")
+    name = campaign.study.name
+    done = f"{len(trained)} losses trained, {len(attacked)} attacked"
+    return f"{name}: {done}; the report and DVC's record: dvc repro report@{name}"
+
+
+def by_loss(some: Sequence[Run]) -> dict[str, list[Run]]:
+    """Runs in a list a loss."""
+    return {name: [run for run in some if run.loss_name == name] for name in dict.fromkeys(r.loss_name for r in some)}
+
+
+def check_device(run: Run, engine: Engine) -> None:
+    """A run's device is decided here and is part of its fingerprint: what this machine has, the others must use too."""
+    share, on_gpu = engine.gpus_per_task, run.device.type == "cuda"
+    if share is not None and not on_gpu:
+        reason = "asks for the CPU" if run.study.training.device == "cpu" else "is 'auto' and this machine has no GPU"
+        raise UserError(
+            f"--gpus-per-task {share:g}: training.device in {run.study.file} {reason}; leave the option away"
+        )
+    if engine.name == "ray" and on_gpu and share is None:
+        raise UserError("training on a GPU with --engine ray: add --gpus-per-task, such as 0.25 for four tasks on each")
+
+
+def is_trained(todo: Sequence[Run]) -> bool:
+    """Whether the published training of a loss is that of these runs."""
+    target = folder(todo[0].study, todo[0].loss_name, "train")
+    if not all((target / name).exists() for name in ("cost.json", "audit.json")):
+        return False
+    files = [target / f"seed-{run.seed}" / "run.json" for run in todo]
+    return all(f.exists() and read(f).get("fingerprint") == run.fingerprint for f, run in zip(files, todo, strict=True))
+
+
+def source(todo: Sequence[Run]) -> str:
+    """The loss whose weights the attacks on these runs start from, besides their own: new ones mean new attacks."""
+    return Evaluation(todo[0]).source.loss_name
+
+
+def is_attacked(todo: Sequence[Run]) -> bool:
+    """Whether the published attack of a trained loss is that on these runs."""
+    file = folder(todo[0].study, todo[0].loss_name, "attack") / "attacked.json"
+    try:
+        return file.exists() and read(file) == {f"seed-{run.seed}": Evaluation(run).fingerprint for run in todo}
+    except UserError:  # a file that the fingerprint needs is missing or broken: this run writes it
+        return False
+
+
+def read(file: Path) -> dict[str, object]:
+    """A JSON file of a published folder."""
+    contents: dict[str, object] = store.read_json(file, f"delete {file.parent} and run this again")
+    return contents

@@ -1,0 +1,1 @@
+"""A study: one YAML file, typed, checked, and split into runs."""

@@ -1,0 +1,76 @@
+"""What the types of a study cannot see: whether its numbers and names have a meaning together."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from inputgrad import attacks, registry
+from inputgrad.errors import UserError, nearest
+
+if TYPE_CHECKING:
+    from pipeline.study.schema import Study
+
+ATTACKS = (("attack", "attacks"), ("attack", "at_epsilon"), ("search", "attacks"))
+"""Where a study names attacks."""
+
+
+def check(study: Study) -> None:
+    """What types alone cannot see: ε within the data's range, losses that the task has a meaning for."""
+    bounds = registry.module("pipeline.data", study.data["name"]).BOUNDS
+    check_attacks(study)
+    for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
+        if bounds and threat.norm == "linf":
+            width = bounds[1] - bounds[0]
+            for radius in threat.radii:
+                if radius > width:
+                    raise UserError(
+                        f"{study.file}: {where}: epsilon {radius:g} is outside the data's range {list(bounds)};"
+                        f" give at most {width:g}"
+                    )
+    for name, loss in study.losses.items():
+        if study.task not in loss.tasks:
+            raise UserError(f"{study.file}: losses.{name} has no meaning for {study.task}; remove it from this study")
+        needs_classes = getattr(loss, "of", "loss") in ("true_logit", "log_probabilities")
+        if study.task == "regression" and needs_classes:
+            raise UserError(f"{study.file}: losses.{name}.of needs classes; for regression give 'loss' or 'outputs'")
+        if bounds and (epsilon := getattr(loss, "epsilon", 0)) > bounds[1] - bounds[0]:
+            raise UserError(
+                f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
+            )
+    for name, ranges in study.search.ranges.items():
+        check_ranges(study, name, ranges)
+
+
+def check_ranges(study: Study, name: str, ranges: dict[str, tuple[float, float]]) -> None:
+    """`search.ranges` narrows what the loss's file gives, and nothing else."""
+    where = f"{study.file}: search.ranges"
+    if name not in study.losses:
+        raise UserError(f"{where}: no '{name}' in losses; {nearest(name, study.losses)}")
+    own = type(study.losses[name]).search
+    for knob, (low, high) in ranges.items():
+        if knob not in own:
+            raise UserError(f"{where}.{name}: no '{knob}' to search; {nearest(knob, own)}")
+        widest = own[knob]
+        if not widest.low <= low < high <= widest.high:
+            raise UserError(
+                f"{where}.{name}.{knob}: [{low:g}, {high:g}] must rise and lie inside {widest.low:g} to"
+                f" {widest.high:g}, the range in inputgrad/losses/{name}.py"
+            )
+
+
+def check_attacks(study: Study) -> None:
+    """Attacks that the task has a meaning for, and those that the masking sheet compares."""
+    attack = study.attack
+    for section, key in ATTACKS:
+        for name in getattr(getattr(study, section), key) or {}:
+            if study.task == "regression" and attacks.traits(name).classes:
+                raise UserError(
+                    f"{study.file}: {section}.{key}.{name} has no meaning for regression, which has no decision"
+                    " boundary; remove it (random_search is a black box for regression)"
+                )
+    for name in ("noise", "fgsm", "pgd"):
+        if name not in attack.attacks:
+            raise UserError(f"{study.file}: attack.attacks: add '{name}: {{}}', the masking sheet compares it")
+    norms = [threat.norm for threat in attack.threat_models]
+    if len(set(norms)) < len(norms):
+        raise UserError(f"{study.file}: attack.secondary.norm: {norms[0]} is the headline's norm; give the other one")

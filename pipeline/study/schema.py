@@ -1,0 +1,89 @@
+"""A study, typed and frozen."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator
+
+from inputgrad import registry
+from inputgrad.errors import UserError, nearest
+from inputgrad.losses import Loss
+from inputgrad.robustness.threat import Attack, Attacks, NonNegative, Positive, PositiveInt, Settings
+
+
+class Training(Settings):
+    """How every loss of the study is trained; all of them alike."""
+
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    learning_rate: Positive
+    weight_decay: NonNegative = 0.0
+    seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+    @field_validator("seeds")
+    @classmethod
+    def _distinct(cls, seeds: list[int]) -> list[int]:
+        if len(set(seeds)) < len(seeds):
+            raise ValueError(f"seeds {seeds} repeat; every seed counts once")
+        return seeds
+
+
+class Search(Settings):
+    """How `pipeline search` looks for strengths: with the same budget for every loss of the study.
+
+    trials: of every loss. epochs: of a trial; by default as many as a run of the study has.
+    max_clean_drop: how far the clean score may lie below that of `standard`, in the score's own units (0.02: two points
+        of accuracy; for a regression an RMSE higher by 0.02).
+    attacks: that judge a trial at the study's headline ε on the validation split, the worst case of them; None:
+        those of `pipeline.search.objective.judges`.
+    ranges: loss -> knob -> [low, high], inside the range that the loss's own file gives.
+    """
+
+    trials: PositiveInt = 30
+    epochs: PositiveInt | None = None
+    max_clean_drop: NonNegative = 0.02
+    attacks: Attacks | None = None
+    ranges: dict[str, dict[str, tuple[float, float]]] = Field(default={})
+
+
+class Study(Settings):
+    """experiments/NAME.yaml"""
+
+    name: str
+    data: dict[str, Any]
+    model: dict[str, Any]
+    training: Training
+    losses: dict[str, Loss]
+    attack: Attack
+    search: Search = Search()
+
+    @property
+    def file(self) -> Path:
+        """The YAML file of the study."""
+        return study_file(self.name)
+
+    @property
+    def folder(self) -> Path:
+        """Where the study's results and report go."""
+        return self.file.with_suffix("")
+
+    @cached_property
+    def task(self) -> Literal["classification", "regression"]:
+        """Of the study's data set."""
+        task: Literal["classification", "regression"] = registry.module("pipeline.data", self.data["name"]).TASK
+        return task
+
+    def loss(self, name: str) -> Loss:
+        """One loss of the study, or an error that names the nearest one."""
+        if name not in self.losses:
+            raise UserError(f"{self.file}: losses: no '{name}'; {nearest(name, self.losses)}")
+        return self.losses[name]
+
+
+def study_file(name: str) -> Path:
+    """experiments/NAME.yaml"""
+    return Path("experiments") / f"{name}.yaml"

@@ -1,0 +1,127 @@
+"""The MLflow UI over the project's database."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import NoReturn
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from inputgrad.errors import UserError
+from pipeline import tracking
+from pipeline.quiet import NO_TELEMETRY
+from pipeline.study.read import active
+from pipeline.tracking import address, server
+from pipeline.tracking.contents import VIEW_TAG
+
+PATIENCE = 60.0
+"""Seconds that the server may take to answer for the first time."""
+
+
+def serve(port: int, host: str = "127.0.0.1") -> None:
+    """Show the UI until Ctrl-C. A database that is missing is made from the run folders first.
+
+    Raises:
+        UserError: the port is taken, there are no results yet, or the server does not start.
+    """
+    if address.is_remote():
+        print(f"MLFLOW_TRACKING_URI names a server, its UI is at {address.shown(address.uri())}")
+        return
+    refuse_port_in_use(port, host)
+    if address.uri().startswith("sqlite:///") and not Path(address.uri().removeprefix("sqlite:///")).exists():
+        tracking.track(*active())
+    for sign in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
+        signal.signal(sign, _leave)
+    # a session of its own: Ctrl-C reaches this process alone, which then ends the server with all its workers
+    process = subprocess.Popen(command(port, host), env=environment(), start_new_session=True)
+    try:
+        wait_for(process, port, host)
+        for name, path in pages().items():
+            print(f"{name}: http://{host}:{port}/{path}")
+        print(f"MLflow is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
+        process.wait()
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+    finally:
+        end(process)
+
+
+def command(port: int, host: str) -> list[str]:
+    """MLflow's server over the database and the artifacts, saying only what goes wrong."""
+    options = {
+        "--backend-store-uri": address.uri(),
+        "--registry-store-uri": address.uri(),
+        "--artifacts-destination": address.artifacts(),
+        "--host": host,
+        "--port": str(port),
+        "--workers": "1",
+        "--uvicorn-opts": "--log-level warning",
+    }
+    return [sys.executable, "-m", "mlflow", "server", *(word for pair in options.items() for word in pair)]
+
+
+def environment() -> dict[str, str]:
+    """Ours, without telemetry and without the workers that MLflow starts for its language-model judges."""
+    quiet = {**NO_TELEMETRY, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONWARNINGS": "ignore"}
+    return {**quiet, **os.environ}
+
+
+def pages() -> dict[str, str]:
+    """Where the UI compares the losses of each study."""
+    with server.connected() as client:
+        found = [e for e in client.search_experiments() if VIEW_TAG in e.tags]
+    key = VIEW_TAG.rpartition(".")[2]
+    return {
+        e.name: f"#/experiments/{e.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
+        for e in found
+    }
+
+
+def refuse_port_in_use(port: int, host: str) -> None:
+    """Raise if something listens there already: MLflow itself would end in a traceback."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            other = port + 1 if port < 65535 else port - 1
+            raise UserError(
+                f"port {port} on {host} is in use or not ours ({error.strerror});"
+                f" choose another: python -m pipeline ui --port {other}"
+            ) from error
+
+
+def wait_for(process: subprocess.Popen[bytes], port: int, host: str) -> None:
+    """Return as soon as the server answers."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            raise UserError(f"the MLflow server ended with code {process.returncode}; its own words are above")
+        try:
+            with urlopen(f"http://{host}:{port}/health", timeout=2):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    raise UserError(f"the MLflow server did not answer on {host}:{port} within {PATIENCE:g} s")
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End the server and whatever it started."""
+    for sign in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(timeout=10)
+        except ProcessLookupError:
+            return
+        except subprocess.TimeoutExpired:
+            continue
+
+
+def _leave(*_: object) -> NoReturn:
+    raise KeyboardInterrupt

@@ -1,0 +1,89 @@
+"""Published strengths: the factor of each source against its own code's arithmetic, there and back."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from inputgrad.errors import UserError
+from inputgrad.gradients.forward import Context
+from inputgrad.losses.gradient_direction import GradientDirection
+from inputgrad.losses.gradient_norm import GradientNorm
+from inputgrad.losses.right_reasons import RightReasons
+from inputgrad.strengths import SOURCES, Setting, convert, describe
+
+N, D, C = 6, 5, 3
+SETTING = Setting(batch_size=N, epsilon=0.1, alpha=0.7)
+
+
+def problem():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, C)).double()
+    x = torch.rand(N, D, dtype=torch.float64)
+    return model, x, torch.randint(C, (N,))
+
+
+def input_gradient(value, x):
+    return torch.autograd.grad(value, x, create_graph=True)[0]
+
+
+def test_ross_2018():
+    """Their code penalises w · ½ · the sum of squares of the gradient of the mean loss."""
+    model, x, y = problem()
+    leaf = x.clone().requires_grad_()
+    theirs = 12.0 * 0.5 * input_gradient(F.cross_entropy(model(leaf), y), leaf).square().sum()
+    ours = GradientNorm(strength=convert("ross2018", 12.0, SETTING))
+    torch.testing.assert_close(ours(model, x, y) - F.cross_entropy(model(x), y), theirs)
+
+
+def test_ross_2018_as_published():
+    assert convert("ross2018", 56234.13, Setting(batch_size=256)) == pytest.approx(109.83, abs=0.01)
+
+
+def test_the_eccv_2024_weight_in_unit_range():
+    """w · α · (ε/σ) · mean ‖gradient of the normalised input‖₁: σ cancels."""
+    model, x, y = problem()
+    std, mean = 0.25, 0.4
+    normalised = ((x - mean) / std).requires_grad_()
+    g = input_gradient(F.cross_entropy(model(normalised * std + mean), y, reduction="sum"), normalised)
+    theirs = 2.0 * 0.7 * (0.1 / std) * g.abs().sum(1).mean()
+    ours = GradientNorm(strength=convert("eccv2024", 2.0, SETTING), p=1, squared=False)
+    torch.testing.assert_close(ours(model, x, y) - F.cross_entropy(model(x), y), theirs)
+
+
+def test_pag_multiplies_by_ten():
+    model, x, y = problem()
+    means = torch.rand(C, D, dtype=torch.float64)
+    context = Context(direction=means)
+    base = GradientDirection(strength=1.0)(model, x, y, context) - F.cross_entropy(model(x), y)
+    ours = GradientDirection(strength=convert("pag", 1.5, SETTING))(model, x, y, context)
+    torch.testing.assert_close(ours - F.cross_entropy(model(x), y), 15 * base)
+
+
+def test_rrr_sums_both_and_its_ports_one():
+    model, x, y = problem()
+    mask = torch.tensor([1.0, 0, 1, 0, 0], dtype=torch.float64)
+    leaf = x.clone().requires_grad_()
+    g = input_gradient(model(leaf).log_softmax(1).sum(), leaf) * mask
+    both = F.cross_entropy(model(x), y, reduction="sum") + 3.0 * g.square().sum()
+    port = F.cross_entropy(model(x), y) + 3.0 * g.square().sum()
+    context = Context(mask=mask)
+    ours = RightReasons(strength=convert("rrr", 3.0, SETTING))(model, x, y, context)
+    torch.testing.assert_close(ours, both / N)
+    ours = RightReasons(strength=convert("rrr_mean_task", 3.0, SETTING))(model, x, y, context)
+    torch.testing.assert_close(ours, port)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_there_and_back(source):
+    assert convert(source, convert(source, 3.7, SETTING), SETTING, back=True) == pytest.approx(3.7)
+    assert "formula" in describe(source, 3.7, SETTING)
+
+
+def test_what_is_missing_is_named():
+    with pytest.raises(UserError, match="ross2018 needs --batch-size"):
+        convert("ross2018", 1.0, Setting())
+    with pytest.raises(UserError, match="did you mean 'ross2018'"):
+        convert("ross2017", 1.0, SETTING)
+    with pytest.raises(UserError, match="finite number"):
+        convert("pag", -1.0, SETTING)

@@ -1,0 +1,63 @@
+"""What people get wrong about a search is one line, and leaves everything as it was."""
+
+import pytest
+
+from pipeline.search import worker
+from tests.conftest import edit
+from tests.pipeline.search.conftest import task
+from tests.pipeline.test_cli import expect_refusal
+
+MISTAKES = [
+    (["standard"], "losses.standard has no strength to search"),
+    (["gradient_nrom"], "did you mean 'gradient_norm'?"),
+    (["gradient_norm", "--trials", "0"], "--trials 0: a search needs at least one trial"),
+    (["gradient_norm", "--workers", "0"], "--workers 0: a search needs at least one"),
+    (["gradient_norm", "--all"], "give a loss or --all"),
+    ([], "give a loss or --all"),
+    (["gradient_norm", "--storage", "postgresql://me:secret@127.0.0.1:9/x"], "//…@127.0.0.1:9/x"),
+    (["gradient_norm", "--storage", "nonsense://x"], "nonsense://x is no storage of Optuna"),
+    (["gradient_norm", "--storage", "sqlite:///nowhere/x.db", "--workers", "1"], "nowhere/x.db cannot be reached"),
+    (["gradient_norm", "--storage", "sqlite:///x.db", "--workers", "2"], "sqlite does not stand several workers"),
+    (["gradient_norm", "--storage", "params.yaml"], "params.yaml is not a readable journal"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(a) or "none" for a, _ in MISTAKES])
+def test_a_mistake_is_one_line(searchable, pipeline, arguments, message):
+    before = (searchable / "params.yaml").read_bytes()
+    done = pipeline("search", "tiny", *arguments)
+    expect_refusal(done, message)
+    assert "secret" not in done.err
+    assert (searchable / "params.yaml").read_bytes() == before
+    assert not (searchable / "experiments/tiny").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("epochs: 8", "epochs: 9", "training.epochs: 8 there, 9 here"),
+        ("hidden: [8]", "hidden: [9]", "model.hidden: [8] there, [9] here"),
+        ("epsilon: 0.1\n", "epsilon: 0.2\n", "attack.epsilon: 0.1 there, 0.2 here"),
+        ("losses:\n", "search: {attacks: {pgd: {steps: 3}}}\nlosses:\n", "judges.pgd.steps: 10 there, 3 here"),
+        ("losses:\n", "search: {max_clean_drop: 0.1}\nlosses:\n", "max_clean_drop: 0.02 there, 0.1 here"),
+        ("gradient_norm: {strength: 0.3, p: 2", "gradient_norm: {strength: 0.3, p: 1", "loss.p: 2 there, 1 here"),
+    ],
+)
+def test_a_search_of_other_settings_is_refused(searchable, pipeline, old, new, message):
+    worker.run_trials(task(trials=1))
+    journal = task().storage
+    edit(searchable / "experiments/tiny.yaml", old, new)
+    expect_refusal(pipeline("search", "tiny", "gradient_norm", "--trials", "1"), message, f"delete {journal}")
+
+
+def test_other_strengths_and_other_seeds_of_the_study_are_no_other_search(searchable):
+    worker.run_trials(task(trials=1))
+    edit(searchable / "experiments/tiny.yaml", "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.5")
+    edit(searchable / "experiments/tiny.yaml", "seeds: [0, 1]", "seeds: [1]")
+    assert worker.run_trials(task(trials=2)) == 1
+
+
+def test_options_that_change_the_trials_are_no_same_search(searchable, pipeline):
+    worker.run_trials(task(trials=1))
+    for option, message in ((["--seed", "3"], "sampler.seed: 0 there, 3 here"), (["--no-prune"], "sampler.prunes")):
+        expect_refusal(pipeline("search", "tiny", "gradient_norm", "--trials", "2", *option), message)

@@ -1,0 +1,235 @@
+"""The attack stage: inside the ball, outcomes per example, the model untouched, the test split its alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+
+from inputgrad import files
+from inputgrad.attacks import Threat
+from inputgrad.errors import UserError
+from inputgrad.gradients.descriptors import descriptors, jacobian_norm
+from inputgrad.gradients.forward import Draws
+from inputgrad.robustness import evaluate
+from pipeline import data, store
+from pipeline.stages import attack, commands, train
+from pipeline.stages.attack import Evaluation
+from pipeline.study.read import read_study
+from pipeline.study.run import Run, folder, runs
+from tests.conftest import edit
+
+
+@pytest.fixture
+def trained(project):
+    """The finished runs of `standard` in the study `tiny`, published where the attack stage looks for them."""
+    commands.prepare("tiny")
+    study = read_study("tiny")
+    found = {f"seed-{run.seed}": train.train(run) for run in runs(study, "standard")}
+    store.publish(found, folder(study, "standard", "train"))
+    return Evaluation(Run(study, "standard", 0))
+
+
+def test_outcomes_are_tidy_and_complete(trained):
+    target = attack.evaluate(trained)
+    outcomes = pd.read_parquet(target / "outcomes.parquet")
+    n = len(data.read("tiny", "digits", ("test",)).x["test"])
+    columns = "example seed attack norm epsilon broken loss_before loss_after distance overshoot"
+    assert list(outcomes) == columns.split()
+    groups = outcomes.groupby(["attack", "norm", "epsilon"]).size()
+    everywhere = [(a, "linf", e) for a in ("noise", "fgsm", "pgd", "fab") for e in (0.1, 0.4)]
+    at_headline = [(a, "linf", 0.1) for a in ("pgd_10x1", "pgd_40x5", "transfer")]
+    assert (groups[[("clean", "none", 0.0), *everywhere, *at_headline]] == n).all()
+    dear = groups.drop([("clean", "none", 0.0), *everywhere, *at_headline])
+    assert set(dear.index) == {("apgd_ce", "linf", 0.1), ("square", "linf", 0.1)}
+    assert (dear < n).all()
+    assert outcomes.overshoot.max() <= 1e-6
+    assert (outcomes.distance <= outcomes.epsilon + 1e-6).all()
+    pgd = outcomes[outcomes.attack == "pgd"].groupby("epsilon").broken.mean()
+    clean = outcomes[outcomes.attack == "clean"].broken.mean()
+    assert clean < pgd[0.1] < pgd[0.4]
+
+
+def test_dear_attacks_see_exactly_what_still_stands(trained):
+    outcomes = pd.read_parquet(attack.evaluate(trained) / "outcomes.parquet")
+    inside = outcomes[(outcomes.epsilon <= 0.1) & ~outcomes.attack.isin(["apgd_ce", "square"])]
+    standing = set(inside.example) - set(inside.example[inside.broken])
+    first = outcomes[outcomes.attack == "apgd_ce"]
+    assert set(first.example) == standing
+    last = outcomes[outcomes.attack == "square"]
+    assert set(last.example) == standing - set(first.example[first.broken])
+
+
+def test_black_boxes_come_last_whatever_the_order_in_the_study(project):
+    """Else the masking sheet would count for a black box what a gradient would have found."""
+    attack = read_study("tiny").attack
+    assert list(attack.at_epsilon) == ["square", "apgd_ce"]
+    assert [s.attack for s in evaluate.plan(attack) if s.epsilon == 0.1][-2:] == ["apgd_ce", "square"]
+
+
+def test_an_attack_in_both_lists_has_the_other_knobs_at_the_headline(project):
+    edit(project / "experiments/tiny.yaml", "apgd_ce: {steps: 5}", "pgd: {steps: 9}")
+    steps = [s for s in evaluate.plan(read_study("tiny").attack) if s.attack == "pgd"]
+    assert [(s.epsilon, s.knobs, s.alone) for s in steps] == [
+        (0.1, {"steps": 9}, True),
+        (0.4, {"steps": 3, "restarts": 2}, True),
+    ]
+
+
+def test_a_minimal_norm_attack_is_run_once_and_judged_at_every_epsilon(trained):
+    found = pd.read_parquet(attack.evaluate(trained) / "outcomes.parquet")
+    assert [s.attack for s in evaluate.plan(trained.run.study.attack)].count("fab") == 1
+    near, far = (found[(found.attack == "fab") & (found.epsilon == e)].set_index("example") for e in (0.1, 0.4))
+    assert near.broken.mean() < far.broken.mean()
+    assert (near.distance[near.broken] == far.distance[near.broken]).all()  # the same points
+
+
+def test_transfer_starts_from_another_net(trained, monkeypatch):
+    study = trained.run.study
+    assert trained.source.seed == 1
+    assert Evaluation(Run(study, "gradient_norm", 1)).source == Run(study, "standard", 0)
+    outcomes = pd.read_parquet(attack.evaluate(trained) / "outcomes.parquet")
+    broken = outcomes[outcomes.epsilon <= 0.1].groupby("attack").broken.mean()
+    assert broken["clean"] < broken["transfer"] < broken["pgd"]
+
+
+@pytest.mark.parametrize("steps", [1, 4])
+def test_a_killed_evaluation_goes_on_where_it_was_with_the_same_outcome(trained, monkeypatch, steps):
+    target = attack.evaluate(trained)
+    names = ("outcomes.parquet", "descriptors.parquet", "masking.json", "gradients.npz", "input_gradients.npy")
+    whole = {name: (target / name).read_bytes() for name in names}
+    files.remove(trained.state)
+    ran, run_step = [], evaluate.run_step
+
+    def killed_after(victim, step, index):
+        if len(ran) == steps:
+            raise KeyboardInterrupt
+        ran.append(step)
+        return run_step(victim, step, index)
+
+    monkeypatch.setattr(evaluate, "run_step", killed_after)
+    with pytest.raises(KeyboardInterrupt):
+        attack.evaluate(trained)
+    assert trained.done == steps
+    monkeypatch.setattr(evaluate, "run_step", lambda *given: ran.append(given[1]) or run_step(*given))
+    attack.evaluate(trained)
+    assert len(ran) == trained.steps == trained.done  # no step twice
+    assert {name: (target / name).read_bytes() for name in names} == whole
+    assert not (target / "steps").exists()
+
+
+def test_an_attack_that_changes_the_model_is_found_out(trained, monkeypatch):
+    run_step = evaluate.run_step
+
+    def careless(victim, step, index):
+        next(victim.model.parameters()).data[0] += 1e-6
+        return run_step(victim, step, index)
+
+    monkeypatch.setattr(evaluate, "run_step", careless)
+    with pytest.raises(RuntimeError, match="the attack changed the model"):
+        attack.evaluate(trained)
+    assert not (trained.state / "outcomes.parquet").exists()
+
+
+def test_fewer_examples_than_asked_for(trained):
+    file = trained.run.study.file
+    edit(file, "  grid:", "  examples: 361\n  grid:")
+    with pytest.raises(UserError, match=r"tiny\.yaml: attack\.examples: 361 asked for, the test split has 360"):
+        attack.evaluate(Evaluation(Run(read_study("tiny"), "standard", 0)))
+    edit(file, "examples: 361", "examples: 50")
+    target = attack.evaluate(Evaluation(Run(read_study("tiny"), "standard", 0)))
+    assert set(pd.read_parquet(target / "outcomes.parquet").example) == set(range(50))
+    assert len(pd.read_parquet(target / "descriptors.parquet")) == 50
+
+
+def test_clean_outcomes_are_the_models_own_mistakes(trained):
+    target = attack.evaluate(trained)
+    outcomes = pd.read_parquet(target / "outcomes.parquet")
+    dataset = data.read("tiny", "digits", ("test",))
+    model = attack.trained(trained.run, dataset)
+    wrong = (model(dataset.x["test"]).argmax(1) != dataset.y["test"]).numpy()
+    assert np.array_equal(outcomes[outcomes.attack == "clean"].broken.to_numpy(), wrong)
+
+
+def test_descriptors_are_the_norms_of_the_input_gradient(trained):
+    target = attack.evaluate(trained)
+    frame = pd.read_parquet(target / "descriptors.parquet")
+    kept = np.load(target / "gradients.npz")
+    dataset = data.read("tiny", "digits", ("test",))
+    model = attack.trained(trained.run, dataset)
+    x = torch.from_numpy(kept["x"]).requires_grad_(True)
+    nn.functional.cross_entropy(model(x), torch.from_numpy(kept["y"]), reduction="sum").backward()
+    np.testing.assert_allclose(kept["gradients"], x.grad.numpy(), atol=1e-6)
+    norms = x.grad.flatten(1).norm(dim=1).numpy()
+    np.testing.assert_allclose(frame.gradient_norm_l2.to_numpy()[kept["examples"]], norms, rtol=1e-5)
+
+
+def test_the_same_evaluation_gives_the_same_bytes(trained):
+    first = (attack.evaluate(trained) / "outcomes.parquet").read_bytes()
+    files.remove(trained.state)
+    assert (attack.evaluate(trained) / "outcomes.parquet").read_bytes() == first
+
+
+def test_a_model_that_gives_nan_is_refused(trained, monkeypatch):
+    file = trained.checkpoint
+    contents = store.load_checkpoint(file, "")
+    next(iter(contents["model"].values())).fill_(float("nan"))
+    store.save_checkpoint(file, contents)
+    with pytest.raises(UserError, match="tiny/standard/seed-0: the trained model's outputs are not finite"):
+        attack.evaluate(Evaluation(trained.run))
+
+
+def test_a_missing_or_foreign_checkpoint_is_named(trained):
+    file = trained.checkpoint
+    contents = store.load_checkpoint(file, "")
+    contents["model"].popitem()
+    store.save_checkpoint(file, contents)
+    with pytest.raises(UserError, match=r"best\.pt holds another model.*dvc repro -f train@tiny-standard"):
+        attack.evaluate(Evaluation(trained.run))
+    file.unlink()
+    with pytest.raises(UserError, match=r"best\.pt is missing"):
+        attack.evaluate(Evaluation(trained.run))
+
+
+def test_descriptors_of_a_linear_net_are_known_by_hand():
+    torch.manual_seed(0)
+    net = nn.Linear(4, 1).requires_grad_(False)
+    net.weight.copy_(torch.tensor([[3.0, 0.0, 0.0, 4.0]]))
+    x, y = torch.randn(7, 4), torch.randn(7, 1)
+    threat = Threat(norm="linf", epsilon=0.01)
+    frame, gradients = descriptors(net, x, y, threat, Draws(torch.Generator().manual_seed(0)))
+    residual = 2 * (net(x) - y)
+    torch.testing.assert_close(gradients, residual * net.weight)
+    np.testing.assert_allclose(frame.gradient_norm_l1, 7 * residual.abs()[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(frame.gradient_norm_l2, 5 * residual.abs()[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(frame.jacobian_norm, 5, rtol=1e-6)
+    np.testing.assert_allclose(frame.gradient_sparsity, 2 - 7 / 5, rtol=1e-5)  # (√4 - 7/5) / (√4 - 1)
+    cosine = torch.cosine_similarity(x, residual.sign() * net.weight)
+    np.testing.assert_allclose(frame.gradient_alignment, cosine, rtol=1e-5)
+    np.testing.assert_allclose(frame.gradient_stability.abs(), 1, rtol=1e-5)
+
+
+def test_a_zero_gradient_has_no_direction_and_no_sparsity():
+    net = nn.Linear(4, 1).requires_grad_(False)
+    x = torch.randn(3, 4)
+    threat = Threat(norm="linf", epsilon=0.1)
+    frame, _ = descriptors(net, x, net(x), threat, Draws(torch.Generator().manual_seed(0)))
+    assert frame[["gradient_sparsity", "gradient_alignment", "gradient_stability"]].isna().all(axis=None)
+    assert (frame.gradient_norm_l2 == 0).all()
+
+
+def test_the_jacobian_norm_is_that_of_every_output():
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(4, 6), nn.Tanh(), nn.Linear(6, 3)).requires_grad_(False)
+    x = torch.randn(5, 4)
+    whole = torch.stack([torch.autograd.functional.jacobian(net, row).norm() for row in x])
+    torch.testing.assert_close(jacobian_norm(net, x), whole)
+
+
+def test_training_never_opens_the_test_split(project, monkeypatch):
+    commands.prepare("tiny")
+    opened = []
+    read = data.read
+    monkeypatch.setattr(data, "read", lambda study, name, splits: opened.append(splits) or read(study, name, splits))
+    train.train(Run(read_study("tiny"), "gradient_norm", 0))
+    assert opened == [("train", "validation")]

@@ -1,0 +1,210 @@
+"""A Ray cluster of two nodes on loopback: the results of one machine, a node that is killed, mistakes in a line."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from inputgrad import files
+from inputgrad.errors import UserError
+from pipeline.quiet import NO_TELEMETRY
+from pipeline.tracking import ui
+from pipeline.workers import Engine
+from pipeline.workers import ray as room
+from tests.conftest import edit
+from tests.pipeline.test_whole_study import LOSSES, results
+
+os.environ.update({room.ALONE: "0", **NO_TELEMETRY})  # read when Ray is imported: keep to 127.0.0.1, call nobody
+ray = pytest.importorskip("ray", reason="Ray is not installed; pip install -r requirements-scale.txt")
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def nodes():
+    """Two nodes, each with one CPU for tasks; the second also claims a GPU."""
+    from ray.cluster_utils import Cluster
+
+    here = {"num_cpus": 1, "node_ip_address": "127.0.0.1", "include_dashboard": False}
+    both = Cluster(initialize_head=True, head_node_args=here)
+    both.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.1")
+    yield both
+    ray.shutdown()
+    both.shutdown()
+
+
+def command(*arguments, **environment):
+    """`python -m pipeline run tiny …` as a process of its own, in the current folder."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", "tiny", *arguments],
+        env=os.environ | {"PYTHONPATH": str(ROOT)} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finished(process):
+    """What it printed, once it has ended well."""
+    output, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, output + errors
+    return output, errors
+
+
+def on_one_machine(project, resumed=False):
+    """The study's results from the local engine, out of the way."""
+    finished(command("--jobs", "2"))
+    reference = results(project, resumed)
+    for folder in (project / ".state", project / "experiments/tiny", project / "mlflow.db"):
+        files.remove(folder)
+    return reference
+
+
+@contextmanager
+def tracking_server(folder):
+    """A real `mlflow server` on loopback; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    options = ["--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", f"{folder}/kept"]
+    options += ["--host", "127.0.0.1", "--port", str(port), "--workers", "1", "--uvicorn-opts", "--log-level warning"]
+    server = subprocess.Popen(
+        [sys.executable, "-m", "mlflow", "server", *options], env=ui.environment(), start_new_session=True
+    )
+    try:
+        ui.wait_for(server, port, "127.0.0.1")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        ui.end(server)
+
+
+def test_a_study_of_two_nodes_is_that_of_one_machine(project, nodes, tmp_path_factory):
+    """Byte by byte, every file of every run; the runs are in the MLflow of a server, and nowhere else."""
+    from mlflow import MlflowClient
+
+    reference = on_one_machine(project)
+    with tracking_server(tmp_path_factory.mktemp("server")) as address:
+        output, errors = finished(command("--engine", "ray", "--address", nodes.address, MLFLOW_TRACKING_URI=address))
+        assert "3 losses trained, 3 attacked" in output
+        assert "warning" not in errors
+        client = MlflowClient(address)
+        runs = client.search_runs([client.get_experiment_by_name("tiny").experiment_id])
+    kinds = [run.data.tags["kind"] for run in runs]
+    assert (kinds.count("loss"), kinds.count("seed")) == (len(LOSSES), 2 * len(LOSSES))
+    assert all(run.info.status == "FINISHED" for run in runs)
+    assert results(project) == reference
+    assert not (project / "mlflow.db").exists()
+    assert not list(project.glob(".state/shared-*"))
+
+
+def test_a_node_that_is_killed_costs_nothing(project, nodes):
+    """SIGKILL to a node in the middle: its training goes on from its last epoch on the other, to the same bytes."""
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 150")
+    edit(project / "params.yaml", "[standard, detached_norm, gradient_norm]", "[standard]")
+    reference = on_one_machine(project, resumed=True)
+    process = command("--engine", "ray", "--address", nodes.address)
+    while len(before := epochs(project)) < 2 or min(before.values()) < 3:  # one CPU a node: each trains one of the two
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    (victim,) = nodes.worker_nodes
+    nodes.remove_node(victim, allow_graceful=False)
+    at_the_kill = least = epochs(project)
+    assert max(at_the_kill.values()) < 150
+    try:
+        while process.poll() is None:
+            now = epochs(project)
+            assert all(now[file] >= least[file] for file in least), "a training started again from nothing"
+            least = now
+            time.sleep(0.05)
+    finally:
+        nodes.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.1")
+    finished(process)
+    assert results(project, resumed=True) == reference
+
+
+def epochs(project):
+    """Epochs that every run has behind it."""
+    return {file: file.read_text().count("\n") - 1 for file in project.glob(".state/*/history.csv")}
+
+
+def where(_):
+    """What a task sees of the machine it runs on."""
+    time.sleep(1)
+    return Path.cwd(), os.environ.get("CUDA_VISIBLE_DEVICES"), ray.get_runtime_context().get_node_id()
+
+
+def refuse(number):
+    raise UserError(f"refused {number}")
+
+
+def die(_):
+    os._exit(1)
+
+
+def test_tasks_run_in_the_project_on_both_nodes(project, nodes):
+    with Engine(name="ray", address=nodes.address).open() as workers:
+        seen = workers(where, [0, 1, 2, 3])
+        assert {folder for folder, _, _ in seen} == {project}
+        assert len({node for _, _, node in seen}) == 2
+        assert workers(abs, [-3, 2, -1]) == [3, 2, 1]
+        assert workers(abs, []) == []
+
+
+def test_a_share_of_a_gpu(project, nodes):
+    with Engine(name="ray", address=nodes.address, gpus_per_task=0.5).open() as workers:
+        seen = workers(where, [0, 1])
+    assert {devices for _, devices, _ in seen} == {"0"}
+    assert len({node for _, _, node in seen}) == 1  # the one that has it
+    with (
+        pytest.raises(UserError, match="the cluster has 1 GPUs"),
+        Engine(name="ray", address=nodes.address, gpus_per_task=2).open(),
+    ):
+        pass
+
+
+def test_what_a_task_says_reaches_the_user(project, nodes, monkeypatch):
+    monkeypatch.setattr(room, "RETRIES", 1)
+    with Engine(name="ray", address=nodes.address).open() as workers:
+        with pytest.raises(UserError, match=r"^refused 1$"):
+            workers(refuse, [1])
+        with pytest.raises(UserError, match=r"a task died 2 times.*run it again: it resumes"):
+            workers(die, [1])
+
+
+def test_no_more_tasks_at_a_time_than_jobs(project, nodes):
+    with Engine(name="ray", address=nodes.address, jobs=1).open() as workers:
+        begun = workers(moment, range(3))
+    assert all(later - earlier > 0.3 for earlier, later in pairwise(begun))
+
+
+def moment(_):
+    now = time.time()
+    time.sleep(0.3)
+    return now
+
+
+def test_a_machine_without_the_project_or_with_another_torch(project):
+    """What a task does before anything else; on loopback, every node sees the same disk."""
+    token = project / "token"
+    there = room.There(abs, project, token, room.version("torch"))
+    with pytest.raises(UserError, match="does not share"):
+        there(-1)
+    token.touch()
+    assert there(-1) == 1
+    with pytest.raises(UserError, match=r"this machine 0\.1; install the same"):
+        room.There(abs, project, token, "0.1")(-1)
+
+
+def test_without_an_address_a_ray_of_this_machine(project, monkeypatch):
+    """It listens on loopback alone, and it is gone afterwards."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray keeps a token of its own in the home folder
+    with Engine(name="ray", jobs=2).open() as workers:
+        assert {folder for folder, _, _ in workers(where, [0, 1])} == {project}
+        assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
+    assert not ray.is_initialized()

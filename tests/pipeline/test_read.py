@@ -1,0 +1,122 @@
+"""Every mistake in a study is one line that names the file, the key and the mend."""
+
+import subprocess
+
+import pytest
+
+from inputgrad.errors import UserError
+from pipeline.study.read import active, check_all, read_study
+from tests.conftest import edit
+
+STUDY_MISTAKES = [
+    ("epochs: 3", "epoch: 3", r"unknown key 'training\.epoch'; did you mean 'epochs'\?"),
+    ("gradient_norm: {strength", "gradient_nrom: {strength", r"no 'gradient_nrom'.*did you mean 'gradient_norm'\?"),
+    (
+        "strength: 0.3, p: 2",
+        "stregth: 0.3, p: 2",
+        r"unknown key 'losses\.gradient_norm\.stregth'; did you mean 'streng",
+    ),
+    (
+        "strength: 0.3, p: 2",
+        "strength: -1, p: 2",
+        r"losses\.gradient_norm\.strength: .*greater than or equal to 0, not",
+    ),
+    ("strength: 0.3, p: 2", "strength: .nan, p: 2", r"losses\.gradient_norm\.strength: .*(finite|greater)"),
+    ("strength: 0.3, p: 2", "strength: .inf, p: 2", r"losses\.gradient_norm\.strength: .*finite"),
+    ("strength: 0.3, p: 2", "strength: 0.3, p: 3", r"losses\.gradient_norm\.p: "),
+    ("standard: {}", "standard: {strength: 1}", r"losses\.standard\.strength: "),
+    ("name: digits", "name: digit", r"data\.name: no 'digit'.*did you mean 'digits'\?"),
+    ("{name: digits}", "{name: digits, sed: 1}", r"unknown key 'data\.sed'"),
+    ("name: mlp", "name: mpl", r"model\.name: no 'mpl'.*did you mean 'mlp'\?"),
+    ("hidden: [8]", "hiden: [8]", r"unknown key 'model\.hiden'; did you mean 'hidden'\?"),
+    ("activation: silu", "activation: sliu", r"model\.activation: "),
+    ("seeds: [0, 1]", "seeds: []", r"training\.seeds: .*at least 1"),
+    ("seeds: [0, 1]", "seeds: [1, 1]", r"training\.seeds: .*repeat"),
+    ("epochs: 3", "epochs: 0", r"training\.epochs: .*greater than 0"),
+    ("epsilon: 0.1\n", "epsilon: 1.5\n", r"attack: epsilon 1\.5 is outside the data's range \[0\.0, 1\.0\]"),
+    ("epsilon: 0.1,", "epsilon: 2.0,", r"losses\.fgsm\.epsilon 2 is outside the data's range"),
+    ("grid: [0.0, 0.1, 0.4]", "grid: [0.0, 0.4, 0.1]", r"attack\.grid: .*increase"),
+    ("grid: [0.0, 0.1, 0.4]", "grid: []", r"attack\.grid: .*at least 1"),
+    ("norm: linf", "norm: linff", r"attack\.norm: "),
+    ("pgd: {steps: 3,", "pdg: {steps: 3,", r"attack\.attacks: no 'pdg'.*did you mean 'pgd'\?"),
+    ("pgd: {steps: 3,", "pgd: {step: 3,", r"unknown key 'attack\.attacks\.pgd\.step'; did you mean 'steps'\?"),
+    ("square: {queries: 20}", "sqare: {}", r"attack\.at_epsilon: no 'sqare'.*did you mean 'square'\?"),
+    ("square: {queries: 20}", "square: {querys: 2}", r"unknown key 'attack\.at_epsilon\.square\.querys'"),
+    ("fgsm: {}, pgd", "pgd", r"attack\.attacks: add 'fgsm: \{\}', the masking sheet compares it"),
+    ("norm: linf", "norm: l1", r"attack\.norm: .*'linf' or 'l2'"),
+    ("epsilon: 0.1\n", "epsilon: 0.0\n", r"attack\.epsilon: .*greater than 0"),
+    ("  grid:", "  examples: 0\n  grid:", r"attack\.examples: .*greater than 0"),
+    (
+        "  grid:",
+        "  secondary: {norm: linf, epsilon: 0.2, grid: [0.2]}\n  grid:",
+        r"attack\.secondary\.norm: linf is the headline's norm; give the other one",
+    ),
+    (
+        "data: {name: digits}",
+        "data: {name: diabetes}",
+        r"attack\.attacks\.fab has no meaning for regression.*random_search",
+    ),
+    ("training:", "trainings:", r"unknown key 'trainings'|key 'training' is missing"),
+    ("losses:", "losses: [", r"not valid YAML"),
+]
+
+
+@pytest.mark.parametrize(("old", "new", "message"), STUDY_MISTAKES, ids=[new[:24] for _, new, _ in STUDY_MISTAKES])
+def test_a_mistake_in_a_study_is_one_line(project, old, new, message):
+    edit(project / "experiments/tiny.yaml", old, new)
+    with pytest.raises(UserError, match=rf"^experiments/tiny\.yaml: .*{message}") as error:
+        read_study("tiny")
+    assert "\n" not in str(error.value)
+
+
+def test_the_study_of_the_tests_is_valid(project):
+    study = read_study("tiny")
+    assert study.task == "classification"
+    assert study.losses["gradient_norm"].strength == 0.3
+    assert study.attack.radii == [0.0, 0.1, 0.4]
+
+
+def test_an_unknown_study_names_the_nearest(project):
+    with pytest.raises(UserError, match=r"experiments/tyni\.yaml is missing: no study 'tyni'; did you mean 'tiny'\?"):
+        read_study("tyni")
+
+
+def test_an_unknown_loss_of_a_study_names_the_nearest(project):
+    with pytest.raises(UserError, match=r"losses: no 'gradient_nor'; did you mean 'gradient_norm'\?"):
+        read_study("tiny").loss("gradient_nor")
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ("studies: [tiny]\nlosses: [standard, fgms]\n", r"params\.yaml: losses: no 'fgms'.*did you mean 'fgsm'\?"),
+        ("studies: [tiny]\nlosses: [fgsm]\n", r"params\.yaml: losses: add 'standard'"),
+        ("studies: []\nlosses: [standard]\n", r"params\.yaml: studies: "),
+        ("study: [tiny]\nlosses: [standard]\n", r"params\.yaml: (unknown key 'study'|key 'studies' is missing)"),
+        ("studies: [teeny]\nlosses: [standard]\n", r"experiments/teeny\.yaml is missing"),
+    ],
+)
+def test_a_mistake_in_params(project, params, message):
+    subprocess.run(["git", "init", "-q"], check=True)
+    (project / "params.yaml").write_text(params)
+    with pytest.raises(UserError, match=message):
+        check_all()
+
+
+def test_an_active_loss_that_the_study_does_not_state(project):
+    subprocess.run(["git", "init", "-q"], check=True)
+    edit(project / "experiments/tiny.yaml", "  detached_norm: {strength: 0.3}\n", "")
+    with pytest.raises(UserError, match=r"tiny\.yaml: losses\.detached_norm is missing, params\.yaml lists it"):
+        check_all()
+
+
+def test_without_git(project, monkeypatch):
+    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
+    with pytest.raises(UserError, match=r"not in a git repository.*git init"):
+        check_all()
+
+
+def test_outside_the_project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=r"params\.yaml is missing; run this command in the project's root"):
+        active()

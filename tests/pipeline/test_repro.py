@@ -1,0 +1,193 @@
+"""The whole way: a real `dvc repro` of a tiny study, in a temporary clone of the project."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.conftest import PARAMS, TINY, edit
+
+ROOT = Path(__file__).parents[2]
+LOSSES = ("standard", "detached_norm", "gradient_norm")
+
+
+def call(*command, cwd, code=0):
+    """Run a command of the clone; its output as one text."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    for name in ("DVC_ROOT", "MLFLOW_TRACKING_URI"):
+        environment.pop(name, None)
+    done = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def clone(target: Path) -> Path:
+    """The project as a stranger would get it, every file that git knows or would add, with the study `tiny`."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    for name in listed.stdout.splitlines():
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, target / name)
+    (target / "dvc.lock").unlink(missing_ok=True)
+    (target / "experiments" / "tiny.yaml").write_text(TINY)
+    (target / "params.yaml").write_text(PARAMS)
+    for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
+        subprocess.run(["git", *command], cwd=target, check=True)
+    return target
+
+
+def ran(output):
+    """The stages a `dvc repro` really ran."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    """A clone in which `dvc repro` has run once, and what it printed."""
+    root = clone(tmp_path_factory.mktemp("clone"))
+    output = call("dvc", "repro", cwd=root)
+    return root, output
+
+
+def test_a_plain_repro_runs_every_stage(study):
+    root, output = study
+    stages = {f"{s}@tiny-{loss}" for s in ("train", "attack") for loss in LOSSES}
+    assert ran(output) == {"prepare@tiny", "report@tiny"} | stages
+    assert (root / "experiments/tiny/report/report.html").stat().st_size > 10_000
+    metrics = json.loads((root / "experiments/tiny/report/metrics.json").read_text())
+    assert set(metrics["losses"]) == set(LOSSES)
+    for values in metrics["losses"].values():
+        for key in ("clean_accuracy", "robust_accuracy", "input_gradient_norm"):
+            assert values[key]["low"] <= values[key]["mean"] <= values[key]["high"]
+            assert values[key]["n"] == 2
+
+
+def test_the_control_equals_standard_and_the_penalty_does_not(study):
+    root, _ = study
+    losses = json.loads((root / "experiments/tiny/report/metrics.json").read_text())["losses"]
+    assert losses["detached_norm"]["clean_accuracy"] == losses["standard"]["clean_accuracy"]
+    assert losses["gradient_norm"]["input_gradient_norm"] != losses["standard"]["input_gradient_norm"]
+    page = (root / "experiments/tiny/report/report.md").read_text()
+    assert "| `detached_norm` | no: a constant |" in page
+    assert "| `gradient_norm` | yes |" in page
+
+
+def test_git_sees_no_results(study):
+    root, _ = study
+    changed = call("git", "status", "--short", "--untracked-files=all", cwd=root)
+    assert changed.split() == ["??", "dvc.lock"]
+
+
+def test_a_second_repro_does_nothing(study):
+    root, _ = study
+    assert ran(call("dvc", "repro", cwd=root)) == set()
+
+
+def test_mlflow_holds_a_parent_per_loss_and_a_child_per_seed(study):
+    root, _ = study
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    experiment = client.get_experiment_by_name("tiny")
+    runs = client.search_runs([experiment.experiment_id])
+    children = [r for r in runs if "mlflow.parentRunId" in r.data.tags]
+    assert len(children) == 2 * len(LOSSES)
+    parents = {r.info.run_name: r.data.tags for r in runs if r.data.tags.get("kind") == "loss"}
+    assert set(parents) == set(LOSSES)
+    verdicts = {name: tags["audit"] for name, tags in parents.items()}
+    assert verdicts == {"standard": "independent", "detached_norm": "detached", "gradient_norm": "depends"}
+
+
+def test_dvc_shows_metrics_plots_and_parameters(study):
+    root, _ = study
+    assert "robust_accuracy" in call("dvc", "metrics", "show", "--json", cwd=root)
+    assert "index.html" in call("dvc", "plots", "show", "-o", "plots_here", cwd=root)
+    edit(root / "experiments/tiny.yaml", "strength: 0.3, p: 2", "strength: 0.7, p: 2")
+    difference = call("dvc", "params", "diff", cwd=root)
+    edit(root / "experiments/tiny.yaml", "strength: 0.7, p: 2", "strength: 0.3, p: 2")
+    shutil.rmtree(root / "plots_here")
+    assert "losses.gradient_norm.strength" in difference
+    assert "0.7" in difference
+
+
+def test_deleted_results_are_checked_out_again(study):
+    root, _ = study
+    file = root / "experiments/tiny/runs/gradient_norm/train/seed-0/history.csv"
+    before = file.read_text()
+    shutil.rmtree(root / "experiments/tiny/runs")
+    shutil.rmtree(root / "experiments/tiny/report")
+    call("dvc", "checkout", cwd=root)
+    assert file.read_text() == before
+    assert (root / "experiments/tiny/report/report.html").exists()
+
+
+def test_editing_one_strength_reruns_exactly_that_loss(study):
+    root, _ = study
+    edit(root / "experiments/tiny.yaml", "strength: 0.3, p: 2", "strength: 0.6, p: 2")
+    assert ran(call("dvc", "repro", cwd=root)) == {
+        "train@tiny-gradient_norm",
+        "attack@tiny-gradient_norm",
+        "report@tiny",
+    }
+    edit(root / "experiments/tiny.yaml", "strength: 0.6, p: 2", "strength: 0.3, p: 2")
+    assert ran(call("dvc", "repro", cwd=root)) == set()  # DVC's run cache remembers the first result
+
+
+def test_killed_and_run_again_the_numbers_are_those_of_a_run_that_was_not(study, tmp_path):
+    """SIGKILL to the whole process group in the middle of training, then plain `dvc repro`."""
+    root, _ = study
+    edited = clone(tmp_path / "killed")
+    for project in (root, edited):
+        edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 40")
+    target = "train@tiny-gradient_norm"
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    process = subprocess.Popen(
+        ["dvc", "repro", target], cwd=edited, env=environment, start_new_session=True, stdout=subprocess.DEVNULL
+    )
+    while not list(edited.glob(".state/*/history.csv")):
+        assert process.poll() is None
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (edited / "experiments/tiny/runs").exists()
+    call("dvc", "repro", target, cwd=edited)
+    call("dvc", "repro", target, cwd=root)
+    for seed in (0, 1):
+        for name in ("history.csv", "run.json", "gradients.npz", "best.pt"):
+            file = f"experiments/tiny/runs/gradient_norm/train/seed-{seed}/{name}"
+            assert (edited / file).read_bytes() == (root / file).read_bytes(), name
+
+
+def test_the_report_pairs_what_was_trained(study):
+    root, _ = study
+    curve = pd.read_csv(root / "experiments/tiny/report/robustness.csv")
+    assert set(curve.loss) == set(LOSSES)
+    assert set(curve.epsilon) == {0.0, 0.1, 0.4}
+
+
+def test_a_new_loss_is_one_file_and_its_lines_in_a_study(study):
+    """The loss of the README: trained, attacked and reported, and put through the contract table, by its name."""
+    root, _ = study
+    readme = (root / "README.md").read_text()
+    blocks = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
+    (root / "inputgrad/losses/my_loss.py").write_text(next(b for b in blocks if "class MyLoss" in b))
+    edit(root / "experiments/tiny.yaml", "losses:\n", "losses:\n  my_loss: {strength: 0.1}\n")
+    edit(root / "params.yaml", "gradient_norm]", "gradient_norm, my_loss]")
+    assert ran(call("dvc", "repro", "report@tiny", cwd=root)) >= {
+        "train@tiny-my_loss",
+        "attack@tiny-my_loss",
+        "report@tiny",
+    }
+    assert "my_loss" in json.loads((root / "experiments/tiny/report/metrics.json").read_text())["losses"]
+    tested = call(sys.executable, "-m", "pytest", "tests/losses/test_contract.py", "-k", "my_loss", cwd=root)
+    assert " passed" in tested

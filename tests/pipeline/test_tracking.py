@@ -1,0 +1,415 @@
+"""MLflow is a view: saying something twice changes nothing, and the run folders say it all."""
+
+import multiprocessing
+import shutil
+import sqlite3
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from inputgrad import files
+from inputgrad.errors import UserError
+from pipeline import data, store, tracking
+from pipeline.stages import commands
+from pipeline.stages.attack import Evaluation, evaluate, trained
+from pipeline.stages.train import train as train_run
+from pipeline.study.read import read_study
+from pipeline.study.run import folder, runs
+from pipeline.tracking import address, contents, live, model, results, server
+from tests.conftest import edit
+
+NOWHERE = "http://127.0.0.1:9"
+"""Nothing listens there."""
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory):
+    """MLflow's tables, which take two seconds to make."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("database"))
+        patch.delenv("MLFLOW_TRACKING_URI", raising=False)
+        with server.connected() as client:
+            client.search_experiments()
+        return Path("mlflow.db").resolve()
+
+
+@pytest.fixture
+def study(project, empty_database):
+    """The study `tiny` with its data and two losses trained."""
+    shutil.copy(empty_database, "mlflow.db")
+    commands.prepare("tiny")
+    for loss in ("standard", "gradient_norm"):
+        train(read_study("tiny"), loss)
+    return read_study("tiny")
+
+
+def train(study, loss):
+    """What the train stage leaves, without its processes and its stop-watch."""
+    found = {f"seed-{run.seed}": train_run(run) for run in runs(study, loss)}
+    store.publish(found, folder(study, loss, "train"))
+    files.write_json(folder(study, loss, "train") / "cost.json", {"ratio": 2.0})
+
+
+def attack(study, loss):
+    """What the attack stage leaves."""
+    found = {f"seed-{run.seed}": evaluate(Evaluation(run)) for run in runs(study, loss)}
+    store.publish(found, folder(study, loss, "attack"))
+
+
+@pytest.fixture
+def untraced(monkeypatch):
+    """Models take a second or two; most tests are not about them."""
+    monkeypatch.setattr(model, "mirror", lambda *_: "models:/m-none")
+
+
+def view(study="tiny"):
+    """Everything in MLflow that a user sees, without its own names and dates."""
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name(study)
+        return sorted(
+            (describe(client, run) for run in client.search_runs([experiment.experiment_id])), key=lambda r: r[:3]
+        )
+
+
+def describe(client, run):
+    points = sorted(
+        (point.key, point.step, point.value)
+        for key in run.data.metrics
+        for point in client.get_metric_history(run.info.run_id, key)
+    )
+    tags = {k: v for k, v in run.data.tags.items() if k in ("current", "kind", "fingerprint", "attack_fingerprint")}
+    parent = run.data.tags.get("mlflow.parentRunId")
+    above = client.get_run(parent).data.tags["fingerprint"] if parent else ""
+    return (
+        tags["fingerprint"],
+        run.info.run_name,
+        tags.get("attack_fingerprint", ""),
+        run.info.status,
+        above,
+        sorted(tags.items()),
+        sorted(run.data.params.items()),
+        points,
+        sorted(artifacts(client, run.info.run_id)),
+    )
+
+
+def artifacts(client, run_id, path=None):
+    """Paths of all artifacts; an image's name holds its moment and a random number, its step is the third part."""
+    for file in client.list_artifacts(run_id, path):
+        if file.is_dir:
+            yield from artifacts(client, run_id, file.path)
+        else:
+            yield "+".join(file.path.split("+")[:3])
+
+
+def named(found, name):
+    """The runs of that name."""
+    return [run for run in found if run[1] == name]
+
+
+def test_a_loss_is_a_run_with_a_child_per_seed(study, untraced):
+    attack(study, "gradient_norm")
+    tracking.mirror(study, "gradient_norm")
+    (parent,) = named(view(), "gradient_norm")
+    children = [run for run in view() if run[4] == parent[0]]
+    assert [child[1] for child in sorted(children, key=lambda c: c[1])] == ["seed-0", "seed-1"]
+    for run in (parent, *children):
+        assert run[3] == "FINISHED"
+        params, metrics = dict(run[6]), {key for key, _, _ in run[7]}
+        assert (params["loss"], params["strength"], params["training.epochs"]) == ("gradient_norm", "0.3", "3")
+        assert {"task_loss", "input_gradient_norm", "clean_accuracy", "robust_accuracy"} <= metrics
+        assert [step for key, step, _ in run[7] if key == "validation_loss"] == [1, 2, 3]
+        assert [step for key, step, _ in run[7] if key == "robust_accuracy/linf_1000_epsilon"] == [0, 100, 400]
+    child = children[0]
+    assert {"train/best.pt", "train/last.pt", "train/gradients.npz", "attack/outcomes.parquet"} <= set(child[8])
+    assert {f"images/input_gradients+step+{epoch}" for epoch in (1, 2, 3)} <= set(child[8])
+
+
+def test_a_parent_holds_the_means_of_its_seeds(study, untraced):
+    attack(study, "standard")
+    tracking.mirror(study, "standard")
+    (parent,) = named(view(), "standard")
+    means = {(key, step): value for key, step, value in parent[7]}
+    children = [{(k, s): v for k, s, v in run[7]} for run in view() if run[4]]
+    for point in children[0]:
+        assert means[point] == pytest.approx(np.mean([child[point] for child in children]))
+
+
+def test_saying_it_again_changes_nothing(study):
+    for _ in range(2):
+        tracking.mirror(study, "standard")
+    attack(study, "standard")
+    tracking.mirror(study, "standard")
+    first, rows = view(), table_sizes()
+    tracking.mirror(study, "standard")
+    tracking.track(["tiny"], ["standard"])
+    assert view() == first
+    assert table_sizes() == rows
+
+
+def test_a_mirroring_that_was_cut_off_is_completed(study, capsys):
+    tracking.mirror(study, "standard")
+    first, rows = view(), table_sizes()
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        for run in client.search_runs([experiment]):  # everything was logged, but nothing had been ticked off
+            client.delete_tag(run.info.run_id, "mirrored")
+    tracking.mirror(study, "standard")
+    assert capsys.readouterr().err == ""
+    assert view() == first
+    assert table_sizes() == rows
+
+
+def table_sizes(file="mlflow.db"):
+    """Rows of every table of a database."""
+    with sqlite3.connect(file) as database:
+        tables = [name for (name,) in database.execute("select name from sqlite_master where type = 'table'")]
+        return {name: database.execute(f"select count(*) from {name}").fetchone()[0] for name in tables}
+
+
+def test_a_deleted_database_is_rebuilt_from_the_folders_alone(study, tmp_path_factory, monkeypatch):
+    for loss in ("standard", "gradient_norm"):
+        tracking.mirror(study, loss)  # before and after the attack, as the stages do
+        attack(study, loss)
+        tracking.mirror(study, loss)
+    first, models = view(), table_sizes()["logged_models"]
+    elsewhere = tmp_path_factory.mktemp("clone")
+    shutil.copytree("experiments", elsewhere / "experiments")  # no data, no .state, no database
+    monkeypatch.chdir(elsewhere)
+    tracking.track(["tiny"], ["standard", "gradient_norm"])
+    assert (len(first), models) == (6, 2)
+    assert view() == first
+    assert table_sizes()["logged_models"] == models
+
+
+def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, capsys):
+    todo = runs(study, "standard")
+    whole = [(run.state / "history.csv").read_text().splitlines(keepends=True) for run in todo]
+    follower = live.Follower(study, "standard", todo)
+    for run in todo:
+        (run.state / "run.json").unlink()
+    for epochs in (1, 1, 2):
+        for run, lines in zip(todo, whole, strict=True):
+            (run.state / "history.csv").write_text("".join(lines[: epochs + 1]))
+        follower.attempt("RUNNING")
+        for run in view():
+            assert run[3] == "RUNNING"
+        for run in [run for run in view() if run[4]]:
+            assert [step for key, step, _ in run[7] if key == "validation_loss"] == list(range(1, epochs + 1))
+    tracking.mirror(study, "standard")
+    assert capsys.readouterr().err == ""
+    for run in view():
+        assert run[3] == "FINISHED"
+        assert [step for key, step, _ in run[7] if key == "validation_loss"] == [1, 2, 3]
+    assert len(view()) == 3
+
+
+def test_a_training_that_fails_is_a_failed_run(study, untraced):
+    todo = runs(study, "standard")
+    for run in todo:
+        (run.state / "run.json").unlink()
+    with pytest.raises(UserError, match="nan"), tracking.following(study, "standard", todo, every=0.05):  # noqa: PT012
+        while table_sizes()["runs"] < 3:
+            time.sleep(0.01)
+        raise UserError("nan")
+    assert {run[3] for run in view()} == {"FAILED"}
+
+
+def test_a_new_strength_is_a_new_run_and_supersedes_the_old_one(study, untraced):
+    tracking.mirror(study, "gradient_norm")
+    (old,) = named(view(), "gradient_norm")
+    edit(study.file, "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.5")
+    changed = read_study("tiny")
+    train(changed, "gradient_norm")
+    tracking.mirror(changed, "gradient_norm")
+    (new,), (superseded,) = named(view(), "gradient_norm"), named(view(), "gradient_norm" + server.OLD)
+    assert (dict(new[6])["strength"], dict(new[5])["current"]) == ("0.5", "true")
+    assert (superseded[0], dict(superseded[5])["current"]) == (old[0], "false")
+    assert len(view()) == 6
+    train(study, "gradient_norm")  # and back again: nothing new
+    tracking.mirror(study, "gradient_norm")
+    (again,) = named(view(), "gradient_norm")
+    assert (again[0], len(view())) == (old[0], 6)
+
+
+def test_a_new_attack_on_the_same_weights_is_a_new_run(study, untraced):
+    attack(study, "standard")
+    tracking.mirror(study, "standard")
+    edit(study.file, "grid: [0.0, 0.1, 0.4]", "grid: [0.0, 0.1, 0.2]")
+    changed = read_study("tiny")
+    attack(changed, "standard")
+    tracking.mirror(changed, "standard")
+    (new,), (old,) = named(view(), "standard"), named(view(), "standard" + server.OLD)
+    for run, steps in ((new, [0, 100, 200]), (old, [0, 100, 400])):
+        assert [step for key, step, _ in run[7] if key == "robust_accuracy/linf_1000_epsilon"] == steps
+    assert (new[0], len(view())) == (old[0], 6)
+
+
+def test_an_attack_on_other_weights_is_not_shown(study, untraced):
+    attack(study, "standard")
+    for seed in (0, 1):
+        files.write_json(folder(study, "standard", "attack") / f"seed-{seed}" / "evaluation.json", {"run": "another"})
+    tracking.mirror(study, "standard")
+    for run in view():
+        assert not {key for key, _, _ in run[7]} & {"clean_accuracy", "robust_accuracy"}
+
+
+def attacked_with(study, loss, linearity):
+    """What the attack stage leaves, with numbers that are known: a value of `linearity` per seed, flagged above 0.3."""
+    attack(study, loss)
+    for seed, value in enumerate(linearity):
+        target = folder(study, loss, "attack") / f"seed-{seed}"
+        found = {"ok": value <= 0.3, "value": value, "threshold": 0.3, "reason": "bends"}
+        files.write_json(target / "masking.json", {"monotone": {**found, "ok": True, "value": 0.0}, "linearity": found})
+        outcomes = pd.read_parquet(target / "outcomes.parquet")
+        by_example = outcomes["example"].max() + 1
+        pd.DataFrame(
+            {
+                "example": range(by_example),
+                "gradient_norm_l2": 2.0 + seed,
+                "jacobian_norm": 3.0,
+                "gradient_alignment": [np.nan, *[0.25] * (by_example - 1)],
+                "gradient_stability": np.nan,
+            }
+        ).to_parquet(target / "descriptors.parquet")
+        broken = outcomes["attack"] != "clean"  # everything but the clean predictions is broken, as far as ε reaches
+        outcomes.assign(broken=broken, distance=outcomes["epsilon"]).to_parquet(target / "outcomes.parquet")
+
+
+def test_the_masking_sheet_is_a_tag_of_every_attacked_run(study, untraced):
+    attacked_with(study, "standard", [0.125, 0.5])
+    for _ in range(2):
+        tracking.mirror(study, "standard")
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        found = {run.info.run_name: run.data.tags for run in client.search_runs([experiment])}
+    sheets = {name: {k: v for k, v in tags.items() if k.startswith("masking")} for name, tags in found.items()}
+    assert sheets == {
+        "seed-0": {"masking": "ok", "masking.monotone": "ok 0", "masking.linearity": "ok 0.125"},
+        "seed-1": {"masking": "linearity", "masking.monotone": "ok 0", "masking.linearity": "FLAG 0.5"},
+        "standard": {"masking": "linearity", "masking.monotone": "ok 0", "masking.linearity": "FLAG 0.5"},
+    }
+
+
+def test_descriptors_and_distances_are_metrics_of_seeds_and_loss(study, untraced):
+    attacked_with(study, "standard", [0.1, 0.1])
+    tracking.mirror(study, "standard")
+    found = {run[1]: {key: value for key, _, value in run[7]} for run in view()}
+    for name, norm in (("seed-0", 2.0), ("seed-1", 3.0), ("standard", 2.5)):
+        assert found[name]["test_input_gradient_norm"] == norm
+        assert (found[name]["test_jacobian_norm"], found[name]["test_gradient_alignment"]) == (3, 0.25)
+        assert found[name]["median_distance_linf"] == 0.1  # the smallest ε above 0
+        assert "test_gradient_stability" not in found[name]  # nowhere finite
+
+
+def test_a_sheet_that_is_broken_is_one_line(study, untraced, capsys):
+    attacked_with(study, "standard", [0.1, 0.1])
+    (folder(study, "standard", "attack") / "seed-1" / "masking.json").write_text("{")
+    tracking.mirror(study, "standard")
+    warned = capsys.readouterr().err
+    assert "masking.json is not readable" in warned
+    assert warned.count("\n") == 1
+    with pytest.raises(UserError, match=r"masking.json is not readable .* dvc repro -f attack@tiny-standard"):
+        tracking.track(["tiny"], ["standard"])
+
+
+def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(study, untraced):
+    tracking.mirror(study, "standard")
+    values = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 2}
+    sheet = {"masking": {"linearity": {"ok": True, "value": 0.1}}, "median_distance_linf": None}
+    numbers = {"losses": {"standard": {"robust_accuracy": values, "input_gradient_norm": values, **sheet}}}
+    files.write_json(study.folder / "report" / "metrics.json", numbers)
+    (study.folder / "report" / "report.html").write_text("<p>first")
+    for _ in range(2):
+        tracking.mirror_report(study)
+    (report,), (loss,) = named(view(), "report"), named(view(), "standard")
+    assert "report.html" in report[8]
+    assert [p for p in loss[7] if p[0].startswith("test_")] == [
+        ("test_input_gradient_norm_high", 0, 0.6),
+        ("test_input_gradient_norm_low", 0, 0.4),
+    ]
+    (study.folder / "report" / "report.html").write_text("<p>second")
+    tracking.mirror_report(study)
+    assert len(named(view(), "report")) == len(named(view(), "report" + server.OLD)) == 1
+
+
+def test_the_tracking_uri_is_honoured(study, untraced, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path / 'mine.db'}")
+    tracking.mirror(study, "standard")
+    assert len(view()) == 3
+    assert table_sizes()["runs"] == 0
+    assert table_sizes(tmp_path / "mine.db")["runs"] == 3
+
+
+def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(study, monkeypatch):
+    import mlflow
+
+    tracking.mirror(study, "standard")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.uri())
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        (logged,) = client.search_logged_models([experiment])
+        (parent,) = client.search_runs([experiment], "tags.kind = 'loss'")
+    assert parent.data.tags["model"] == logged.model_uri
+    assert mlflow.models.get_model_info(logged.model_uri).signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
+    best = next(s for s in results.Loss(study, "standard").seeds if str(s.seed) == logged.tags["seed"])
+    assert best.facts["best"]["validation_accuracy"] == max(
+        seed.facts["best"]["validation_accuracy"] for seed in results.Loss(study, "standard").seeds
+    )
+    x = data.read("tiny", "digits", ("test",)).x["test"][:7]
+    run = runs(study, "standard")[best.seed]
+    expected = trained(run, data.read("tiny", "digits", ("test",)))(x)
+    loaded = mlflow.pytorch.load_model(logged.model_uri)
+    assert torch.equal(loaded(x), expected)
+    assert torch.equal(loaded(x[:1]), expected[:1]) or torch.allclose(loaded(x[:1]), expected[:1], atol=1e-6)
+    served = mlflow.pyfunc.load_model(logged.model_uri).predict(x.numpy())
+    np.testing.assert_allclose(served, expected.numpy(), atol=1e-6)
+
+
+def test_four_processes_may_touch_a_fresh_database_at_once(study, untraced):
+    Path("mlflow.db").unlink()
+    fork = multiprocessing.get_context("fork")
+    workers = [fork.Process(target=contents.mirror_loss, args=(study, "standard")) for _ in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(60)
+    assert [worker.exitcode for worker in workers] == [0, 0, 0, 0]
+    assert len(view()) == 3
+
+
+def test_a_server_that_is_down_costs_no_result(study, monkeypatch, capsys):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with tracking.following(study, "standard", runs(study, "standard"), every=0.01):
+        time.sleep(0.5)
+    said = capsys.readouterr().err
+    assert "the training goes on" in said
+    assert said.count("\n") == 1
+    tracking.mirror(study, "standard")
+    warned = capsys.readouterr().err
+    assert warned.startswith("warning: tiny/standard is not in MLflow")
+    assert warned.count("\n") == 1
+    with pytest.raises(UserError, match="no answer from http"):
+        tracking.track(["tiny"], ["standard"])
+
+
+def test_track_without_results_says_what_to_run(project):
+    with pytest.raises(UserError, match="dvc repro"):
+        tracking.track(["tiny"], ["standard"])
+
+
+def test_a_short_training_does_not_even_import_mlflow(project):
+    code = (
+        "import sys; from pipeline import config, tracking\n"
+        "with tracking.following(read_study('tiny'), 'standard', []): pass\n"
+        "sys.exit('mlflow' in sys.modules)"
+    )
+    root = Path(tracking.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}).returncode == 0

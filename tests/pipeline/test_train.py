@@ -1,0 +1,216 @@
+"""One training loop: reproducible, resumable at any moment, and loud when a loss stops being a number."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from inputgrad import files
+from inputgrad.errors import UserError
+from pipeline import store
+from pipeline.stages import commands, train
+from pipeline.study.read import read_study
+from pipeline.study.run import Run
+from tests.conftest import edit
+
+
+@pytest.fixture
+def run(project):
+    """A function that makes a run of the study `tiny`, whose data is prepared."""
+    commands.prepare("tiny")
+    return lambda loss, seed=0: Run(read_study("tiny"), loss, seed)
+
+
+def contents(folder):
+    """Everything a run's result consists of, comparable with ==."""
+    last, best = (store.load_checkpoint(folder / f"{name}.pt", "") for name in ("last", "best"))
+    weights = {f"{n}.{k}": v.numpy().tobytes() for n, c in (("l", last), ("b", best)) for k, v in c["model"].items()}
+    moments = [t.numpy().tobytes() for s in last["optimizer"]["state"].values() for t in s.values()]
+    gradients = {k: v.tobytes() for k, v in np.load(folder / "gradients.npz").items()}
+    return weights, moments, gradients, (folder / "history.csv").read_text(), (folder / "run.json").read_text()
+
+
+def again(run):
+    """Train the same run once more, from nothing."""
+    files.remove(run.state)
+    return contents(train.train(run))
+
+
+@pytest.mark.parametrize("loss", ["standard", "gradient_norm", "gradient_direction", "fgsm"])
+def test_the_same_run_gives_the_same_bytes(run, loss):
+    first = contents(train.train(run(loss)))
+    assert again(run(loss)) == first
+
+
+def test_equal_checkpoints_are_equal_files(tmp_path):
+    for name in ("a.pt", "b.pt"):
+        store.save_checkpoint(tmp_path / name, {"model": {"w": torch.ones(3)}, "epoch": 1})
+    assert (tmp_path / "a.pt").read_bytes() == (tmp_path / "b.pt").read_bytes()
+
+
+def test_seeds_differ_and_losses_of_a_seed_start_alike(run):
+    states = {}
+    for loss, seed in (("standard", 0), ("standard", 1), ("gradient_norm", 0)):
+        r = run(loss, seed)
+        model = r.build(train.data.read("tiny", "digits", ("train",)))
+        states[loss, seed] = torch.nn.utils.parameters_to_vector(model.parameters())
+    assert torch.equal(states["standard", 0], states["gradient_norm", 0])
+    assert not torch.equal(states["standard", 0], states["standard", 1])
+
+
+def test_the_control_is_standard_bit_for_bit_and_the_penalty_is_not(run):
+    weights = {}
+    for loss in ("standard", "detached_norm", "gradient_norm"):
+        weights[loss] = contents(train.train(run(loss)))[0]
+    assert weights["detached_norm"] == weights["standard"]
+    assert weights["gradient_norm"] != weights["standard"]
+
+
+def test_history_records_what_the_issue_asks(run):
+    folder = train.train(run("gradient_norm"))
+    history = pd.read_csv(folder / "history.csv")
+    wanted = {"epoch", "task_loss", "term", "validation_accuracy", "input_gradient_norm", "term_gradient_ratio"}
+    assert wanted <= set(history)
+    assert list(history.epoch) == [1, 2, 3]
+    assert (history.term_gradient_ratio > 0).all()
+    control = pd.read_csv(train.train(run("detached_norm")) / "history.csv")
+    assert (control.term_gradient_ratio == 0).all()
+    assert (control.term > 0).all()  # the printed penalty is there; it only does nothing
+
+
+def test_the_penalty_lowers_the_input_gradient(run, project):
+    edit(project / "experiments/tiny.yaml", "strength: 0.3, p: 2", "strength: 10.0, p: 2")
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 12")
+    norms = {}
+    for loss in ("standard", "gradient_norm"):
+        norms[loss] = pd.read_csv(train.train(run(loss)) / "history.csv").input_gradient_norm.iloc[-1]
+    assert norms["gradient_norm"] < 0.8 * norms["standard"]
+
+
+def test_best_is_the_best_epoch(run, project):
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 8")
+    folder = train.train(run("standard"))
+    history = pd.read_csv(folder / "history.csv")
+    best = store.load_checkpoint(folder / "best.pt", "")
+    row = history.sort_values(["validation_accuracy", "validation_loss"], ascending=[False, True]).iloc[0]
+    assert best["epoch"] == row.epoch
+
+
+@pytest.mark.parametrize("loss", ["gradient_direction", "fgsm"])
+def test_killed_between_any_two_writes_it_resumes_to_the_same_bytes(run, loss, monkeypatch):
+    """Every write to disk is one moment at which the machine may die; each of them is tried."""
+    r = run(loss)
+    whole = contents(train.train(r))
+    original, survived = os.replace, 0
+    while True:
+        files.remove(r.state)
+        left = iter(range(survived))
+
+        def dies(source, target, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            original(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", dies)
+            try:
+                train.train(r)
+                break
+            except KeyboardInterrupt:
+                pass
+        assert contents(train.train(r)) == whole
+        survived += 1
+    assert survived > 8  # three epochs of best.pt, last.pt and history.csv, then the rest
+
+
+def test_sigkill_in_the_middle_of_an_epoch(run, project):
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 60")
+    r = run("fgsm")
+    process = multiprocessing.get_context("spawn").Process(target=train.train, args=(r,))
+    process.start()
+    while not (r.state / "history.csv").exists():
+        assert process.is_alive()
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert not (r.state / "run.json").exists()
+    interrupted = contents(train.train(r))
+    assert again(r) == interrupted
+
+
+def test_a_loss_that_turns_nan_stops_with_the_step(run, project):
+    edit(project / "experiments/tiny.yaml", "learning_rate: 0.01", "learning_rate: 1.0e+30")
+    with pytest.raises(UserError, match=r"tiny/standard/seed-0: the loss became (nan|inf) at step \d+ \(epoch \d\)"):
+        train.train(run("standard"))
+    assert not (run("standard").state / "run.json").exists()
+
+
+def test_a_corrupt_checkpoint_is_named(run):
+    r = run("standard")
+    train.train(r)
+    (r.state / "run.json").unlink()
+    last = r.state / "last.pt"
+    last.write_bytes(last.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"last\.pt is not a readable checkpoint.*delete"):
+        train.train(r)
+
+
+def test_a_checkpoint_cannot_run_code(project):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, ("hacked",)
+
+    torch.save({"model": Evil()}, "evil.pt")
+    with pytest.raises(UserError, match=r"evil\.pt is not a readable checkpoint"):
+        store.load_checkpoint(project / "evil.pt", "delete it")
+    assert not (project / "hacked").exists()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "changes"),
+    [
+        ("strength: 0.3, p: 2", "strength: 0.4, p: 2", {"gradient_norm"}),
+        ("epochs: 3", "epochs: 4", {"standard", "gradient_norm"}),
+        ("hidden: [8]", "hidden: [9]", {"standard", "gradient_norm"}),
+        ("grid: [0.0, 0.1, 0.4]", "grid: [0.0, 0.1]", set()),
+        ("seeds: [0, 1]", "seeds: [0, 1, 2]", set()),
+    ],
+)
+def test_the_fingerprint_follows_what_changes_the_result(run, project, old, new, changes):
+    before = {loss: run(loss).fingerprint for loss in ("standard", "gradient_norm")}
+    edit(project / "experiments/tiny.yaml", old, new)
+    after = {loss: run(loss).fingerprint for loss in before}
+    assert {loss for loss in before if before[loss] != after[loss]} == changes
+
+
+def test_the_term_ratio_looks_without_touching(run):
+    """Recording the ratio draws no random number of the run: without it the weights are the same."""
+    with_ratio = contents(train.train(run("fgsm")))[0]
+    r = run("fgsm")
+    files.remove(r.state)
+    patched = pytest.MonkeyPatch()
+    patched.setattr(train, "term_gradient_ratio", lambda trainer: 0.0)
+    try:
+        assert contents(train.train(r))[0] == with_ratio
+    finally:
+        patched.undo()
+
+
+def test_a_layer_without_double_backward_is_named(run, monkeypatch):
+    class Fused(torch.nn.Module):
+        def forward(self, x):
+            h = x.reshape(-1, 1, 8, 8)
+            with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
+                return torch.nn.functional.scaled_dot_product_attention(h, h, h).flatten(1)
+
+    monkeypatch.setattr(
+        Run, "build", lambda self, dataset: torch.nn.Sequential(torch.nn.Flatten(), Fused(), torch.nn.Linear(64, 10))
+    )
+    with pytest.raises(UserError, match=r"tiny/gradient_norm/seed-0: layer 1 has no double backward"):
+        train.train(run("gradient_norm"))
+    train.train(run("fgsm"))  # a loss without double backward trains on it

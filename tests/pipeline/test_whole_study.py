@@ -1,0 +1,172 @@
+"""`pipeline run`: everything of a study at once, with the results of the stages; what is finished is not done again."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from inputgrad.errors import UserError
+from pipeline.stages import attack, train
+from pipeline.workers import Engine
+from tests.conftest import edit
+from tests.pipeline.test_cli import expect_refusal
+from tests.pipeline.test_repro import call, clone, ran
+
+ROOT = Path(__file__).parents[2]
+LOSSES = ("standard", "detached_norm", "gradient_norm")
+MEASURED = ("cost.json",)  # seconds: the one file that differs from time to time
+
+
+def results(project: Path, resumed: bool = False) -> dict[str, bytes]:
+    """Every published file but the measured ones; of a resumed run, last.pt holds the same in other bytes."""
+    files = (f for f in (project / "experiments/tiny/runs").rglob("*.*") if f.is_file())
+    other = (*MEASURED, "last.pt") if resumed else MEASURED
+    return {str(f.relative_to(project)): f.read_bytes() for f in files if f.name not in other}
+
+
+@pytest.fixture
+def untouched(monkeypatch):
+    """After it is called, training or attacking anything is an error."""
+
+    def forbid(*_):
+        raise AssertionError("this was finished already")
+
+    def start():
+        monkeypatch.setattr(train, "train_epoch", forbid)
+        monkeypatch.setattr(attack, "victim_of", forbid)
+
+    return start
+
+
+def test_its_results_are_those_of_the_stages_and_the_stages_find_them(project, pipeline, untouched):
+    done = pipeline("run", "tiny", "--jobs", "1")
+    assert done.code == 0, done.err
+    assert "3 losses trained, 3 attacked" in done.out
+    campaign = results(project)
+    assert sum(name.endswith("outcomes.parquet") for name in campaign) == 2 * len(LOSSES)
+    for stage in ("train", "attack"):
+        shutil.rmtree(project / f"experiments/tiny/runs/standard/{stage}")  # as DVC does before a stage
+    untouched()
+    for stage in ("train", "attack"):
+        for loss in LOSSES:
+            assert pipeline(stage, "tiny", loss, "--jobs", "1").code == 0
+    assert results(project) == campaign
+    shutil.rmtree(project / ".state")  # a clone whose results DVC has fetched: published and finished, without states
+    assert "all 3 losses are up to date" in pipeline("run", "tiny").out
+
+
+def test_the_stages_alone_give_the_same(project, pipeline):
+    assert pipeline("prepare", "tiny").code == 0
+    for stage in ("train", "attack"):
+        for loss in LOSSES:
+            assert pipeline(stage, "tiny", loss, "--jobs", "1").code == 0
+    stages = results(project)
+    shutil.rmtree(project / ".state")
+    shutil.rmtree(project / "experiments/tiny")
+    assert pipeline("run", "tiny", "--jobs", "2").code == 0
+    assert results(project) == stages
+
+
+def test_only_what_an_edit_touches_is_done_again(project, pipeline):
+    assert pipeline("run", "tiny", "--jobs", "1").code == 0
+    edit(project / "experiments/tiny.yaml", "strength: 0.3, p: 2", "strength: 0.4, p: 2")
+    assert "1 losses trained, 1 attacked" in pipeline("run", "tiny", "--jobs", "1").out
+    edit(project / "experiments/tiny.yaml", "grid: [0.0, 0.1, 0.4]", "grid: [0.0, 0.1, 0.3]")
+    assert "0 losses trained, 3 attacked" in pipeline("run", "tiny", "--jobs", "1").out
+    assert "up to date" in pipeline("run", "tiny", "--jobs", "1").out
+
+
+def test_a_run_that_diverges_does_not_stop_the_others(project, pipeline):
+    edit(project / "experiments/tiny.yaml", "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 1.0e+39")
+    done = pipeline("run", "tiny", "--jobs", "1")
+    expect_refusal(done, "tiny/gradient_norm/seed-0: the loss became", "every other loss is finished")
+    there = {folder.name for folder in (project / "experiments/tiny/runs").iterdir()}
+    assert there == {"standard", "detached_norm"}
+    assert all((project / f"experiments/tiny/runs/{name}/attack/attacked.json").exists() for name in there)
+
+
+def test_a_worker_that_is_killed_costs_nothing(project, pipeline):
+    """SIGKILL to one of the processes in the middle: one line; the next run resumes and the bytes are the same."""
+    edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 60")
+    edit(project / "params.yaml", "[standard, detached_norm, gradient_norm]", "[standard]")
+    command = [sys.executable, "-m", "pipeline", "run", "tiny", "--jobs", "2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    while len(list(project.glob(".state/*/history.csv"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.02)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[0]), signal.SIGKILL)
+    message = process.communicate(timeout=120)[1]
+    assert process.returncode == 2
+    assert "run it again: it resumes" in message
+    assert message.count("\n") == 1
+    histories = {f: f.read_text() for f in project.glob(".state/*/history.csv")}
+    assert not list(project.glob(".state/*/run.json"))
+    assert pipeline("run", "tiny", "--jobs", "1").code == 0
+    assert all(file.read_text().startswith(text) for file, text in histories.items())
+    reference = results(project, resumed=True)
+    shutil.rmtree(project / ".state")
+    shutil.rmtree(project / "experiments/tiny")
+    assert pipeline("run", "tiny", "--jobs", "1").code == 0
+    assert results(project, resumed=True) == reference
+
+
+def test_dvc_picks_it_up(tmp_path):
+    """`dvc repro` after it: every stage runs, publishes and is recorded, and no state is written again."""
+    root = clone(tmp_path / "clone")
+    call(sys.executable, "-m", "pipeline", "run", "tiny", cwd=root)
+    written = {f: f.stat().st_mtime_ns for f in root.glob(".state/*/*.*")}
+    assert len([f for f in written if f.name in ("run.json", "outcomes.parquet")]) == 4 * len(LOSSES)
+    assert "train@tiny-standard" in ran(call("dvc", "repro", cwd=root))
+    assert {f: f.stat().st_mtime_ns for f in root.glob(".state/*/*.*")} == written
+    assert (root / "experiments/tiny/report/report.html").exists()
+    assert "up to date" in call(sys.executable, "-m", "pipeline", "run", "tiny", cwd=root)
+
+
+def test_mistakes_are_one_line(project, pipeline, monkeypatch):
+    expect_refusal(pipeline("run", "tyni"), "did you mean 'tiny'?")
+    expect_refusal(pipeline("run", "tiny", "--engine", "rya"), "--engine", "did you mean 'ray'?")
+    expect_refusal(pipeline("run", "tiny", "--address", "127.0.0.1:6379"), "--address", "--engine ray")
+    expect_refusal(pipeline("run", "tiny", "--gpus-per-task", "0.5"), "--gpus-per-task", "--engine ray")
+    assert "--jobs" in pipeline("run", "tiny", "--jobs", "0").err
+    ray = ("run", "tiny", "--engine", "ray")
+    for share in ("0", "-1", "1.5", "nan", "inf"):
+        expect_refusal(pipeline(*ray, "--gpus-per-task", share), "between 0 and 1")
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    expect_refusal(pipeline(*ray, "--gpus-per-task", "0.5"), "no GPU", "leave the option away")
+    edit(project / "experiments/tiny.yaml", "seeds: [0, 1]", "seeds: [0, 1], device: cpu")
+    expect_refusal(pipeline(*ray, "--gpus-per-task", "0.5"), "asks for the CPU")
+    monkeypatch.setitem(sys.modules, "ray", None)
+    expect_refusal(pipeline(*ray), "Ray is not installed", "pip install -r requirements-scale.txt")
+    for address in ("nowhere", "ray://127.0.0.1:10001", "127.0.0.1:port"):
+        expect_refusal(pipeline(*ray, "--address", address), address, "HOST:PORT")
+    expect_refusal(pipeline(*ray, "--address", "127.0.0.1:1"), "no Ray cluster answers there", "ray start --head")
+    assert not (project / "experiments/tiny").exists()
+
+
+def test_the_workers_of_the_local_engine_serve_two_rounds(project):
+    with Engine(jobs=2).open() as workers:
+        assert workers(abs, [-1, 2, -3]) == [1, 2, 3]
+        assert workers(str, [1, 2]) == ["1", "2"]
+        with pytest.raises(UserError, match="refused"):
+            workers(refuse, [1])
+
+
+def refuse(_):
+    raise UserError("refused")
+
+
+def test_every_requirement_of_a_cluster_is_pinned_and_is_the_one_of_this_project():
+    pins = [dict(re.findall(r"^([\w-]+)==(\S+)", (ROOT / name).read_text(), re.M)) for name in (
+        "requirements-scale.txt", "requirements.txt")]  # fmt: skip
+    assert {"ray", "psycopg", "psycopg-binary"} <= set(pins[0])
+    for line in (ROOT / "requirements-scale.txt").read_text().splitlines():
+        assert re.match(r"#|[\w-]+==\S+", line), line
+    assert all(pins[1].get(name, version) == version for name, version in pins[0].items())
