@@ -28,7 +28,7 @@ test: setup  ## formatter, linter, type checker and all tests
 search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
 	@python -m pipeline search $(or $(STUDY),digits) $(or $(LOSS),--all) $(OPTIONS)
 
-format: setup  ## format the code and mend what the linter can
+format: setup  ## format the code and fix what the linter can
 	@ruff format .
 	@ruff check --fix .
 
@@ -39,7 +39,7 @@ setup: .venv/installed  ## make the environment (done by every other target)
 
 # uv links files from its cache; bytecode is compiled now, since some machines forbid writing it later
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; mend: make PYTHON=python3.12 setup")'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "error: Python 3.11 or newer is needed; fix: make PYTHON=python3.12 setup")'
 	@echo 'making .venv (about a minute the first time)'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv

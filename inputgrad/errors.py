@@ -1,4 +1,4 @@
-"""The one error a user is meant to read: a sentence that names the file, the key and the mend."""
+"""The one error a user is meant to read: a sentence that names the file, the key and the fix."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches

@@ -13,7 +13,7 @@ def run() -> None:
         main()
     except ModuleNotFoundError as error:
         print(
-            f"error: this Python has no '{error.name}'; mend: make setup, then: source .venv/bin/activate",
+            f"error: this Python has no '{error.name}'; fix: make setup, then: source .venv/bin/activate",
             file=sys.stderr,
         )
         sys.exit(2)

@@ -181,7 +181,7 @@ def ui(port: int, host: str) -> None:
 
 
 def main() -> None:
-    """Run the command; what a user can mend is one line and exit code 2, never a traceback."""
+    """Run the command; what a user can fix is one line and exit code 2, never a traceback."""
     os.environ.update({key: os.environ.get(key, value) for key, value in NO_TELEMETRY.items()})
     try:
         cli.main(standalone_mode=False)
@@ -195,7 +195,7 @@ def main() -> None:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
-        fail(f"{error.filename or 'writing'}: {error.strerror}; nothing was left half-written; mend it and run again")
+        fail(f"{error.filename or 'writing'}: {error.strerror}; nothing was left half-written; fix it and run again")
 
 
 def fail(message: str, code: int = 2) -> None:

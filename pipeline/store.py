@@ -29,14 +29,14 @@ def state(fingerprint: str) -> Path:
     return root() / ".state" / fingerprint
 
 
-def read_json(path: Path, mend: str) -> Any:
-    """Read JSON, or say in one line which file is broken and how to mend it."""
+def read_json(path: Path, fix: str) -> Any:
+    """Read JSON, or say in one line which file is broken and how to fix it."""
     try:
         return json.loads(path.read_text())
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {mend}") from error
+        raise UserError(f"{path} is missing; {fix}") from error
     except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); {mend}") from error
+        raise UserError(f"{path} is not valid JSON ({error}); {fix}") from error
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
@@ -48,7 +48,7 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
         torch.save(contents, f)
 
 
-def load_checkpoint(path: Path, mend: str) -> dict[str, Any]:
+def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:
     """Read a checkpoint without running any code from it (`weights_only=True`).
 
     Raises:
@@ -59,11 +59,11 @@ def load_checkpoint(path: Path, mend: str) -> dict[str, Any]:
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
-        raise UserError(f"{path} is missing; {mend}") from error
+        raise UserError(f"{path} is missing; {fix}") from error
     except Exception as error:  # torch raises half a dozen types for a broken file
-        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}); {mend}") from error
+        raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}); {fix}") from error
     if not isinstance(contents, dict):
-        raise UserError(f"{path} is not a checkpoint of this project; {mend}")
+        raise UserError(f"{path} is not a checkpoint of this project; {fix}")
     return contents
 
 

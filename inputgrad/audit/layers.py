@@ -16,7 +16,7 @@ def refuse_without_double_backward(model: nn.Module, x: Tensor, error: Exception
     """Say `error` in the user's words where a layer without a second derivative is its cause; else return.
 
     Raises:
-        UserError: names the layers and the mend; `where` stands in front.
+        UserError: names the layers and the fix; `where` stands in front.
     """
     failing = [name for name, problem in layers_without_double_backward(model, x) if problem]
     if failing:

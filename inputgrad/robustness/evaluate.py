@@ -87,7 +87,7 @@ def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[f
 
 
 def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
-    """What runs at the headline ε only: the probes of the masking sheet, transfer, and the dear attacks."""
+    """What runs at the headline ε only: the probes of the masking sheet, transfer, and the expensive attacks."""
     where: dict[str, Any] = {"norm": threat.norm, "epsilon": threat.epsilon}
     for name, knobs in PROBES.items():
         yield Step(attack=name, module="pgd", alone=True, knobs=knobs, **where)

@@ -81,7 +81,7 @@ def prepare(study: str, name: str, options: dict[str, object]) -> Path:
     arrays: Arrays = module.load(**options)
     for part, values in {"x": arrays.x, "y": arrays.y}.items():
         for split in SPLITS:
-            refuse_non_finite(values[split], f"data set {name!r}, {split} split, {part}", "mend or drop these rows")
+            refuse_non_finite(values[split], f"data set {name!r}, {split} split, {part}", "fix or drop these rows")
     bounds = module.BOUNDS
     lowest, highest = (f([f(v) for v in arrays.x.values()]) for f in (np.min, np.max))
     if bounds and not bounds[0] <= lowest <= highest <= bounds[1]:
@@ -130,8 +130,8 @@ def read(study: str, name: str, splits: tuple[str, ...]) -> Dataset:
     )
 
 
-def refuse_non_finite(values: np.ndarray, where: str, mend: str) -> None:
+def refuse_non_finite(values: np.ndarray, where: str, fix: str) -> None:
     """Raise a UserError that counts the NaN and infinite numbers in `values`, if there are any."""
     bad = int(values.size - np.isfinite(values).sum())
     if bad:
-        raise UserError(f"{where}: {bad} of {values.size} numbers are NaN or infinite; {mend}")
+        raise UserError(f"{where}: {bad} of {values.size} numbers are NaN or infinite; {fix}")

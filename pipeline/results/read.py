@@ -61,7 +61,7 @@ def read(study: Study, losses: list[str]) -> Results:
     """Every result of these losses.
 
     Raises:
-        UserError: a file is missing, unreadable or of another study; the line names it and the mend.
+        UserError: a file is missing, unreadable or of another study; the line names it and the fix.
     """
     runs = [(loss, seed) for loss in losses for seed in seeds(study, loss)]
     shown = first_common_seed(study, losses)

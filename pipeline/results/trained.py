@@ -36,8 +36,8 @@ def weights_hash(study: Study, loss: str, seed: int) -> str:
 
 def weights(study: Study, loss: str, seed: int, name: str) -> dict[str, Any]:
     """The state_dict in a checkpoint of the train stage."""
-    mend = f"write it again with: dvc repro -f train@{study.name}-{loss}"
-    return train_file(study, loss, seed, name, lambda file: dict(store.load_checkpoint(file, mend)["model"]))
+    fix = f"write it again with: dvc repro -f train@{study.name}-{loss}"
+    return train_file(study, loss, seed, name, lambda file: dict(store.load_checkpoint(file, fix)["model"]))
 
 
 def cost(study: Study, loss: str) -> dict[str, float]:

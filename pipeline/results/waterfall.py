@@ -37,12 +37,12 @@ def one(table: pd.DataFrame, study: Study, norm: str, epsilon: float) -> pd.Data
 
 
 def order(there: list[str], study: Study) -> list[str]:
-    """Clean, the attacks of every ε, the probes of the masking sheet, then the dear attacks on what is left.
+    """Clean, the attacks of every ε, the probes of the masking sheet, then the expensive attacks on what is left.
 
-    As the attack stage runs them: one that is named twice runs with the dear ones, black boxes last.
+    As the attack stage runs them: one that is named twice runs with the expensive ones, black boxes last.
     """
     attack = study.attack
     probes = [name for name in there if name not in {**attack.attacks, **attack.at_epsilon}]
     cheap = [name for name in attack.attacks if name not in attack.at_epsilon]
-    dear = sorted(attack.at_epsilon, key=lambda name: traits(name).black_box)
-    return ["clean", *cheap, SMALLER, *probes, *dear]
+    expensive = sorted(attack.at_epsilon, key=lambda name: traits(name).black_box)
+    return ["clean", *cheap, SMALLER, *probes, *expensive]

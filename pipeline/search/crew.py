@@ -27,7 +27,7 @@ GLANCE = 0.5
 
 
 def work(task: SearchTask, say: Connection) -> None:
-    """A worker's process. Ctrl-C is the crew's business; what a user can mend is sent up as a sentence."""
+    """A worker's process. Ctrl-C is the crew's business; what a user can fix is sent up as a sentence."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
     try:
@@ -111,7 +111,7 @@ class Crew:
             )
 
     def end(self) -> None:
-        """Kill the workers and give their slots back: what they were at is tried again by whoever continues."""
+        """Kill the workers and give their slots back: what they were at is tried again by the command that continues."""
         for process in self.processes:
             process.kill()
         for process in self.processes:

@@ -139,7 +139,7 @@ def standard(study: Study, dataset: Dataset) -> Scores:
 
 
 def refuse_unusable(run: Run, dataset: Dataset) -> None:
-    """One step of the loss: what no strength could mend (no direction, no double backward) is said before any trial."""
+    """One step of the loss: what no strength could fix (no direction, no double backward) is said before any trial."""
     prepare_torch(run)
     trainer = Trainer.fresh(run, dataset)
     x, y = (part["train"][: run.study.training.batch_size] for part in (trainer.dataset.x, trainer.dataset.y))

@@ -91,13 +91,13 @@ def said_plainly(url: str) -> Iterator[None]:
     try:
         yield
     except (ImportError, ModuleNotFoundError) as error:
-        mend = "mend: pip install -r requirements-scale.txt"
-        raise UserError(f"--storage {shown(url)} needs a driver ({error}); {mend}") from error
+        fix = "fix: pip install -r requirements-scale.txt"
+        raise UserError(f"--storage {shown(url)} needs a driver ({error}); {fix}") from error
     except (ValueError, KeyError, AssertionError, AttributeError, TypeError, ArgumentError) as error:
         if not is_file(url):
             raise UserError(f"--storage {shown(url)} is no storage of Optuna ({words(error)})") from error
-        mend = "give another with --storage, or delete it to search anew"
-        raise UserError(f"{url} is not a readable journal of Optuna ({words(error)}); {mend}") from error
+        fix = "give another with --storage, or delete it to search anew"
+        raise UserError(f"{url} is not a readable journal of Optuna ({words(error)}); {fix}") from error
     except (SQLAlchemyError, OSError) as error:
         if isinstance(error, OSError) and is_file(url):
             raise

@@ -144,13 +144,13 @@ def victim_of(evaluation: Evaluation) -> Victim:
 def trained(run: Run, dataset: Dataset) -> nn.Module:
     """The trained model, in eval mode, its parameters frozen."""
     file = checkpoint_of(run)
-    mend = f"write it again with: dvc repro -f train@{run.study.name}-{run.loss_name}"
-    contents = store.load_checkpoint(file, mend)
+    fix = f"write it again with: dvc repro -f train@{run.study.name}-{run.loss_name}"
+    contents = store.load_checkpoint(file, fix)
     model = run.build(dataset)
     try:
         model.load_state_dict(contents["model"])
     except (KeyError, RuntimeError) as error:
-        raise UserError(f"{file} holds another model than {run.study.file} describes; {mend}") from error
+        raise UserError(f"{file} holds another model than {run.study.file} describes; {fix}") from error
     return model.eval().requires_grad_(False)
 
 

@@ -96,8 +96,8 @@ def train(run: Run, dataset: Dataset | None = None) -> Path:
         torch.manual_seed(run.seed)
         trainer = Trainer.fresh(run, dataset)
         if (folder / "last.pt").exists():
-            mend = f"delete {folder} to start this run again"
-            trainer.restore(store.load_checkpoint(folder / "last.pt", mend))
+            fix = f"delete {folder} to start this run again"
+            trainer.restore(store.load_checkpoint(folder / "last.pt", fix))
         while trainer.epoch < run.epochs:
             try:
                 row = train_epoch(trainer) | validate(trainer)

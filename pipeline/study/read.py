@@ -84,7 +84,7 @@ def one_loss(file: Path, name: str, knobs: Any) -> Loss:
 def check_all() -> list[Study]:
     """Every active study, complete: the project is ready for `dvc repro`."""
     if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
-        raise UserError("this folder is not in a git repository, which DVC needs; mend: git init")
+        raise UserError("this folder is not in a git repository, which DVC needs; fix: git init")
     names, wanted = active()
     studies = [read_study(name) for name in names]
     for study in studies:

@@ -61,7 +61,7 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     except Exception as error:
         if not server.is_foreign(error):
             raise
-        raise UserError(f"MLflow does not take the runs ({reason(error)}); {server.MEND}") from error
+        raise UserError(f"MLflow does not take the runs ({reason(error)}); {server.FIX}") from error
     if not done:
         raise UserError(f"no results yet of {', '.join(study_names)}; make them with: dvc repro")
     if missing:
@@ -74,5 +74,5 @@ def _or_warn(action: Callable[[], bool], what: str) -> None:
     try:
         action()
     except Exception as error:
-        again = "the results are safe in experiments/; once that is mended: python -m pipeline track"
+        again = "the results are safe in experiments/; once that is fixed: python -m pipeline track"
         print(f"warning: {what} is not in MLflow ({reason(error)}); {again}", file=sys.stderr)

@@ -71,8 +71,8 @@ def save(seed: Seed, path: Path, model_id: str, location: str, run_id: str) -> N
 
 def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
     """The net of best.pt, from the run's folder alone."""
-    mend = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
-    weights = store.load_checkpoint(seed.train / "best.pt", mend)["model"]
+    fix = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
+    weights = store.load_checkpoint(seed.train / "best.pt", fix)["model"]
     options = {key: value for key, value in seed.facts["model"].items() if key != "name"}
     outputs = seed.facts["outputs"]
     model: nn.Module = registry.module("pipeline.models", seed.facts["model"]["name"]).build(shape, outputs, **options)

@@ -35,8 +35,8 @@ class Seed:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """run.json"""
-        mend = f"write it again with: dvc repro -f train@{self.study.name}-{self.loss}"
-        facts: dict[str, Any] = store.read_json(self.train / "run.json", mend)
+        fix = f"write it again with: dvc repro -f train@{self.study.name}-{self.loss}"
+        facts: dict[str, Any] = store.read_json(self.train / "run.json", fix)
         return facts
 
     @property

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OLD = " (superseded)"
 """At the end of a run's name: its settings are no longer those of the study."""
-MEND = "mend the server or MLFLOW_TRACKING_URI, or delete mlflow.db, and run: python -m pipeline track"
+FIX = "fix the server or MLFLOW_TRACKING_URI, or delete mlflow.db, and run: python -m pipeline track"
 MANNERS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own patience with a server that is down is four minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",

@@ -1,4 +1,4 @@
-"""Where tasks run: in this machine's processes, or on a Ray cluster. Whoever has tasks asks an Engine for workers."""
+"""Where tasks run: in this machine's processes, or on a Ray cluster. Code that has tasks asks an Engine for workers."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def connected(address: str, jobs: int | None) -> Any:
     try:
         import ray
     except ImportError as error:
-        raise UserError("--engine ray: Ray is not installed; mend: pip install -r requirements-scale.txt") from error
+        raise UserError("--engine ray: Ray is not installed; fix: pip install -r requirements-scale.txt") from error
 
     code = str(Path(__file__).parents[2])
     environment = {**NO_TELEMETRY, "DVC_ROOT": str(store.root())}
@@ -116,8 +116,8 @@ def reach(address: str, host: str, port: str) -> None:
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
     except (OSError, OverflowError) as error:
-        mend = "start it with: ray start --head (docs/scale.md)"
-        raise UserError(f"--address {address}: no Ray cluster answers there ({error}); {mend}") from error
+        fix = "start it with: ray start --head (docs/scale.md)"
+        raise UserError(f"--address {address}: no Ray cluster answers there ({error}); {fix}") from error
 
 
 @dataclass(frozen=True)

@@ -23,11 +23,11 @@ def python_blocks():
 @pytest.mark.parametrize("file", COMMITTED, ids=[f.stem for f in COMMITTED])
 def test_a_committed_page_is_what_the_code_generates(file, tmp_path):
     pages.write(tmp_path)
-    mend = "out of date: python -m pipeline docs"
+    fix = "out of date: python -m pipeline docs"
     if file.name == "README.md":  # a loss of one's own may be missing from it
-        assert set(file.read_text().splitlines()) <= set((tmp_path / file.name).read_text().splitlines()), mend
+        assert set(file.read_text().splitlines()) <= set((tmp_path / file.name).read_text().splitlines()), fix
     else:
-        assert file.read_text() == (tmp_path / file.name).read_text(), mend
+        assert file.read_text() == (tmp_path / file.name).read_text(), fix
 
 
 def test_every_page_has_formula_source_and_use():

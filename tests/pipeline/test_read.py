@@ -1,4 +1,4 @@
-"""Every mistake in a study is one line that names the file, the key and the mend."""
+"""Every mistake in a study is one line that names the file, the key and the fix."""
 
 import subprocess
 

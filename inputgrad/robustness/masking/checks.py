@@ -11,7 +11,7 @@ from inputgrad.attacks import traits
 from inputgrad.robustness.evaluate import PROBES
 from inputgrad.robustness.masking import Check, Evidence
 
-LUCK = 0.005
+TOLERANCE = 0.005
 """Half a point of accuracy (or half a percent of the clean RMSE): what two draws of the same attack may differ by."""
 
 
@@ -26,7 +26,7 @@ def monotone(evidence: Evidence) -> Check:
     curves = [evidence.curve("pgd", threat) for threat in evidence.attack.threat_models]
     falls = [before - after for curve in curves for before, after in pairwise(curve)]
     return at_most(
-        max(falls, default=0.0), LUCK, "PGD must do more harm in a larger ball; the largest fall from ε to ε"
+        max(falls, default=0.0), TOLERANCE, "PGD must do more harm in a larger ball; the largest fall from ε to ε"
     )
 
 
@@ -48,7 +48,7 @@ def more_steps(evidence: Evidence) -> Check:
     reason = (
         f"harm of {few} (steps x restarts) minus that of {many} at the headline ε: more must never help the defender"
     )
-    return at_most(max(differences), LUCK, reason)
+    return at_most(max(differences), TOLERANCE, reason)
 
 
 def black_box(evidence: Evidence) -> Check:
@@ -60,7 +60,7 @@ def black_box(evidence: Evidence) -> Check:
         blind = inside["attack"].map(is_black_box)
         gains.append(evidence.harm(inside) - evidence.harm(inside[~blind]))
     reason = "harm that Square, random search, noise or transfer add to the gradient-based attacks at the headline ε"
-    return at_most(max(gains), LUCK, reason)
+    return at_most(max(gains), TOLERANCE, reason)
 
 
 def is_black_box(attack: str) -> bool:
@@ -77,7 +77,7 @@ def noise_beats_fgsm(evidence: Evidence) -> Check:
         for epsilon in (e for e in threat.radii if 0 < e <= threat.epsilon):
             noise, fgsm = (evidence.harm(evidence.of(name, threat.norm, epsilon)) for name in ("noise", "fgsm"))
             gains.append(noise - fgsm)
-    return at_most(max(gains), LUCK, "harm of uniform noise minus that of FGSM, the largest up to the headline ε")
+    return at_most(max(gains), TOLERANCE, "harm of uniform noise minus that of FGSM, the largest up to the headline ε")
 
 
 def zero_gradient(evidence: Evidence) -> Check:

@@ -35,7 +35,7 @@ attack:
   grid: [0.0, 0.2]
   secondary: {{norm: l2, epsilon: 0.5, grid: [0.5]}}
   attacks: {{noise: {{}}, fgsm: {{}}, pgd: {{steps: 20, restarts: 3}}, {left}: {{}}}}
-  at_epsilon: {{{dear}}}
+  at_epsilon: {{{expensive}}}
 """
 EXAMPLES = 100
 PROBES = ("pgd_10x1", "transfer")
@@ -54,9 +54,9 @@ BROKEN = {
 def write_study(name: str = "toy", data_name: str = "digits", seeds: tuple[int, ...] = (0, 1, 2)) -> Study:
     """experiments/NAME.yaml and its data in the current folder."""
     Path("experiments").mkdir(exist_ok=True)
-    words = {"left": "apgd_t", "dear": "square: {}, apgd_t: {}"}
+    words = {"left": "apgd_t", "expensive": "square: {}, apgd_t: {}"}
     if data_name == "diabetes":
-        words = {"left": "random_search", "dear": ""}
+        words = {"left": "random_search", "expensive": ""}
     Path(f"experiments/{name}.yaml").write_text(STUDY.format(data=data_name, seeds=list(seeds), **words))
     study = read_study(name)
     data.prepare(name, data_name, {})
@@ -66,7 +66,7 @@ def write_study(name: str = "toy", data_name: str = "digits", seeds: tuple[int, 
 def outcomes(study: Study, seed: int, harm: Callable[[str], np.ndarray]) -> pd.DataFrame:
     """`harm` of an attack ('clean' too): per example whether it is broken, or its squared error.
 
-    As in the attack stage, dear attacks have rows only for the examples that everything before them left standing.
+    As in the attack stage, expensive attacks have rows only for the examples that everything before them left standing.
     """
     attack = study.attack
     frames = [rows(("clean", "none", 0.0), harm("clean"), harm)]

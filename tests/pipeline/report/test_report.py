@@ -151,10 +151,10 @@ def test_a_broken_result_is_named_with_its_mend(study: Study, file: str, stage: 
 
 def test_a_loss_that_never_ran_is_named(study: Study) -> None:
     Path("experiments/toy/runs/fgsm").rename("experiments/toy/runs/other")
-    mend = (
+    fix = (
         "experiments/toy/runs/fgsm/attack/seed-0/outcomes.parquet is missing; write it with: dvc repro attack@toy-fgsm"
     )
-    with pytest.raises(UserError, match=re.escape(mend)):
+    with pytest.raises(UserError, match=re.escape(fix)):
         read(study, LOSSES)
 
 

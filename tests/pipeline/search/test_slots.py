@@ -1,4 +1,4 @@
-"""Every slot is finished once, whoever dies, and nobody takes what is somebody else's."""
+"""Every slot is finished once, whichever process dies, and nobody takes what is somebody else's."""
 
 import os
 import subprocess
