@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, also when the machine loses its power."""
 
 from __future__ import annotations
 
@@ -11,21 +11,55 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+UTF8 = "utf-8"
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary path that becomes `target` (a file or a folder) when the block ends, and vanishes when it fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    writer = f"{socket.gethostname()}-{os.getpid()}"  # on a shared disk, two machines may have the same process id
-    temporary = target.with_name(f".{target.name}.{writer}.tmp")
+    sweep(target.parent, target.name)
+    temporary = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
     remove(temporary)
     try:
         yield temporary
+        flush(temporary)
         if target.is_dir():  # os.replace cannot replace a folder that is not empty
             remove(target)
         os.replace(temporary, target)
+        flush(target.parent, inside=False)
     finally:
         remove(temporary)
+
+
+def sweep(folder: Path, name: str = "*") -> None:
+    """Delete what a process of this machine that was killed has left half-written in a folder."""
+    for path in folder.glob(f".{name}.*.tmp"):
+        # on a shared disk, two machines may have the same process id: what another machine writes is left alone
+        host, _, pid = path.name.removesuffix(".tmp").rpartition("-")
+        if host.endswith(f".{socket.gethostname()}") and pid.isdecimal() and not is_alive(int(pid)):
+            remove(path)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether this machine has a process of that number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def flush(path: Path, inside: bool = True) -> None:
+    """Wait until a file, or a folder and (`inside`) all that it holds, is on the disk and not only in memory."""
+    for part in [*(path.rglob("*") if inside and path.is_dir() else ()), path]:
+        descriptor = os.open(part, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def remove(path: Path) -> None:
@@ -36,8 +70,12 @@ def remove(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text as UTF-8, whatever the locale."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding=UTF8)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON; NaN is refused, since JSON has none."""
-    text = json.dumps(value, indent=2, allow_nan=False) + "\n"
-    with replacing(path) as temporary:
-        temporary.write_text(text)
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

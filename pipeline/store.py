@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all, checkpoints, and run folders addressed by a fingerprint.
+"""Folders of results: each names what it was made from, and lists its files with their hashes.
 
-A fingerprint is the hash of everything that changes a result: data, settings, seed, code and library versions. State of
-a run lives in .state/FINGERPRINT/ until it is finished, so that a killed run resumes and a changed one starts afresh.
+Work goes on in .state/FINGERPRINT/, so that a killed run resumes and a changed one starts afresh. A finished folder is
+sealed with a manifest; whoever takes a file from such a folder opens the folder first with `opened`.
 """
 
 from __future__ import annotations
@@ -10,13 +10,19 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from inputgrad.errors import UserError
-from inputgrad.files import replacing
+from inputgrad.files import UTF8, remove, replacing, sweep, write_json
+from pipeline.fingerprint import Origin, hash_of, hash_of_file
+
+MANIFEST = "manifest.json"
+"""Written last: its folder is complete."""
 
 
 def root() -> Path:
@@ -25,70 +31,163 @@ def root() -> Path:
 
 
 def state(fingerprint: str) -> Path:
-    """The folder of one run's state; disposable."""
+    """The folder in which one result is made; disposable."""
     return root() / ".state" / fingerprint
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder; the system lets go of it when the process dies. A second process waits for the first."""
+    from filelock import FileLock
+
+    folder.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder / "lock"):
+        sweep(folder)
+        yield
+
+
+def seal(folder: Path, origin: Origin, names: Iterable[str]) -> None:
+    """Write the manifest: what the folder was made from, and size and hash of every file that belongs to it."""
+    files = {name: {"size": (folder / name).stat().st_size, "sha256": hash_of_file(folder / name)} for name in names}
+    made_from = asdict(origin)
+    manifest = {"fingerprint": origin.fingerprint, "sha256": hash_of([made_from, files])}
+    write_json(folder / MANIFEST, {**manifest, "origin": made_from, "files": files})
+
+
+def opened(folder: Path, origin: Origin, fix: str) -> Path:
+    """The folder, once it is known to be complete, undamaged and made from `origin`.
+
+    Raises:
+        UserError: one line that names the file, what is wrong with it, and `fix`.
+    """
+    file = folder / MANIFEST
+    manifest = read_json(file, fix)
+    if not is_manifest(manifest):
+        raise UserError(f"{file} is not a manifest of this project; {fix}")
+    if manifest["fingerprint"] != origin.fingerprint:
+        raise UserError(f"{folder} is {origin.difference(manifest['origin'])}; {fix}")
+    for name, known in manifest["files"].items():
+        path = folder / name
+        if not path.is_file():
+            raise UserError(f"{path} is missing; {fix}")
+        if path.stat().st_size != known["size"] or hash_of_file(path) != known["sha256"]:
+            raise UserError(f"{path} is damaged: its bytes are not those that were written; {fix}")
+    return folder
+
+
+def is_manifest(value: Any) -> bool:
+    """Whether a manifest has the form that `seal` gives it, and is not damaged itself."""
+    if not isinstance(value, dict) or not {"fingerprint", "sha256", "origin", "files"} <= value.keys():
+        return False
+    try:
+        own = Origin(**value["origin"]).fingerprint
+        return bool(own == value["fingerprint"] and hash_of([value["origin"], value["files"]]) == value["sha256"])
+    except (TypeError, ValueError, RecursionError):
+        return False
+
+
+def is_finished(folder: Path, origin: Origin) -> bool:
+    """Whether a state folder holds the finished result of `origin`; a damaged one is emptied, in one line."""
+    if not (folder / MANIFEST).exists():
+        return False
+    try:
+        opened(folder, origin, "it is made again")
+    except UserError as error:
+        print(f"note: {error}", file=sys.stderr)
+        clear(folder)
+        return False
+    return True
+
+
+def clear(folder: Path) -> None:
+    """Empty a state folder; the manifest goes first, so that a half-emptied one never looks finished."""
+    remove(folder / MANIFEST)
+    for path in folder.iterdir():
+        if path.name != "lock":
+            remove(path)
+
+
+def publish(parts: dict[str, Path], target: Path) -> None:
+    """Copy finished state folders into `target`/NAME, all at once; of each what its manifest lists, nothing else."""
+    with replacing(target) as temporary:
+        for name, source in parts.items():
+            (temporary / name).mkdir(parents=True)
+            for file in (*read_json(source / MANIFEST, "run it again")["files"], MANIFEST):
+                (temporary / name / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source / file, temporary / name / file)
 
 
 def read_json(path: Path, fix: str) -> Any:
     """Read JSON, or say in one line which file is broken and how to fix it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding=UTF8))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {fix}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON ({error}); {fix}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not valid JSON ({' '.join(str(error).split())}); {fix}") from error
 
 
 def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
-    """Write a dictionary of tensors and plain values that `load_checkpoint` reads."""
+    """Write a dictionary of tensors and plain values, with their hash, so that equal contents have equal bytes."""
     import torch
 
+    contents = plain(contents)
     # into an open file: given a path, torch writes its name into the archive, and equal contents would differ in bytes
     with replacing(path) as temporary, temporary.open("wb") as f:
-        torch.save(contents, f)
+        torch.save({**contents, "sha256": hash_of_contents(contents)}, f)
 
 
 def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:
-    """Read a checkpoint without running any code from it (`weights_only=True`).
+    """Read a checkpoint without running any code from it (`weights_only=True`), and hold it against its own hash.
 
     Raises:
-        UserError: missing, truncated, or holding anything but tensors and plain values.
+        UserError: missing, truncated, damaged, or holding anything but tensors and plain values.
     """
     import torch
 
     try:
         contents = torch.load(path, map_location="cpu", weights_only=True)
+        known = contents.pop("sha256")
+        intact = hash_of_contents(contents) == known
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {fix}") from error
     except Exception as error:  # torch raises half a dozen types for a broken file
         raise UserError(f"{path} is not a readable checkpoint ({type(error).__name__}); {fix}") from error
-    if not isinstance(contents, dict):
-        raise UserError(f"{path} is not a checkpoint of this project; {fix}")
-    return contents
+    if not intact:
+        raise UserError(f"{path} is damaged: its contents are not those that were written; {fix}")
+    return dict(contents)
 
 
-def hash_of(value: Any, files: Iterable[Path] = ()) -> str:
-    """Sixteen hex digits that change when the JSON of `value` or the bytes of any file change."""
-    digest = hashlib.sha256(json.dumps(value, sort_keys=True, allow_nan=False).encode())
-    for file in sorted(files):
-        if not file.exists():
-            raise UserError(f"{file} is missing; the stage that writes it comes first: dvc repro")
-        digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
-    return digest.hexdigest()[:16]
+def plain(value: Any) -> Any:
+    """The same value in fresh, unshared objects: pickle marks shared ones, and a resumed run shares others."""
+    import torch
+
+    if isinstance(value, torch.Tensor):
+        return value.detach().cpu().clone(memory_format=torch.contiguous_format)
+    if isinstance(value, dict):
+        return {sys.intern(key) if isinstance(key, str) else key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)([plain(inner) for inner in value])
+    return sys.intern(value) if isinstance(value, str) else value
 
 
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Hold a run's folder; the system lets go of it when the process dies. A second process waits for the first."""
-    from filelock import FileLock
+def hash_of_contents(value: Any) -> str:
+    """Of tensors (type, shape, bytes) and plain values, however deep."""
+    import torch
 
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / "lock"):
-        yield
+    digest = hashlib.sha256()
 
+    def add(value: Any) -> None:
+        if isinstance(value, torch.Tensor):
+            digest.update(f"{value.dtype} {tuple(value.shape)}".encode())
+            # NumPy has no bfloat16, but every type can be looked at as bytes
+            digest.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        elif isinstance(value, dict | list | tuple):
+            digest.update(f"{type(value).__name__} {len(value)}".encode())
+            for inner in value.items() if isinstance(value, dict) else value:
+                add(inner)
+        else:
+            digest.update(f"{type(value).__name__} {value!r}".encode())
 
-def publish(parts: dict[str, Path], target: Path, skip: tuple[str, ...] = ("lock",)) -> None:
-    """Copy finished state folders into `target`/NAME, all at once: `target` appears whole or not at all."""
-    with replacing(target) as temporary:
-        for name, source in parts.items():
-            shutil.copytree(source, temporary / name, ignore=shutil.ignore_patterns(*skip, "*.tmp"))
+    add(value)
+    return digest.hexdigest()

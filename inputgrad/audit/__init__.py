@@ -12,10 +12,10 @@ from typing import Any, Literal
 from torch import Tensor, nn
 
 from inputgrad.audit.checks import Check, all_checks
-from inputgrad.audit.layers import refuse_without_double_backward
 from inputgrad.audit.subject import AnyLoss, Subject
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
+from inputgrad.gradients.layers import refuse_without_double_backward
 
 Kind = Literal["depends", "detached", "independent"]
 

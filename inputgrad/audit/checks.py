@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inputgrad.audit.layers import layers_without_double_backward
 from inputgrad.audit.probe import Tilted, constants
 from inputgrad.audit.subject import Subject, collect
 from inputgrad.gradients.forward import describe, evaluating
+from inputgrad.gradients.layers import layers_without_double_backward
 
 NOTHING = 1e-9
 """Below this (relative to the loss) a float64 figure is rounding."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -96,8 +98,10 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
         yield Step(attack=name, module=name, alone=traits(name).alone, knobs=attack.at_epsilon[name], **where)
 
 
-def attacked(victim: Victim, attack: Attack, folder: Path) -> pd.DataFrame:
+def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.DataFrame:
     """A row per example, attack, norm and ε; steps that `folder` holds already are not run again.
+
+    A step's file has the hash of `key` and of its bytes in its name: a damaged or foreign one is made again.
 
     Columns: example, attack, norm, epsilon, broken, loss_before, loss_after, distance (of the point from the clean
     input, in the norm), overshoot (how far it lies outside the ball or the bounds).
@@ -108,13 +112,32 @@ def attacked(victim: Victim, attack: Attack, folder: Path) -> pd.DataFrame:
     clean = judged(victim, "clean", "none", 0.0, torch.arange(len(victim.x)), victim.x)
     found = [clean]
     for number, step in enumerate(plan(attack)):
-        file = folder / f"{number:03d}-{step.attack}-{step.norm}-{step.epsilon:g}.parquet"
-        if not file.exists():
+        stem = f"{number:03d}-{step.attack}-{step.norm}-{step.epsilon:g}"
+        contents = kept(folder, stem, key)
+        if contents is None:
             index = torch.arange(len(victim.x)) if step.alone else standing(pd.concat(found), step)
-            with files.replacing(file) as temporary:
-                run_step(victim, step, index).to_parquet(temporary, index=False)
-        found.append(pd.read_parquet(file))  # always from the file: a resumed evaluation sees the very same frames
+            contents = run_step(victim, step, index).to_parquet(index=False)
+            with files.replacing(folder / f"{stem}-{hash_of(key, contents)}.parquet") as temporary:
+                temporary.write_bytes(contents)
+        # always as it was written: a resumed evaluation sees the very same frames
+        found.append(pd.read_parquet(BytesIO(contents)))
     return pd.concat(found, ignore_index=True)
+
+
+def kept(folder: Path, stem: str, key: str) -> bytes | None:
+    """What the file of a step holds, if there is one that is whole; others are deleted."""
+    for file in folder.glob(f"{stem}-*.parquet"):
+        contents = file.read_bytes()
+        if file.stem == f"{stem}-{hash_of(key, contents)}":
+            return contents
+        print(f"note: {file} is damaged or of another evaluation; the step is made again", file=sys.stderr)
+        file.unlink()
+    return None
+
+
+def hash_of(key: str, contents: bytes) -> str:
+    """Sixteen hex digits."""
+    return hashlib.sha256(key.encode() + contents).hexdigest()[:16]
 
 
 def standing(outcomes: pd.DataFrame, step: Step) -> Tensor:

@@ -5,10 +5,13 @@ Tests and attacks see the splits through `read` only, so the test split leaves t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
-from zipfile import BadZipFile
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,6 +20,7 @@ from torch import Tensor
 from inputgrad import files, registry
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
+from pipeline.fingerprint import Origin, code_of
 
 Task = Literal["classification", "regression"]
 SPLITS = ("train", "validation", "test")
@@ -75,10 +79,21 @@ def path(study: str) -> Path:
     return Path("data") / f"{study}.npz"
 
 
-def prepare(study: str, name: str, options: dict[str, object]) -> Path:
+def origin(source: Mapping[str, Any]) -> Origin:
+    """What the prepared data of a study are made from; `source` is its `data:`, the name and the options."""
+    code, versions = code_of(module_of(source).__name__, __name__)
+    return Origin(settings={"data": dict(source)}, data={}, code=code, versions=versions)
+
+
+def module_of(source: Mapping[str, Any]) -> ModuleType:
+    """The module of a data set: TASK, BOUNDS and `load`."""
+    return registry.module("pipeline.data", str(source["name"]))
+
+
+def prepare(study: str, source: Mapping[str, Any]) -> Path:
     """Load, check and write the data of one study; the file appears whole or not at all."""
-    module = registry.module("pipeline.data", name)
-    arrays: Arrays = module.load(**options)
+    module, name = module_of(source), source["name"]
+    arrays: Arrays = module.load(**{key: value for key, value in source.items() if key != "name"})
     for part, values in {"x": arrays.x, "y": arrays.y}.items():
         for split in SPLITS:
             refuse_non_finite(values[split], f"data set {name!r}, {split} split, {part}", "fix or drop these rows")
@@ -94,32 +109,31 @@ def prepare(study: str, name: str, options: dict[str, object]) -> Path:
     for key in ("direction", "mask"):
         if (value := getattr(arrays, key)) is not None:
             contents[key] = value.astype(np.float32)
+    contents["origin"] = np.array(json.dumps(asdict(origin(source)), sort_keys=True))
+    contents["sha256"] = np.array(hash_of_arrays(contents))
     with files.replacing(path(study)) as temporary, temporary.open("wb") as f:
         np.savez(f, allow_pickle=False, **contents)
     return path(study)
 
 
-def read(study: str, name: str, splits: tuple[str, ...]) -> Dataset:
-    """The prepared splits of one study.
+def read(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
+    """The prepared splits of one study, once they are known to be whole and made from `source` by the code as it is.
 
     Raises:
-        UserError: the file is missing, unreadable or holds numbers that are not finite.
+        UserError: the file is missing, damaged, of another origin, or holds numbers that are not finite.
     """
-    file = path(study)
-    if not file.exists():
-        raise UserError(f"{file} is missing; write it with: dvc repro prepare@{study}")
-    module = registry.module("pipeline.data", name)
-    try:
-        with np.load(file, allow_pickle=False) as f:
-            contents = {key: f[key] for key in f.files}
-        x = {s: contents[f"x_{s}"] for s in splits}
-        y = {s: contents[f"y_{s}"] for s in splits}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UserError(f"{file} is not readable ({error}); delete it and run: dvc repro prepare@{study}") from error
+    file, again = path(study), f"fix: dvc repro -f prepare@{study}"
+    contents = arrays_in(file, again)
+    wanted, found = origin(source), json.loads(str(contents.pop("origin")))
+    if found != asdict(wanted):
+        raise UserError(f"{file} is {wanted.difference(found)}; {again}")
+    x = {s: contents[f"x_{s}"] for s in splits}
+    y = {s: contents[f"y_{s}"] for s in splits}
     for s in splits:
         for values in (x[s], y[s]):
-            refuse_non_finite(values, f"{file}, {s} split", f"write it again with: dvc repro -f prepare@{study}")
+            refuse_non_finite(values, f"{file}, {s} split", again)
     tensors = {key: torch.from_numpy(contents[key]) for key in ("direction", "mask") if key in contents}
+    module = module_of(source)
     return Dataset(
         x={s: torch.from_numpy(v) for s, v in x.items()},
         y={s: torch.from_numpy(v) for s, v in y.items()},
@@ -128,6 +142,30 @@ def read(study: str, name: str, splits: tuple[str, ...]) -> Dataset:
         outputs=int(contents["outputs"]),
         features=tuple(contents["features"].tolist()),
     )
+
+
+def arrays_in(file: Path, again: str) -> dict[str, np.ndarray]:
+    """Everything in a prepared file, held against the hash that it carries."""
+    try:
+        with np.load(file, allow_pickle=False) as f:
+            contents = {key: f[key] for key in f.files}
+        intact = str(contents.pop("sha256")) == hash_of_arrays(contents)
+    except FileNotFoundError as error:
+        raise UserError(f"{file} is missing; fix: dvc repro prepare@{file.stem}") from error
+    except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{file} is not readable ({reason}); {again}") from error
+    if not intact:
+        raise UserError(f"{file} is damaged: its contents are not those that were written; {again}")
+    return contents
+
+
+def hash_of_arrays(contents: Mapping[str, np.ndarray]) -> str:
+    """Of names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, value in sorted(contents.items()):
+        digest.update(f"{name} {value.dtype} {value.shape}".encode() + np.ascontiguousarray(value).tobytes())
+    return digest.hexdigest()
 
 
 def refuse_non_finite(values: np.ndarray, where: str, fix: str) -> None:

@@ -6,6 +6,10 @@ from pathlib import Path
 
 from inputgrad import files
 from inputgrad.errors import UserError
+from pipeline import store
+from pipeline.fingerprint import Origin, read_again
+from pipeline.results.report import origin
+from pipeline.study.read import read_study
 from pipeline.study.schema import Study
 
 
@@ -29,10 +33,28 @@ def write(study: Study, losses: list[str]) -> Path:
     found = read.read(study, losses)
     compared = summary.summarise(found)
     target = study.folder / "report"
+    made_from = origin(study)
     with files.replacing(target) as folder:
         folder.mkdir()
         files.write_json(folder / "metrics.json", compared.metrics())
         compared.pairs.to_csv(folder / "pairwise.csv", index=False)
         summary.robustness(found).to_csv(folder / "robustness.csv", index=False)
         page.write(found, compared, folder)
+        store.seal(folder, made_from, [str(f.relative_to(folder)) for f in sorted(folder.rglob("*")) if f.is_file()])
+        refuse_changes(study, made_from)
     return target
+
+
+def refuse_changes(study: Study, made_from: Origin) -> None:
+    """Publish no report that does not belong to study, code and results as they are now.
+
+    Raises:
+        UserError: something has changed since it was begun; the line says what.
+    """
+    read_again()
+    now = origin(read_study(study.name))
+    if now != made_from:
+        raise UserError(
+            f"the report of {study.name} is {now.difference(vars(made_from))}: this changed while the command ran, so"
+            " nothing is published; fix: run it again"
+        )

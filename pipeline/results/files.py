@@ -1,37 +1,49 @@
-"""Opening results: what is missing or unreadable is one line that names the file and the stage that writes it."""
+"""Opening results: checked against the study as it stands; any fault is one line with the command that repairs it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
-from zipfile import BadZipFile
+from typing import Any, TypeVar
 
 from inputgrad.errors import UserError
-from pipeline.study.run import folder
+from pipeline import store
+from pipeline.study import origins
+from pipeline.study.run import Run, folder
 from pipeline.study.schema import Study
 
 T = TypeVar("T")
 
 
-def opened(file: Path, how: Callable[[Path], T], stage: str) -> T:
-    """`how(file)`, or one line that names the file and the stage that writes it."""
-    try:
-        return how(file)
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; write it with: dvc repro {stage}") from error
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{file} is not readable ({reason}); write it again with: dvc repro -f {stage}") from error
-
-
 def attack_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
     """A file of the attack stage."""
-    file = folder(study, loss, "attack") / f"seed-{seed}" / name
-    return opened(file, how, f"attack@{study.name}-{loss}")
+    return read(Run(study, loss, seed), "attack", name, how)
 
 
 def train_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
     """A file of the train stage."""
-    file = folder(study, loss, "train") / f"seed-{seed}" / name
-    return opened(file, how, f"train@{study.name}-{loss}")
+    return read(Run(study, loss, seed), "train", name, how)
+
+
+def read(run: Run, stage: str, name: str, how: Callable[[Path], T]) -> T:
+    """`how` of a file in the folder of a run, which is checked first."""
+    return understood(run.opened(stage) / name, how, f"fix: dvc repro -f {stage}@{run.study.name}-{run.loss_name}")
+
+
+def measured(study: Study, loss: str, name: str, wanted: tuple[str, ...]) -> dict[str, Any]:
+    """Some keys of a JSON file that the train stage keeps once for a loss: step_time.json or audit.json."""
+    fix = f"fix: dvc repro -f train@{study.name}-{loss}"
+    origin = origins.of_measured(Run(study, loss, study.training.seeds[0]))
+    file = store.opened(folder(study, loss, "measured"), origin, fix) / name
+    return understood(file, lambda f: {key: store.read_json(f, fix)[key] for key in wanted}, fix)
+
+
+def understood(file: Path, how: Callable[[Path], T], fix: str) -> T:
+    """`how(file)`, or one line that names the file, what is wrong with it, and `fix`."""
+    try:
+        return how(file)
+    except UserError:
+        raise
+    except Exception as error:  # pandas, pyarrow, NumPy and zipfile raise a dozen types for contents they cannot read
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{file} does not hold what it should ({reason}); {fix}") from error

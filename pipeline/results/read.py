@@ -36,7 +36,7 @@ class Results:
         costs: loss -> cost.json.
         audits: loss -> audit.json: whether the loss depends on the input gradient, and why.
         pictures: loss -> examples, x, y and gradients of the same test examples, of `shown_seed`.
-        shown_seed: the first seed that every loss has.
+        shown_seed: the study's first seed.
         dataset: the training and the test split, for feature names, units and the number of examples.
     """
 
@@ -63,8 +63,8 @@ def read(study: Study, losses: list[str]) -> Results:
     Raises:
         UserError: a file is missing, unreadable or of another study; the line names it and the fix.
     """
-    runs = [(loss, seed) for loss in losses for seed in seeds(study, loss)]
-    shown = first_common_seed(study, losses)
+    runs = [(loss, seed) for loss in losses for seed in study.training.seeds]
+    shown = study.training.seeds[0]
     found = {run: attacked.attacked(study, *run) for run in runs}
     pictures = {loss: attacked.pictures(study, loss, shown) for loss in losses}
     return Results(
@@ -84,23 +84,8 @@ def read(study: Study, losses: list[str]) -> Results:
         audits={loss: trained.audit(study, loss) for loss in losses},
         pictures=same_examples(study, pictures),
         shown_seed=shown,
-        dataset=data.read(study.name, study.data["name"], ("train", "test")),
+        dataset=data.read(study.name, study.data, ("train", "test")),
     )
-
-
-def seeds(study: Study, loss: str) -> list[int]:
-    """The study's seeds that have an attack folder; all of them if none has, so that reading names the missing file."""
-    study.loss(loss)
-    there = [s for s in study.training.seeds if (folder(study, loss, "attack") / f"seed-{s}").is_dir()]
-    return there or study.training.seeds
-
-
-def first_common_seed(study: Study, losses: list[str]) -> int:
-    """The first seed that every loss has."""
-    for seed in study.training.seeds:
-        if all(seed in seeds(study, loss) for loss in losses):
-            return seed
-    raise UserError(f"{study.folder / 'runs'}: no seed that every loss has; run: dvc repro report@{study.name}")
 
 
 def stacked(found: dict[Run, pd.DataFrame]) -> pd.DataFrame:
@@ -110,11 +95,6 @@ def stacked(found: dict[Run, pd.DataFrame]) -> pd.DataFrame:
         for (loss, seed), frame in found.items()
     ]
     return pd.concat(frames, ignore_index=True)
-
-
-def sheet(loss: str, found: dict[Run, Attacked]) -> masking.Sheet:
-    """The masking sheet of one loss."""
-    return masking.over_seeds({seed: one.findings for (name, seed), one in found.items() if name == loss})
 
 
 def headline(study: Study, found: dict[Run, Attacked]) -> pd.DataFrame:

@@ -57,7 +57,7 @@ class Diverged(Exception):
 
 def read(study: Study) -> Dataset:
     """Training and validation split; there is no way to the test split from here."""
-    return data.read(study.name, study.data["name"], ("train", "validation"))
+    return data.read(study.name, study.data, ("train", "validation"))
 
 
 def prepare_torch(run: Run) -> None:
@@ -146,7 +146,7 @@ def refuse_unusable(run: Run, dataset: Dataset) -> None:
     try:
         run.loss(trainer.model, x, y, trainer.dataset.context, trainer.draws).backward()
     except (RuntimeError, NotImplementedError) as error:
-        from inputgrad.audit.layers import refuse_without_double_backward
+        from inputgrad.gradients.layers import refuse_without_double_backward
 
         refuse_without_double_backward(trainer.model, x[:2], error, f"{run.name}: ")
         raise

@@ -11,7 +11,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
-from pipeline import store
+from pipeline.fingerprint import hash_of
 
 SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
@@ -33,7 +33,7 @@ class BySlot(BaseSampler):
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
         """Seed."""
         slot = trial.user_attrs["slot"]
-        self.inner = SAMPLERS[self.kind](int(store.hash_of([self.seed, slot])[:8], 16))
+        self.inner = SAMPLERS[self.kind](int(hash_of([self.seed, slot])[:8], 16))
         self.inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from inputgrad.losses import Range
 from pipeline import data, store
+from pipeline.fingerprint import hash_of
 from pipeline.search import objective, space
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
@@ -59,7 +60,7 @@ class SearchTask:
     @property
     def state(self) -> Path:
         """Where the processes of this machine keep their lock."""
-        return store.state(f"search-{store.hash_of([self.name, self.storage])}")
+        return store.state(f"search-{hash_of([self.name, self.storage])}")
 
     @cached_property
     def space(self) -> dict[str, Range]:
@@ -99,7 +100,7 @@ class SearchTask:
         return {
             "study": study.name,
             "data": study.data,
-            "data file": store.hash_of([], [data.path(study.name)]),
+            "data file": hash_of([], [data.path(study.name)]),
             "model": study.model,
             "training": run.study.training.model_dump(mode="json", exclude={"device"}),
             "loss": {"name": self.loss, **fixed},
@@ -114,4 +115,4 @@ class SearchTask:
     @property
     def fingerprint(self) -> str:
         """Sixteen hex digits of the settings."""
-        return store.hash_of(self.settings)
+        return hash_of(self.settings)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -22,16 +20,12 @@ from inputgrad.robustness import masking
 from inputgrad.robustness.evaluate import Victim, attacked, plan
 from pipeline import data, store
 from pipeline.data import Dataset
-from pipeline.study.run import Run, folder
+from pipeline.study.run import Run
 
-SHARED = (
-    "pipeline/stages/attack.py",
-    "inputgrad/robustness/evaluate.py",
-    "inputgrad/gradients/descriptors.py",
-    "inputgrad/gradients/forward.py",
-    "inputgrad/gradients/ascent.py",
-)
-ROOMS = ("inputgrad/attacks", "inputgrad/robustness/masking")
+FILES = ("outcomes.parquet", "descriptors.parquet", "masking.json", "input_gradients.npy", "gradients.npz")
+"""What a finished evaluation consists of."""
+STEPS = "steps"
+"""The folder of the steps that are finished before the whole is."""
 SHOWN = 8
 """How many test examples have their input gradients kept for the pictures."""
 
@@ -48,29 +42,9 @@ class Evaluation:
         return self.run.name
 
     @property
-    def checkpoint(self) -> Path:
-        """The weights that are attacked: the best epoch by validation score."""
-        return checkpoint_of(self.run)
-
-    @property
-    def source(self) -> Run:
-        """The run that transfer starts from: `standard` with the next seed, so that another net is attacked."""
-        seeds = self.run.study.training.seeds
-        return Run(self.run.study, "standard", seeds[(seeds.index(self.run.seed) + 1) % len(seeds)])
-
-    @cached_property
     def fingerprint(self) -> str:
         """Of the trained weights, the attack's settings and its code."""
-        here = Path(__file__).parents[2]
-        code = [here / name for name in SHARED] + [file for room in ROOMS for file in (here / room).glob("*.py")]
-        settings = {
-            "attack": self.run.study.attack.model_dump(mode="json"),
-            "model": self.run.study.model,
-            "seed": self.run.seed,
-            "versions": {name: version(name) for name in ("torch", "pyautoattack")},
-        }
-        files = [self.checkpoint, checkpoint_of(self.source), data.path(self.run.study.name)]
-        return store.hash_of(settings, [*code, *files])
+        return self.run.attack_origin.fingerprint
 
     @property
     def state(self) -> Path:
@@ -85,16 +59,8 @@ class Evaluation:
     @property
     def done(self) -> int:
         """How many of them are behind it."""
-        return self.steps if (self.state / FINISHED).exists() else len(list((self.state / STEPS).glob("*.parquet")))
-
-
-FINISHED, STEPS = "gradients.npz", "steps"
-"""The file that is written last, and the folder of the steps that are finished before it."""
-
-
-def checkpoint_of(run: Run) -> Path:
-    """best.pt of a published training."""
-    return folder(run.study, run.loss_name, "train") / f"seed-{run.seed}" / "best.pt"
+        finished = (self.state / store.MANIFEST).exists()
+        return self.steps if finished else len(list((self.state / STEPS).glob("*.parquet")))
 
 
 def evaluate(evaluation: Evaluation) -> Path:
@@ -111,14 +77,15 @@ def evaluate(evaluation: Evaluation) -> Path:
     torch.set_deterministic_debug_mode("warn" if evaluation.run.device.type == "cuda" else "error")
     run, target = evaluation.run, evaluation.state
     with store.locked(target):
-        if (target / FINISHED).exists():
+        if store.is_finished(target, run.attack_origin):
             return target
         victim = victim_of(evaluation)
         before = state_hash(victim.model)
-        write_results(run, victim, target, attacked(victim, run.study.attack, target / STEPS))
+        write_results(run, victim, target, attacked(victim, run.study.attack, target / STEPS, evaluation.fingerprint))
         if state_hash(victim.model) != before:
-            files.remove(target)
+            store.clear(target)
             raise RuntimeError(f"{run.name}: the attack changed the model it attacks")
+        store.seal(target, run.attack_origin, FILES)
         files.remove(target / STEPS)
     return target
 
@@ -126,14 +93,14 @@ def evaluate(evaluation: Evaluation) -> Path:
 def victim_of(evaluation: Evaluation) -> Victim:
     """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
     run = evaluation.run
-    dataset = data.read(run.study.name, run.study.data["name"], ("test",)).to(run.device)
+    dataset = data.read(run.study.name, run.study.data, ("test",)).to(run.device)
     x, y, wanted = dataset.x["test"], dataset.y["test"], run.study.attack.examples
     if wanted is not None and wanted > len(x):
         raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(x)}")
     return Victim(
         name=run.name,
         model=trained(run, dataset),
-        source=trained(evaluation.source, dataset),
+        source=trained(run.source, dataset),
         x=x[:wanted],
         y=y[:wanted],
         bounds=dataset.context.bounds,
@@ -143,8 +110,8 @@ def victim_of(evaluation: Evaluation) -> Victim:
 
 def trained(run: Run, dataset: Dataset) -> nn.Module:
     """The trained model, in eval mode, its parameters frozen."""
-    file = checkpoint_of(run)
-    fix = f"write it again with: dvc repro -f train@{run.study.name}-{run.loss_name}"
+    fix = f"fix: dvc repro -f train@{run.study.name}-{run.loss_name}"
+    file = run.opened("train") / "best.pt"
     contents = store.load_checkpoint(file, fix)
     model = run.build(dataset)
     try:
@@ -155,7 +122,7 @@ def trained(run: Run, dataset: Dataset) -> nn.Module:
 
 
 def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame) -> None:
-    """Write the files of an evaluation; gradients.npz comes last and says that the rest is complete."""
+    """Write the files of an evaluation; the manifest comes last and says that the rest is complete."""
     attack, x, y = run.study.attack, victim.x, victim.y
     threat = Threat(norm=attack.norm, epsilon=attack.epsilon, bounds=victim.bounds)
     draws = Draws(torch.Generator(x.device).manual_seed(run.seed))
@@ -169,12 +136,10 @@ def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame
         with files.replacing(target / f"{name}.parquet") as temporary:
             frame.to_parquet(temporary, index=False)
     files.write_json(target / "masking.json", masking.sheet(evidence))
-    # which training was attacked: after an edit the old attack lies beside the new weights until it is run again
-    files.write_json(target / "evaluation.json", {"run": run.fingerprint})
     with files.replacing(target / "input_gradients.npy") as temporary, temporary.open("wb") as f:
         np.save(f, gradients.cpu().numpy(), allow_pickle=False)
     shown = shown_examples(y)
-    with files.replacing(target / FINISHED) as temporary, temporary.open("wb") as f:
+    with files.replacing(target / "gradients.npz") as temporary, temporary.open("wb") as f:
         x_np, y_np, g_np = (t[shown].cpu().numpy() for t in (x, y, gradients))
         np.savez(f, allow_pickle=False, examples=shown.numpy(), x=x_np, y=y_np, gradients=g_np)
 

@@ -31,7 +31,7 @@ def run(subject: tuple[str, ...], model: str | None, data_of: str | None) -> int
         raise UserError(f"'{subject[0]}': give STUDY LOSS, or MODULE:FUNCTION for a loss from anywhere")
     study = read_study(data_of or active()[0][0] if foreign else subject[0])
     loss = foreign_loss(subject[0]) if foreign else study.loss(subject[1])
-    dataset = data.read(study.name, study.data["name"], ("train",))
+    dataset = data.read(study.name, study.data, ("train",))
     found = of_study(study, loss, dataset, model)
     show(" ".join(subject), found)
     return 0 if found.depends else 1

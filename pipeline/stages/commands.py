@@ -1,14 +1,16 @@
-"""What each DVC stage does: find or make the runs, then publish their folder whole."""
+"""What each DVC stage does: find or make the runs, and publish their folder if nothing has changed meanwhile."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from inputgrad import files
-from pipeline import data, store
+from inputgrad.errors import UserError
+from pipeline import data, fingerprint, store
 from pipeline.study.read import active, read_study
 from pipeline.study.run import Run, folder, runs
+from pipeline.study.schema import Study
 from pipeline.workers.local import run_all
 
 if TYPE_CHECKING:
@@ -18,16 +20,15 @@ if TYPE_CHECKING:
 def prepare(study_name: str) -> Path:
     """data/STUDY.npz"""
     study = read_study(study_name)
-    options = {k: v for k, v in study.data.items() if k != "name"}
-    return data.prepare(study_name, study.data["name"], options)
+    return data.prepare(study_name, study.data)
 
 
 def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
-    """experiments/STUDY/runs/LOSS/train: a folder per seed and step_time.json. Seeds train side by side."""
+    """experiments/STUDY/runs/LOSS/train: a folder per seed; beside it `measured`. Seeds train side by side."""
     import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
 
     from pipeline import tracking
-    from pipeline.stages import train as room
+    from pipeline.stages import train as loop
 
     study = read_study(study_name)
     todo = runs(study, loss_name)
@@ -35,7 +36,7 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
         _ = run.fingerprint  # what is missing is said before any process starts
     with tracking.following(study, loss_name, todo):
         run_all(
-            room.train,
+            loop.train,
             todo,
             label=f"train {study_name} {loss_name}",
             total=sum(run.epochs for run in todo),
@@ -48,24 +49,40 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     return target
 
 
-def publish_training(todo: list[Run]) -> Path:
-    """Copy the finished runs of one loss to their stage's output, with what the loss costs and whether it acts."""
-    from pipeline.stages import step_time
-    from pipeline.stages.audit import of_study
+def publish_training(todo: Sequence[Run]) -> Path:
+    """Copy the finished runs of one loss to their stage's output, and what is measured of the loss to another."""
+    from pipeline.stages.measured import measure
 
+    measured = measure(todo[0])
+    refuse_changes(todo, "train")
     study, loss_name = todo[0].study, todo[0].loss_name
     target = folder(study, loss_name, "train")
     store.publish({f"seed-{run.seed}": run.state for run in todo}, target)
-    step_time.write(todo[0], target / "cost.json")
-    dataset = data.read(study.name, study.data["name"], ("train",))
-    files.write_json(target / "audit.json", of_study(study, study.loss(loss_name), dataset).as_json())
+    store.publish({"": measured}, folder(study, loss_name, "measured"))
     return target
+
+
+def refuse_changes(todo: Sequence[Run], stage: str) -> None:
+    """Publish nothing that does not belong to study, code and data as they are now; the finished work is kept.
+
+    Raises:
+        UserError: something has changed since the stage began; the line says what.
+    """
+    fingerprint.read_again()
+    for run in todo:
+        now = Run(read_study(run.study.name), run.loss_name, run.seed)
+        before, after = (one.origin if stage == "train" else one.attack_origin for one in (run, now))
+        if before != after:
+            raise UserError(
+                f"{run.name} is {after.difference(vars(before))}: this changed while the command ran, so nothing is"
+                " published; what is finished is kept; fix: run it again"
+            )
 
 
 def epochs_done(run: Run) -> int:
     """Epochs a run has behind it, from its history file."""
     try:
-        return max(0, (run.state / "history.csv").read_text().count("\n") - 1)
+        return max(0, (run.state / "history.csv").read_text(encoding="utf-8").count("\n") - 1)
     except FileNotFoundError:
         return 0
 
@@ -73,14 +90,14 @@ def epochs_done(run: Run) -> int:
 def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     """experiments/STUDY/runs/LOSS/attack: outcomes, descriptors and gradients of every seed."""
     from pipeline import tracking
-    from pipeline.stages import attack as room
+    from pipeline.stages.attack import Evaluation, evaluate
 
     study = read_study(study_name)
-    todo = [room.Evaluation(run) for run in runs(study, loss_name)]
+    todo = [Evaluation(run) for run in runs(study, loss_name)]
     for evaluation in todo:
         _ = evaluation.fingerprint
     run_all(
-        room.evaluate,
+        evaluate,
         todo,
         label=f"attack {study_name} {loss_name}",
         total=sum(e.steps for e in todo),
@@ -93,11 +110,11 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     return target
 
 
-def publish_attack(todo: list[Evaluation]) -> Path:
-    """Copy the finished evaluations of one loss to their stage's output; attacked.json says which they are."""
+def publish_attack(todo: Sequence[Evaluation]) -> Path:
+    """Copy the finished evaluations of one loss to their stage's output."""
+    refuse_changes([evaluation.run for evaluation in todo], "attack")
     target = folder(todo[0].run.study, todo[0].run.loss_name, "attack")
     store.publish({f"seed-{e.run.seed}": e.state for e in todo}, target)
-    files.write_json(target / "attacked.json", {f"seed-{e.run.seed}": e.fingerprint for e in todo})
     return target
 
 
@@ -114,4 +131,9 @@ def report(study_name: str) -> Path:
 
 def where() -> list[Path]:
     """The report of every active study."""
-    return [read_study(name).folder / "report" / "report.html" for name in active()[0]]
+    return [study_folder(read_study(name)) for name in active()[0]]
+
+
+def study_folder(study: Study) -> Path:
+    """Where the page of a study is."""
+    return study.folder / "report" / "report.html"

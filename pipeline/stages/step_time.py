@@ -3,25 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from inputgrad import files, losses
+from inputgrad import losses
 from inputgrad.losses import Loss
-from pipeline import data
 from pipeline.data import Dataset
 from pipeline.study.run import Run
 
 ROUNDS = 40
 WARM_UP = 5
-
-
-def write(run: Run, file: Path) -> None:
-    """Time the run's loss and write the seconds of both and the median ratio as JSON."""
-    dataset = data.read(run.study.name, run.study.data["name"], ("train",))
-    files.write_json(file, measure(run, dataset))
 
 
 def measure(run: Run, dataset: Dataset) -> dict[str, float]:

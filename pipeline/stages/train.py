@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,11 @@ from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
 
+BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
+"""Checkpoints: of the best epoch, of the last, and of the one before it in case the last is damaged."""
+FILES = (BEST, LAST, "history.csv", "gradients.npz", "run.json")
+"""What a finished run consists of."""
+ASIDE = "it is set aside, and the run starts from the newest good point"
 SHOWN = 8
 """How many validation examples have their input gradients kept."""
 SNAPSHOTS = 5
@@ -76,41 +83,80 @@ class Trainer:
             setattr(self, name, state[name])
 
 
-def train(run: Run, dataset: Dataset | None = None) -> Path:
+def train(run: Run, dataset: Dataset | None = None, until: int | None = None) -> Path:
     """Train one run to its end, from wherever it was left; returns its folder.
 
     The folder holds best.pt and last.pt (best by validation score, ties by validation loss), history.csv (a row an
-    epoch), gradients.npz (input gradients of the same validation examples at a few epochs) and run.json. The numbers
-    are the same whether the run was interrupted or not.
+    epoch), gradients.npz (input gradients of the same validation examples at a few epochs) and run.json. Every byte is
+    the same whether the run was interrupted or not.
+
+    Args:
+        run: what to train.
+        dataset: training and validation split; by default read from the study's prepared file.
+        until: stop after this epoch; a later call continues.
 
     Raises:
-        UserError: the loss turned NaN or infinite (with the step), or a checkpoint is corrupt.
+        UserError: the loss turned NaN or infinite (with the step).
     """
     torch.set_num_threads(1)  # seeds run side by side; one thread also makes the sums reproducible
     torch.set_deterministic_debug_mode("warn" if run.device.type == "cuda" else "error")
-    folder = run.state
+    folder, end = run.state, min(until or run.epochs, run.epochs)
     with store.locked(folder):
-        if (folder / "run.json").exists():
+        if store.is_finished(folder, run.origin):
             return folder
-        dataset = dataset or data.read(run.study.name, run.study.data["name"], ("train", "validation"))
+        dataset = dataset or data.read(run.study.name, run.study.data, ("train", "validation"))
         torch.manual_seed(run.seed)
         trainer = Trainer.fresh(run, dataset)
-        if (folder / "last.pt").exists():
-            fix = f"delete {folder} to start this run again"
-            trainer.restore(store.load_checkpoint(folder / "last.pt", fix))
-        while trainer.epoch < run.epochs:
+        resume(trainer, folder)
+        while trainer.epoch < end:
             try:
                 row = train_epoch(trainer) | validate(trainer)
             except (RuntimeError, NotImplementedError) as error:
-                from inputgrad.audit.layers import refuse_without_double_backward
+                from inputgrad.gradients.layers import refuse_without_double_backward
 
                 refuse_without_double_backward(trainer.model, trainer.dataset.x["train"][:2], error, f"{run.name}: ")
                 raise
             trainer.epoch += 1
             trainer.history.append({"epoch": trainer.epoch, **row})
             save_epoch(trainer, folder)
-        finish(trainer, folder)
+        if end == run.epochs:
+            finish(trainer, folder)
     return folder
+
+
+def resume(trainer: Trainer, folder: Path) -> None:
+    """Continue from the newest checkpoint that is whole and of this run; any other is set aside, in one line."""
+    for name in (LAST, PREVIOUS):
+        file = folder / name
+        if file.exists():
+            try:
+                state = checkpoint(trainer.run, file)
+                refuse_other_best(trainer.run, folder, state["history"])
+            except UserError as error:
+                file.replace(file.with_suffix(".damaged"))
+                print(f"note: {error}", file=sys.stderr)
+            else:
+                trainer.restore(state)
+                return
+
+
+def checkpoint(run: Run, file: Path) -> dict[str, Any]:
+    """A checkpoint of this run.
+
+    Raises:
+        UserError: it is damaged, or of another run.
+    """
+    contents = store.load_checkpoint(file, ASIDE)
+    if contents.get("fingerprint") != run.fingerprint:
+        raise UserError(f"{file} is a checkpoint of another run; {ASIDE}")
+    return contents
+
+
+def refuse_other_best(run: Run, folder: Path, history: list[dict[str, float]]) -> None:
+    """Raise a UserError where best.pt is not that of `history`, nor of a later epoch, which is then written again."""
+    found, best = checkpoint(run, folder / BEST)["epoch"], max(history, key=goodness)["epoch"]
+    if found != best and found <= history[-1]["epoch"]:
+        raise UserError(f"{folder / BEST} is of epoch {found}, not of the best one, {best}; {ASIDE}")
 
 
 def train_epoch(trainer: Trainer) -> dict[str, float]:
@@ -217,8 +263,11 @@ def save_epoch(trainer: Trainer, folder: Path) -> None:
         trainer.snapshots[trainer.epoch] = describe(trainer.model, x, y)[2].cpu()
     if row is max(trainer.history, key=goodness):
         contents = {"model": trainer.model.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
-        store.save_checkpoint(folder / "best.pt", contents)
-    store.save_checkpoint(folder / "last.pt", trainer.state())
+        store.save_checkpoint(folder / BEST, contents)
+    if (folder / LAST).exists():
+        with files.replacing(folder / PREVIOUS) as temporary:
+            os.link(folder / LAST, temporary)
+    store.save_checkpoint(folder / LAST, trainer.state())
     write_history(trainer.history, folder)
 
 
@@ -240,8 +289,9 @@ def snapshot_epochs(epochs: int) -> set[int]:
 
 
 def finish(trainer: Trainer, folder: Path) -> None:
-    """Write what only a finished run has; run.json comes last and says that the rest is complete."""
+    """Write what only a finished run has; the manifest comes last and says that the rest is complete."""
     run, validation = trainer.run, (trainer.dataset.x["validation"], trainer.dataset.y["validation"])
+    refuse_other_best(run, folder, trainer.history)
     write_history(trainer.history, folder)
     with files.replacing(folder / "gradients.npz") as temporary, temporary.open("wb") as f:
         np.savez(
@@ -267,3 +317,5 @@ def finish(trainer: Trainer, folder: Path) -> None:
         "device": run.device.type,
     }
     files.write_json(folder / "run.json", facts)
+    files.remove(folder / PREVIOUS)
+    store.seal(folder, run.origin, FILES)

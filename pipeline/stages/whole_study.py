@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Generic
 
 from inputgrad.errors import UserError
@@ -16,6 +15,7 @@ from pipeline import store
 from pipeline.stages import commands
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.train import train
+from pipeline.study import origins
 from pipeline.study.read import active, read_study
 from pipeline.study.run import Run, folder, runs
 from pipeline.study.schema import Study
@@ -70,7 +70,9 @@ def run(study_name: str, engine: Engine) -> str:
     todo = {name: runs(study, name) for name in names}
     check_device(todo[names[0]][0], engine)
     untrained = [name for name in names if not is_trained(todo[name])]
-    behind = [name for name in names if {name, source(todo[name])} & {*untrained} or not is_attacked(todo[name])]
+    behind = [
+        name for name in names if {name, todo[name][0].source.loss_name} & {*untrained} or not is_attacked(todo[name])
+    ]
     if not behind:
         return f"{study_name}: all {len(names)} losses are up to date"
     campaign.todo = [run for name in untrained for run in todo[name]]
@@ -106,7 +108,7 @@ def started(campaign: Campaign, engine: Engine) -> Iterator[Workers]:
 
 def train_all(campaign: Campaign, workers: Workers) -> None:
     """Train every run that is not finished."""
-    missing = [run for run in campaign.todo if not (run.state / "run.json").exists()]
+    missing = [run for run in campaign.todo if not (run.state / store.MANIFEST).exists()]
     for run, error in zip(missing, workers(Attempt(train), missing), strict=True):
         if error:
             campaign.failed.setdefault(run.loss_name, error)
@@ -166,29 +168,17 @@ def check_device(run: Run, engine: Engine) -> None:
 
 
 def is_trained(todo: Sequence[Run]) -> bool:
-    """Whether the published training of a loss is that of these runs."""
-    target = folder(todo[0].study, todo[0].loss_name, "train")
-    if not all((target / name).exists() for name in ("cost.json", "audit.json")):
+    """Whether the published training of a loss, and what is measured of it, is that of these runs."""
+    try:
+        store.opened(folder(todo[0].study, todo[0].loss_name, "measured"), origins.of_measured(todo[0]), "")
+        return all(run.opened("train") for run in todo)
+    except UserError:  # missing, damaged or older: this command makes it again
         return False
-    files = [target / f"seed-{run.seed}" / "run.json" for run in todo]
-    return all(f.exists() and read(f).get("fingerprint") == run.fingerprint for f, run in zip(files, todo, strict=True))
-
-
-def source(todo: Sequence[Run]) -> str:
-    """The loss whose weights the attacks on these runs start from, besides their own: new ones mean new attacks."""
-    return Evaluation(todo[0]).source.loss_name
 
 
 def is_attacked(todo: Sequence[Run]) -> bool:
     """Whether the published attack of a trained loss is that on these runs."""
-    file = folder(todo[0].study, todo[0].loss_name, "attack") / "attacked.json"
     try:
-        return file.exists() and read(file) == {f"seed-{run.seed}": Evaluation(run).fingerprint for run in todo}
-    except UserError:  # a file that the fingerprint needs is missing or broken: this run writes it
+        return all(run.opened("attack") for run in todo)
+    except UserError:
         return False
-
-
-def read(file: Path) -> dict[str, object]:
-    """A JSON file of a published folder."""
-    contents: dict[str, object] = store.read_json(file, f"delete {file.parent} and run this again")
-    return contents

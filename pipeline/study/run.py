@@ -10,24 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from inputgrad import registry
 from inputgrad.errors import UserError
 from inputgrad.losses import Loss
 from pipeline import data, store
+from pipeline.fingerprint import Origin
+from pipeline.study import origins
 from pipeline.study.schema import Study
-
-SHARED = (
-    "pipeline/stages/train.py",
-    *(f"inputgrad/gradients/{name}.py" for name in ("forward", "ascent", "adversary")),
-    "inputgrad/losses/__init__.py",
-    "pipeline/models/__init__.py",
-)
-"""The code that every run goes through; the loss's and the model's own files come on top."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What `training.train` takes; small enough to be sent to another process."""
+    """What `train` takes; small enough to be sent to another process."""
 
     study: Study
     loss_name: str
@@ -53,7 +46,7 @@ class Run:
         """Where it runs: `auto` is a GPU if there is one."""
         asked = self.study.training.device
         if asked == "cuda" and not torch.cuda.is_available():
-            raise UserError(f"{self.study.file}: training.device: no CUDA device here; write 'auto' or 'cpu'")
+            raise UserError(f"{self.study.file}: training.device: no CUDA device here; fix: write 'auto' or 'cpu'")
         return torch.device("cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu")
 
     @property
@@ -71,30 +64,57 @@ class Run:
         }
 
     @cached_property
+    def origin(self) -> Origin:
+        """Everything that changes its training, as it was when it was first asked for."""
+        return origins.of_training(self)
+
+    @cached_property
+    def attack_origin(self) -> Origin:
+        """Everything that changes the attack on it; the trainings that it starts from are checked.
+
+        Raises:
+            UserError: a training is missing, damaged or not that of the study as it stands.
+        """
+        return origins.of_attack(self)
+
+    @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits: settings, seed, data, code, versions and kind of device."""
-        here = Path(__file__).parents[2]
-        code = [here / name for name in SHARED]
-        code += [
-            here / "inputgrad/losses" / f"{self.loss_name}.py",
-            here / "pipeline/models" / f"{self.study.model['name']}.py",
-        ]
-        environment = {"torch": torch.__version__, "device": self.device.type}
-        return store.hash_of([self.settings, environment], [*code, data.path(self.study.name)])
+        """Sixteen hex digits of the training's origin."""
+        return self.origin.fingerprint
 
     @property
     def state(self) -> Path:
-        """The folder this run works in."""
+        """The folder in which this run is trained."""
         return store.state(self.fingerprint)
+
+    @property
+    def source(self) -> Run:
+        """The run that transfer attacks start from: `standard` with the next seed, so that another net is attacked."""
+        seeds = self.study.training.seeds
+        if self.seed not in seeds:
+            return Run(self.study, "standard", seeds[0])
+        return Run(self.study, "standard", seeds[(seeds.index(self.seed) + 1) % len(seeds)])
+
+    def folder(self, stage: str) -> Path:
+        """experiments/STUDY/runs/LOSS/STAGE/seed-N"""
+        return folder(self.study, self.loss_name, stage) / f"seed-{self.seed}"
+
+    def opened(self, stage: str) -> Path:
+        """`folder`, once it is known to hold the result of the study, code and data as they stand.
+
+        Raises:
+            UserError: it is missing, damaged, or made from something else; the line names the command that repairs it.
+        """
+        origin = self.origin if stage == "train" else self.attack_origin
+        fix = f"fix: dvc repro -f {stage}@{self.study.name}-{self.loss_name}"
+        return store.opened(self.folder(stage), origin, fix)
 
     def build(self, dataset: data.Dataset) -> nn.Module:
         """A fresh net on the run's device; the seed alone decides its weights, the loss does not."""
         options = {k: v for k, v in self.study.model.items() if k != "name"}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model: nn.Module = registry.module("pipeline.models", self.study.model["name"]).build(
-                dataset.shape, dataset.outputs, **options
-            )
+            model: nn.Module = origins.model_of(self.study)(dataset.shape, dataset.outputs, **options)
         return model.to(self.device)
 
 
@@ -105,5 +125,5 @@ def runs(study: Study, loss_name: str) -> list[Run]:
 
 
 def folder(study: Study, loss_name: str, stage: str) -> Path:
-    """experiments/STUDY/runs/LOSS/STAGE, the output of a train or an attack stage."""
+    """experiments/STUDY/runs/LOSS/STAGE, an output of a train or an attack stage."""
     return study.folder / "runs" / loss_name / stage

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline import store
+from pipeline.fingerprint import hash_of
 from pipeline.results.pictures import gradient_picture
 from pipeline.study.schema import Study
 from pipeline.tracking import server
@@ -106,8 +107,7 @@ def mirror_loss(study: Study, name: str) -> bool:
             if fresh:
                 above.log(loss.points, parameters(loss.facts))
                 above.tag(loss.audit)
-                for file in sorted(loss.train.glob("*.json")):
-                    client.log_artifact(above.id, str(file), "train")
+                client.log_artifacts(above.id, str(loss.measured), "measured")
         above.tag(loss.sheet)
         above.set_status("FINISHED", ended)
         server.keep_current(client, where, f"params.loss = '{name}'", {above.id, *below})
@@ -151,12 +151,14 @@ def mirror_report(study: Study) -> bool:
     folder = study.folder / "report"
     if not (folder / "metrics.json").exists():
         return False
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    from pipeline.results.report import opened
+
+    opened(study)
     moment = milliseconds(folder / "metrics.json")
     found = store.read_json(folder / "metrics.json", f"write it again with: dvc repro -f report@{study.name}")["losses"]
     with server.connected() as client:
         where = experiment(client, study)
-        fingerprint = store.hash_of([str(file.relative_to(folder)) for file in files], files)
+        fingerprint = hash_of("report", [folder / store.MANIFEST])
         wanted = Wanted(kind="report", name="report", fingerprint=fingerprint, started=moment, note=REPORT_NOTE)
         run = Mirror.of(client, where, wanted)
         with run.once("report") as fresh:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from inputgrad import registry
 from pipeline import store
 from pipeline.stages.train import goodness
+from pipeline.study import origins
 from pipeline.tracking.results import Loss, Seed
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
     """The net of best.pt, from the run's folder alone."""
     fix = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
     weights = store.load_checkpoint(seed.train / "best.pt", fix)["model"]
-    options = {key: value for key, value in seed.facts["model"].items() if key != "name"}
-    outputs = seed.facts["outputs"]
-    model: nn.Module = registry.module("pipeline.models", seed.facts["model"]["name"]).build(shape, outputs, **options)
+    options = {key: value for key, value in seed.study.model.items() if key != "name"}
+    model: nn.Module = origins.model_of(seed.study)(shape, seed.facts["outputs"], **options)
     model.load_state_dict(weights)
     return model.eval()

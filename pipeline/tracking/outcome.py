@@ -18,8 +18,6 @@ from pipeline.tracking.point import Point, milliseconds
 def points(study: Study, loss: str, seed: int) -> list[Point]:
     """The headline numbers, and the worst-case score as a curve over 1000·ε.
 
-    The folder may be older than the study or than this code: what it does not hold is left out.
-
     Raises:
         UserError: a file is missing or unreadable.
     """
@@ -32,7 +30,7 @@ def points(study: Study, loss: str, seed: int) -> list[Point]:
     headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]
     named = {
         f"clean_{noun}": scores.loc[scores["norm"] == "none", "score"].item(),
-        **{f"robust_{noun}": score for score in headline["score"]},  # none if the study has another ε by now
+        f"robust_{noun}": headline["score"].item(),
         **dict(finite_distances(outcomes, study)),
         **dict(finite_descriptors(described)),
     }
@@ -63,10 +61,8 @@ def metric(name: str) -> str:
     return name if name.startswith(("clean_", "robust_", "median_distance_")) else f"test_{name}"
 
 
-def findings(study: Study, loss: str, seed: int) -> masking.Findings | None:
-    """The masking sheet of one run; None where an older attack stage left none."""
-    if not (folder(study, loss, "attack") / f"seed-{seed}" / "masking.json").exists():
-        return None
+def findings(study: Study, loss: str, seed: int) -> masking.Findings:
+    """The masking sheet of one run."""
     return attack_file(study, loss, seed, "masking.json", masking.read)
 
 

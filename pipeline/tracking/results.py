@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,9 +10,12 @@ from typing import Any
 
 import pandas as pd
 
+from inputgrad.errors import UserError
 from pipeline import store
+from pipeline.fingerprint import hash_of
 from pipeline.results import masking
-from pipeline.study.run import folder
+from pipeline.results.files import measured, train_file
+from pipeline.study.run import Run, folder
 from pipeline.study.schema import Study
 from pipeline.tracking import outcome
 from pipeline.tracking.point import Point, milliseconds
@@ -28,40 +30,37 @@ class Seed:
     seed: int
 
     @cached_property
+    def run(self) -> Run:
+        """The run that the study describes."""
+        return Run(self.study, self.loss, self.seed)
+
+    @cached_property
     def train(self) -> Path:
-        """Folder of the training."""
-        return folder(self.study, self.loss, "train") / f"seed-{self.seed}"
+        """Folder of the training, which is that of the study as it stands."""
+        return self.run.opened("train")
 
     @cached_property
     def facts(self) -> dict[str, Any]:
         """run.json"""
-        fix = f"write it again with: dvc repro -f train@{self.study.name}-{self.loss}"
-        facts: dict[str, Any] = store.read_json(self.train / "run.json", fix)
-        return facts
+        return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, "")))
 
     @property
     def fingerprint(self) -> str:
         """Of the training."""
-        return str(self.facts["fingerprint"])
+        return self.run.fingerprint
 
     @cached_property
     def attack(self) -> Path | None:
-        """Folder of the attack on these very weights, or None."""
-        found = folder(self.study, self.loss, "attack") / f"seed-{self.seed}"
-        if not (found / "gradients.npz").exists():
+        """Folder of the attack on these very weights, or None: what is left from before comes out of another stage."""
+        try:
+            return self.run.opened("attack")
+        except UserError:
             return None
-        record = found / "evaluation.json"
-        if record.exists() and json.loads(record.read_text())["run"] != self.fingerprint:
-            return None  # left from before the last training; the attack stage comes next
-        return found
 
-    @cached_property
+    @property
     def attack_fingerprint(self) -> str | None:
-        """Of the outcomes and of the ε that is put into the headline."""
-        if self.attack is None:
-            return None
-        headline = [self.study.attack.norm, self.study.attack.epsilon]
-        return store.hash_of(headline, [self.attack / "outcomes.parquet"])
+        """Of the weights, the attacks and the ε that is put into the headline."""
+        return None if self.attack is None else self.run.attack_origin.fingerprint
 
     @property
     def ended(self) -> int:
@@ -116,11 +115,16 @@ class Loss:
         """Folder of the train stage."""
         return folder(self.study, self.name, "train")
 
+    @property
+    def measured(self) -> Path:
+        """What is measured of the loss beside its training."""
+        return folder(self.study, self.name, "measured")
+
     @cached_property
     def seeds(self) -> list[Seed]:
-        """Those in the folder, in order."""
-        there = sorted(int(f.parent.name.removeprefix("seed-")) for f in self.train.glob("seed-*/run.json"))
-        return [Seed(self.study, self.name, seed) for seed in there]
+        """The study's, once the loss has been trained; a folder of another study, or a damaged one, is an error."""
+        seeds = [Seed(self.study, self.name, seed) for seed in self.study.training.seeds]
+        return [seed for seed in seeds if seed.train] if self.train.exists() else []
 
     @property
     def fingerprint(self) -> str:
@@ -131,7 +135,7 @@ class Loss:
     def attack_fingerprint(self) -> str | None:
         """Of all attacks, once every seed has been attacked."""
         found = [seed.attack_fingerprint for seed in self.seeds]
-        return store.hash_of(found) if all(found) else None
+        return hash_of(found) if all(found) else None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -146,16 +150,14 @@ class Loss:
         means = frame.groupby(["name", "step"], sort=False).agg(value=("value", "mean"), moment=("moment", "max"))
         for name, step, value, moment in means.reset_index().to_numpy():
             yield Point(str(name), float(value), int(moment), int(step))
-        cost = self.train / "cost.json"
-        if cost.exists():
-            yield Point("step_time_ratio", store.read_json(cost, "")["ratio"], milliseconds(cost))
+        moment = milliseconds(self.measured / "step_time.json")
+        yield Point("step_time_ratio", measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"], moment)
 
     @property
     def audit(self) -> dict[str, str]:
         """What the audit found, as tags: `audit` is depends, detached or independent."""
-        file = self.train / "audit.json"
-        found = store.read_json(file, "") if file.exists() else {}
-        return {f"audit{suffix}": found[key] for key, suffix in (("kind", ""), ("verdict", ".verdict")) if key in found}
+        found = measured(self.study, self.name, "audit.json", ("kind", "verdict"))
+        return {"audit": found["kind"], "audit.verdict": found["verdict"]}
 
     @property
     def sheet(self) -> dict[str, str]:
@@ -170,7 +172,7 @@ class Loss:
 
 def loss_fingerprint(of_seeds: list[str]) -> str:
     """Of a loss, from those of its seeds in any order."""
-    return store.hash_of(sorted(of_seeds))
+    return hash_of(sorted(of_seeds))
 
 
 def history_points(frame: pd.DataFrame, moments: list[int]) -> list[Point]:
@@ -181,10 +183,6 @@ def history_points(frame: pd.DataFrame, moments: list[int]) -> list[Point]:
         for row, moment in zip(frame.to_dict("records"), moments, strict=True)
         for name in columns
     ]
-
-
-SETTINGS = ("study", "loss", "data", "model", "training", "seed", "seeds", "parameters", "steps", "torch", "device")
-"""What of run.json is a parameter; the rest are results."""
 
 
 def parameters(facts: dict[str, Any]) -> dict[str, str]:

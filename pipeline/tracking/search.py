@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from pipeline import store
+from pipeline.fingerprint import hash_of
 from pipeline.search import space
 from pipeline.study.schema import Study
 from pipeline.tracking.address import reason
@@ -65,7 +66,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
         wanted = Wanted(
             kind="search",
             name=facts["loss"] if facts["objective"] == "robust" else f"{facts['loss']} ({facts['objective']})",
-            fingerprint=store.hash_of([facts["fingerprint"], facts["objective"]]),
+            fingerprint=hash_of([facts["fingerprint"], facts["objective"]]),
             started=started,
         )
         parent = Mirror.of(client, where, wanted)
@@ -135,7 +136,7 @@ def child(
     wanted = Wanted(
         kind="trial",
         name=f"trial-{number}",
-        fingerprint=store.hash_of([facts["fingerprint"], facts["objective"], number]),
+        fingerprint=hash_of([facts["fingerprint"], facts["objective"], number]),
         parent=parent,
         started=start,
     )

@@ -33,7 +33,7 @@ def trained(project):
 def test_outcomes_are_tidy_and_complete(trained):
     target = attack.evaluate(trained)
     outcomes = pd.read_parquet(target / "outcomes.parquet")
-    n = len(data.read("tiny", "digits", ("test",)).x["test"])
+    n = len(data.read("tiny", read_study("tiny").data, ("test",)).x["test"])
     columns = "example seed attack norm epsilon broken loss_before loss_after distance overshoot"
     assert list(outcomes) == columns.split()
     groups = outcomes.groupby(["attack", "norm", "epsilon"]).size()
@@ -145,7 +145,7 @@ def test_fewer_examples_than_asked_for(trained):
 def test_clean_outcomes_are_the_models_own_mistakes(trained):
     target = attack.evaluate(trained)
     outcomes = pd.read_parquet(target / "outcomes.parquet")
-    dataset = data.read("tiny", "digits", ("test",))
+    dataset = data.read("tiny", read_study("tiny").data, ("test",))
     model = attack.trained(trained.run, dataset)
     wrong = (model(dataset.x["test"]).argmax(1) != dataset.y["test"]).numpy()
     assert np.array_equal(outcomes[outcomes.attack == "clean"].broken.to_numpy(), wrong)
@@ -155,7 +155,7 @@ def test_descriptors_are_the_norms_of_the_input_gradient(trained):
     target = attack.evaluate(trained)
     frame = pd.read_parquet(target / "descriptors.parquet")
     kept = np.load(target / "gradients.npz")
-    dataset = data.read("tiny", "digits", ("test",))
+    dataset = data.read("tiny", read_study("tiny").data, ("test",))
     model = attack.trained(trained.run, dataset)
     x = torch.from_numpy(kept["x"]).requires_grad_(True)
     nn.functional.cross_entropy(model(x), torch.from_numpy(kept["y"]), reduction="sum").backward()

@@ -58,7 +58,10 @@ def test_diabetes_is_standardised_with_the_training_split_alone():
 
 def test_what_is_written_is_what_is_read(project):
     commands.prepare("tiny")
-    arrays, dataset = registry.module("pipeline.data", "digits").load(), data.read("tiny", "digits", ("train", "test"))
+    arrays, dataset = (
+        registry.module("pipeline.data", "digits").load(),
+        data.read("tiny", read_study("tiny").data, ("train", "test")),
+    )
     assert set(dataset.x) == {"train", "test"}
     assert np.array_equal(dataset.x["test"].numpy(), arrays.x["test"])
     assert np.array_equal(dataset.context.direction.numpy(), arrays.direction)
@@ -92,16 +95,16 @@ def test_nan_in_the_prepared_file_is_found(project):
     contents["x_train"][0] = np.inf
     np.savez(file, **contents)
     with pytest.raises(UserError, match=r"data/tiny\.npz, train split: 64 of \d+ numbers are NaN or infinite"):
-        data.read("tiny", "digits", ("train",))
+        data.read("tiny", read_study("tiny").data, ("train",))
 
 
 def test_missing_and_truncated_files_say_how_to_mend(project):
     with pytest.raises(UserError, match=r"data/tiny\.npz is missing; write it with: dvc repro prepare@tiny"):
-        data.read("tiny", "digits", ("train",))
+        data.read("tiny", read_study("tiny").data, ("train",))
     file = commands.prepare("tiny")
     file.write_bytes(file.read_bytes()[:500])
     with pytest.raises(UserError, match=r"data/tiny\.npz is not readable"):
-        data.read("tiny", "digits", ("train",))
+        data.read("tiny", read_study("tiny").data, ("train",))
 
 
 def test_shares_must_sum_to_one(project):

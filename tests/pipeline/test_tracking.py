@@ -362,9 +362,9 @@ def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(st
     assert best.facts["best"]["validation_accuracy"] == max(
         seed.facts["best"]["validation_accuracy"] for seed in results.Loss(study, "standard").seeds
     )
-    x = data.read("tiny", "digits", ("test",)).x["test"][:7]
+    x = data.read("tiny", read_study("tiny").data, ("test",)).x["test"][:7]
     run = runs(study, "standard")[best.seed]
-    expected = trained(run, data.read("tiny", "digits", ("test",)))(x)
+    expected = trained(run, data.read("tiny", read_study("tiny").data, ("test",)))(x)
     loaded = mlflow.pytorch.load_model(logged.model_uri)
     assert torch.equal(loaded(x), expected)
     assert torch.equal(loaded(x[:1]), expected[:1]) or torch.allclose(loaded(x[:1]), expected[:1], atol=1e-6)

@@ -14,9 +14,11 @@ import torch
 
 from inputgrad import files
 from pipeline import data, store
+from pipeline.fingerprint import Origin
 from pipeline.results.read import Results, read
+from pipeline.study import origins
 from pipeline.study.read import read_study
-from pipeline.study.run import folder
+from pipeline.study.run import Run, folder
 from pipeline.study.schema import Study
 
 LOSSES = ["standard", "fgsm", "gradient_norm", "detached_norm"]
@@ -59,7 +61,7 @@ def write_study(name: str = "toy", data_name: str = "digits", seeds: tuple[int, 
         words = {"left": "random_search", "expensive": ""}
     Path(f"experiments/{name}.yaml").write_text(STUDY.format(data=data_name, seeds=list(seeds), **words))
     study = read_study(name)
-    data.prepare(name, data_name, {})
+    data.prepare(name, study.data)
     return study
 
 
@@ -104,9 +106,11 @@ def write_attack(study: Study, loss: str, seed: int, harm: Callable[[str], np.nd
     outcomes(study, seed, harm).to_parquet(target / "outcomes.parquet")
     descriptors(seed, gradient).to_parquet(target / "descriptors.parquet")
     files.write_json(target / "masking.json", sheet(seed, flagged=loss == "gradient_norm"))
-    dataset = data.read(study.name, study.data["name"], ("test",))
+    dataset = data.read(study.name, study.data, ("test",))
     x, y = dataset.x["test"][:2].numpy(), dataset.y["test"][:2].numpy()
     np.savez(target / "gradients.npz", examples=np.arange(2), x=x, y=y, gradients=gradient * (x - 0.3))
+    names = ("outcomes.parquet", "descriptors.parquet", "masking.json", "gradients.npz")
+    store.seal(target, Run(study, loss, seed).attack_origin, names)
 
 
 def descriptors(seed: int, gradient: float) -> pd.DataFrame:
@@ -133,7 +137,7 @@ def stronger(harm: dict[str, np.ndarray]) -> Callable[[str], np.ndarray]:
 
 
 def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) -> None:
-    """train/seed-N of one run, and cost.json."""
+    """train/seed-N of one run, and what is measured of the loss."""
     target = folder(study, loss, "train") / f"seed-{seed}"
     target.mkdir(parents=True)
     for name in ("best.pt", "last.pt"):
@@ -141,23 +145,34 @@ def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) 
     score = "validation_accuracy" if study.task == "classification" else "validation_rmse"
     rows = {"epoch": [1, 2, 3], score: [0.5, 0.6, 0.7], "input_gradient_norm": [1.0, 1.0, 2.0]}
     pd.DataFrame(rows).assign(term_gradient_ratio=pull).to_csv(target / "history.csv", index=False)
+    store.seal(target, Run(study, loss, seed).origin, ("best.pt", "last.pt", "history.csv"))
+    measured = folder(study, loss, "measured")
     ratios = {"ratio": 1.5, "ratio_quartile_low": 1.4, "ratio_quartile_high": 1.6, "n": 40}
-    files.write_json(target.parent / "cost.json", ratios)
-    files.write_json(target.parent / "audit.json", {"kind": "depends", "verdict": "It does.", "checks": []})
+    files.write_json(measured / "step_time.json", ratios)
+    files.write_json(measured / "audit.json", {"kind": "depends", "verdict": "It does.", "checks": []})
+    store.seal(measured, origins.of_measured(Run(study, loss, 0)), ("step_time.json", "audit.json"))
+
+
+def reseal(folder: Path) -> None:
+    """List the files as they are now in the manifest: for tests of what a file holds, not of whether it is whole."""
+    manifest = store.read_json(folder / "manifest.json", "")
+    store.seal(folder, Origin(**manifest["origin"]), [name for name in manifest["files"] if (folder / name).exists()])
 
 
 def write_runs(study: Study, losses: list[str] = LOSSES) -> Study:
     """Every run of the study, with what `BROKEN` says; detached_norm has the weights of standard."""
     for loss in losses:
-        counts, pull = BROKEN[loss]
-        for seed, count in zip(study.training.seeds, counts, strict=False):
+        for seed in study.training.seeds:
             weight = 100.0 * seed + {"fgsm": 1, "gradient_norm": 2}.get(loss, 0)
+            write_train(study, loss, seed, weight, BROKEN[loss][1])
+    for loss in losses:
+        counts, _ = BROKEN[loss]
+        for seed, count in zip(study.training.seeds, counts, strict=False):
             if study.task == "classification":
                 harm = {"clean": first(4 + seed), "noise": first(count // 2), "fgsm": first(count)}
             else:
                 harm = {"clean": first(EXAMPLES), "noise": first(EXAMPLES), "fgsm": first(EXAMPLES) + count / 10}
             write_attack(study, loss, seed, stronger(harm), gradient=1.0 + count / 100)
-            write_train(study, loss, seed, weight, pull)
     return study
 
 

@@ -1,0 +1,85 @@
+"""What each kind of result is made from: which settings, files and modules count for it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from inputgrad import registry
+from pipeline import data
+from pipeline.fingerprint import Origin, code_of, hash_of_file
+
+if TYPE_CHECKING:
+    from pipeline.study.run import Run
+    from pipeline.study.schema import Study
+
+
+def of_training(run: Run) -> Origin:
+    """A training: its settings, the data, and the loop, the run, the loss, the net and the data set as code."""
+    modules = ("pipeline.stages.train", "pipeline.study.run", type(run.loss).__module__, *parts(run.study))
+    return origin(run, run.settings, [data.path(run.study.name)], modules)
+
+
+def of_attack(run: Run) -> Origin:
+    """The attack on a trained run: its settings, the data, the weights of the run and of the source of transfer.
+
+    Raises:
+        UserError: a training is missing, damaged or not that of the study as it stands.
+    """
+    attack = run.study.attack
+    settings = {"attack": attack.model_dump(mode="json"), "model": run.study.model, "seed": run.seed}
+    weights = [one.opened("train") / "best.pt" for one in (run, run.source)]
+    named = {*attack.attacks, *attack.at_epsilon, "pgd"}  # the masking sheet's own probes are PGD
+    modules = [registry.module("inputgrad.attacks", name).__name__ for name in sorted(named)]
+    modules += ["pipeline.stages.attack", "pipeline.study.run", *parts(run.study)]
+    return origin(run, settings, [data.path(run.study.name), *weights], modules)
+
+
+def of_measured(run: Run) -> Origin:
+    """What is measured of a loss beside its training: the time of a step, and the findings of the audit."""
+    modules = ("pipeline.stages.measured", "pipeline.study.run", type(run.loss).__module__, *parts(run.study))
+    return origin(run, run.settings, [data.path(run.study.name)], modules)
+
+
+def of_report(study: Study, sealed: Iterable[Path]) -> Origin:
+    """A report: the study, the manifests of the results that it is made from, and everything that writes it."""
+    files = {str(file): file for file in (*sealed, data.path(study.name))}
+    files |= {f"pipeline/report/{file.name}": file for file in templates()}
+    code, versions = code_of("pipeline.report.page", "pipeline.report", *parts(study))
+    settings = study.model_dump(mode="json", exclude={"search", "losses"})
+    settings["losses"] = {name: loss.model_dump(mode="json") for name, loss in study.losses.items()}
+    hashes = {name: hash_of_file(file) for name, file in files.items()}
+    return Origin(settings=settings, data=hashes, code=code, versions=versions)
+
+
+def templates() -> list[Path]:
+    """What a report is written with beside code."""
+    here = Path(__file__).parents[1] / "report"
+    return sorted(file for kind in ("*.j2", "*.css") for file in here.glob(kind))
+
+
+def origin(run: Run, settings: dict[str, Any], files: Iterable[Path], modules: Iterable[str]) -> Origin:
+    """The origin of a result of one run."""
+    code, versions = code_of(*modules)
+    hashes = {str(file): hash_of_file(file) for file in files}
+    return Origin(settings=settings, data=hashes, code=code, versions={**versions, "device": run.device.type})
+
+
+def parts(study: Study) -> tuple[str, str]:
+    """The modules of the study's net and of its data set."""
+    return model_of(study).__module__, data_of(study).__name__
+
+
+def model_of(study: Study) -> Callable[..., nn.Module]:
+    """The function that builds the study's net."""
+    build: Callable[..., nn.Module] = registry.module("pipeline.models", study.model["name"]).build
+    return build
+
+
+def data_of(study: Study) -> ModuleType:
+    """The module of the study's data set."""
+    return data.module_of(study.data)
