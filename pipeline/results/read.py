@@ -112,11 +112,6 @@ def stacked(found: dict[Run, pd.DataFrame]) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def sheet(loss: str, found: dict[Run, Attacked]) -> masking.Sheet:
-    """The masking sheet of one loss."""
-    return masking.over_seeds({seed: one.findings for (name, seed), one in found.items() if name == loss})
-
-
 def headline(study: Study, found: dict[Run, Attacked]) -> pd.DataFrame:
     """A row per loss and seed, after a look that all of them attacked the same examples: else nothing is paired."""
     first, *_ = found.values()

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inputgrad import files
 from inputgrad.attacks import Threat
@@ -30,6 +30,8 @@ SHARED = (
     "inputgrad/gradients/descriptors.py",
     "inputgrad/gradients/forward.py",
     "inputgrad/gradients/ascent.py",
+    "inputgrad/gradients/norms.py",
+    "inputgrad/tasks.py",
 )
 ROOMS = ("inputgrad/attacks", "inputgrad/robustness/masking")
 SHOWN = 8
@@ -173,7 +175,7 @@ def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame
     files.write_json(target / "evaluation.json", {"run": run.fingerprint})
     with files.replacing(target / "input_gradients.npy") as temporary, temporary.open("wb") as f:
         np.save(f, gradients.cpu().numpy(), allow_pickle=False)
-    shown = shown_examples(y)
+    shown = run.study.task.shown(y, SHOWN)
     with files.replacing(target / FINISHED) as temporary, temporary.open("wb") as f:
         x_np, y_np, g_np = (t[shown].cpu().numpy() for t in (x, y, gradients))
         np.savez(f, allow_pickle=False, examples=shown.numpy(), x=x_np, y=y_np, gradients=g_np)
@@ -184,14 +186,6 @@ def change(victim: Victim) -> float:
     first, second = (describe(victim.model, victim.x, victim.y) for _ in range(2))
     pairs = ((first[0], second[0]), (first[2], second[2]))
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) for a, b in pairs)
-
-
-def shown_examples(y: Tensor) -> Tensor:
-    """The first example of each class, at most SHOWN of them; for a regression the first SHOWN examples."""
-    if y.is_floating_point():
-        return torch.arange(min(SHOWN, len(y)))
-    first = [(y == c).nonzero()[0, 0] for c in y.unique()[:SHOWN]]
-    return torch.stack(first).cpu()
 
 
 def state_hash(model: nn.Module) -> str:

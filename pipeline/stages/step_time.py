@@ -12,6 +12,7 @@ from inputgrad import files, losses
 from inputgrad.losses import Loss
 from pipeline import data
 from pipeline.data import Dataset
+from pipeline.stages.train import optimizer_of
 from pipeline.study.run import Run
 
 ROUNDS = 40
@@ -52,7 +53,7 @@ class Step:
         self.loss, self.context = loss, dataset.context
         self.x, self.y = dataset.x["train"][:n], dataset.y["train"][:n]
         self.model = run.build(dataset)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=run.study.training.learning_rate)
+        self.optimizer = optimizer_of(run.study.training, self.model)
 
     def __call__(self) -> float:
         """Take one step; the seconds it took."""

@@ -18,7 +18,8 @@ from pipeline.study.schema import Study
 
 SHARED = (
     "pipeline/stages/train.py",
-    *(f"inputgrad/gradients/{name}.py" for name in ("forward", "ascent", "adversary")),
+    "inputgrad/tasks.py",
+    *(f"inputgrad/gradients/{name}.py" for name in ("forward", "norms", "ascent", "adversary")),
     "inputgrad/losses/__init__.py",
     "pipeline/models/__init__.py",
 )
