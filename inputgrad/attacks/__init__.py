@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inputgrad import registry
-from inputgrad.gradients.ascent import BallNorm
-from inputgrad.gradients.forward import per_example_loss, rows
+from inputgrad import registry, tasks
+from inputgrad.gradients import norms
+from inputgrad.gradients.forward import Draws
+from inputgrad.gradients.norms import BallNorm, ThreatNorm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +46,18 @@ class Threat:
     epsilon: float
     bounds: tuple[float, float] | None = None
 
+    @property
+    def ball(self) -> ThreatNorm:
+        """The norm itself."""
+        return norms.named(self.norm)
 
-def broken(outputs: Tensor, y: Tensor) -> Tensor:
-    """Which predictions are wrong, (N,) bool; a regression has no wrong, only a larger error."""
-    if y.is_floating_point():
-        return torch.zeros(len(y), dtype=torch.bool, device=y.device)
-    return outputs.argmax(1) != y
+    def project(self, moved: Tensor, x: Tensor) -> Tensor:
+        """The admissible point next to `moved`, x being the clean input."""
+        return self.ball.project(moved, x, self.epsilon, self.bounds)
 
-
-def sizes(delta: Tensor, norm: BallNorm) -> Tensor:
-    """Length of every displacement in `norm`, (N,)."""
-    length: Tensor = rows(delta).norm(p=torch.inf if norm == "linf" else 2, dim=1)
-    return length
+    def uniform(self, draws: Draws, x: Tensor) -> Tensor:
+        """A displacement drawn uniformly from the ball, shaped as x."""
+        return self.ball.uniform(draws, x, self.epsilon)
 
 
 class Worst:
@@ -69,7 +70,7 @@ class Worst:
     """
 
     def __init__(self, model: nn.Module, x: Tensor, y: Tensor) -> None:
-        self.model, self.y, self.x = model, y, x.clone()
+        self.model, self.y, self.x, self.task = model, y, x.clone(), tasks.of(y)
         self.loss = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         with torch.no_grad():
@@ -78,8 +79,8 @@ class Worst:
     def look(self, moved: Tensor, index: Tensor) -> Tensor:
         """The losses at `moved` (candidates for the examples `index`), differentiable; remembers what is worse."""
         outputs, y = self.model(moved), self.y[index]
-        losses = per_example_loss(outputs, y)
-        now = broken(outputs.detach(), y)
+        losses = self.task.losses(outputs, y)
+        now = self.task.broken(outputs.detach(), y)
         before, loss = self.broken[index], losses.detach()
         worse = (now & ~before) | ((now == before) & (loss > self.loss[index]))
         better_index = index[worse]

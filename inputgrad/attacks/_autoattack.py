@@ -16,10 +16,8 @@ from torch import Tensor, nn
 
 from inputgrad.attacks import Threat
 from inputgrad.errors import UserError
-from inputgrad.gradients.ascent import BallNorm, project
 from inputgrad.gradients.forward import Draws
 
-NORMS: dict[BallNorm, str] = {"linf": "Linf", "l2": "L2"}
 logger = logging.getLogger(
     __name__
 )  # the library's warnings on zero gradients: the masking sheet says it with a figure
@@ -74,7 +72,7 @@ def boxed(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: Threat
     box = Box.of(x, threat.bounds, threat.epsilon)
     with seeded(x, draws) as seed, torch.no_grad():
         found = attack(box.seen(model), box.inside(x), y, seed, threat.epsilon / box.width)
-    return project(box.back(found), x, threat.norm, threat.epsilon, threat.bounds)
+    return threat.project(box.back(found), x)
 
 
 def classes(model: nn.Module, x: Tensor) -> int:

@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits
-from inputgrad.attacks._autoattack import NORMS, boxed
+from inputgrad.attacks._autoattack import boxed
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(classes=True)
@@ -22,7 +22,7 @@ def perturb(
 
     def attack(seen: Callable[[Tensor], Tensor], z: Tensor, y: Tensor, seed: int, epsilon: float) -> Tensor:
         apgd = APGDAttack(
-            seen, n_iter=steps, n_restarts=restarts, norm=NORMS[threat.norm], eps=epsilon, seed=seed, device=z.device
+            seen, n_iter=steps, n_restarts=restarts, norm=threat.ball.library, eps=epsilon, seed=seed, device=z.device
         )
         found: Tensor = apgd.perturb(z, y)
         return found

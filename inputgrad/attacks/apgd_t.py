@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits
-from inputgrad.attacks._autoattack import NORMS, boxed, classes, logger, targets_of
+from inputgrad.attacks._autoattack import boxed, classes, logger, targets_of
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(classes=True)
@@ -34,7 +34,7 @@ def perturb(
             seen,
             n_iter=steps,
             n_target_classes=count,
-            norm=NORMS[threat.norm],
+            norm=threat.ball.library,
             eps=epsilon,
             seed=seed,
             device=z.device,

@@ -13,10 +13,11 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits, sizes
-from inputgrad.attacks._autoattack import NORMS, Box, classes, targets_of
-from inputgrad.gradients.ascent import BallNorm
+from inputgrad.attacks import Threat, Traits
+from inputgrad.attacks._autoattack import Box, classes, targets_of
+from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
+from inputgrad.gradients.norms import BallNorm
 
 TRAITS = Traits(alone=True, classes=True)
 Count = Annotated[int, Field(gt=0)]
@@ -27,7 +28,7 @@ def perturb(
 ) -> Tensor:
     """The nearest point found where it lies inside the ball, x itself elsewhere; shaped as x."""
     found = nearest(model, x, y, threat.norm, threat.bounds, targets=targets, steps=steps, enough=threat.epsilon)
-    return torch.where(expand(sizes(found - x, threat.norm) <= threat.epsilon, x), found, x)
+    return torch.where(expand(threat.ball.size(found - x) <= threat.epsilon, x), found, x)
 
 
 @torch.no_grad()
@@ -58,8 +59,9 @@ def nearest(
 
     if not len(x):
         return x.clone()
+    ball = norms.named(norm)
     count, box = targets_of("fab", targets, classes(model, x)), Box.of(x, bounds, 0.0)
-    fab = FABAttack_PT(box.seen(model), n_iter=steps, norm=NORMS[norm], eps=1.0, device=x.device)
+    fab = FABAttack_PT(box.seen(model), n_iter=steps, norm=ball.library, eps=1.0, device=x.device)
     best, distance = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
     distance[model(x).argmax(1) != y] = 0
     for rank in range(2, count + 2):  # the library counts classes from the likeliest, which is the true one
@@ -68,7 +70,7 @@ def nearest(
             break
         fab.target_class = rank
         found = box.back(fab.attack_single_run(box.inside(x[left]), y[left], is_targeted=True))
-        size = sizes(found - x[left], norm)
+        size = ball.size(found - x[left])
         nearer = (model(found).argmax(1) != y[left]) & (size < distance[left])
         best[left[nearer]], distance[left[nearer]] = found[nearer], size[nearer]
     return best

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits, Worst
-from inputgrad.gradients.ascent import project, uniform_start
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(alone=True, black_box=True)
@@ -16,6 +15,5 @@ def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws
     everyone = torch.arange(len(x), device=x.device)
     with torch.no_grad():
         for _ in range(tries):
-            start = uniform_start(draws, x, threat.norm, threat.epsilon)
-            worst.look(project(x + start, x, threat.norm, threat.epsilon, threat.bounds), everyone)
+            worst.look(threat.project(x + threat.uniform(draws, x), x), everyone)
     return worst.x

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits, Worst
-from inputgrad.gradients.ascent import ascend, uniform_start
+from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Draws
 
 Count = Annotated[int, Field(gt=0)]
@@ -45,7 +45,7 @@ def climb(
             epsilon=threat.epsilon,
             step=step,
             steps=steps,
-            start=None if draws is None else uniform_start(draws, x[left], threat.norm, threat.epsilon),
+            start=None if draws is None else threat.uniform(draws, x[left]),
             bounds=threat.bounds,
         )
         worst.look(moved, left)  # the ascent saw every point but its last

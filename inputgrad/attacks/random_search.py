@@ -12,9 +12,9 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from inputgrad import tasks
 from inputgrad.attacks import Threat, Traits, Worst
-from inputgrad.gradients.ascent import project
-from inputgrad.gradients.forward import Draws, expand, per_example_loss, rows
+from inputgrad.gradients.forward import Draws, expand
 
 TRAITS = Traits(black_box=True)
 Count = Annotated[int, Field(gt=0)]
@@ -26,13 +26,13 @@ def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws
     """The worst point of `queries` proposals per example, shaped as x."""
     worst = Worst(model, x, y)
     everyone = torch.arange(len(x), device=x.device)
-    delta = propose(torch.zeros_like(x), threat, draws, 1.0)
+    delta = threat.ball.propose(torch.zeros_like(x), draws, threat.epsilon, 1.0)
     best = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
     with torch.no_grad():
         for query in range(queries):
             share = FIRST_SHARE * (1 - query / queries) ** 2
-            candidate = delta if query == 0 else propose(delta, threat, draws, share)
-            moved = project(x + candidate, x, threat.norm, threat.epsilon, threat.bounds)
+            candidate = delta if query == 0 else threat.ball.propose(delta, draws, threat.epsilon, share)
+            moved = threat.project(x + candidate, x)
             worst.look(moved, everyone)
             value = objective(model(moved), y)
             higher = value > best
@@ -41,21 +41,11 @@ def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws
     return worst.x
 
 
-def propose(delta: Tensor, threat: Threat, draws: Draws, share: float) -> Tensor:
-    """A neighbour of `delta` in the ball; `share` says how far away."""
-    epsilon = threat.epsilon
-    if threat.norm == "linf":
-        corner = torch.where(draws.uniform(delta) < 0.5, -epsilon, epsilon).to(delta)
-        chosen = draws.uniform(delta) < max(share, 1 / rows(delta).shape[1])
-        return torch.where(chosen, corner, delta)
-    noise = draws.normal(delta)
-    return delta + noise * expand(epsilon * max(share, 0.02) / rows(noise).norm(dim=1), delta)
-
-
 def objective(outputs: Tensor, y: Tensor) -> Tensor:
-    """What is raised, (N,): the squared error, or the margin of the likeliest wrong class, which never saturates."""
-    if y.is_floating_point():
-        return per_example_loss(outputs, y)
+    """What is raised, (N,): the loss, or the margin of the likeliest wrong class, which never saturates."""
+    task = tasks.of(y)
+    if not task.has_classes:
+        return task.losses(outputs, y)
     true = outputs.gather(1, y[:, None])[:, 0]
     others = outputs.scatter(1, y[:, None], -torch.inf)
     return others.max(1).values - true

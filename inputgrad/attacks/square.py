@@ -7,7 +7,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits
-from inputgrad.attacks._autoattack import NORMS, boxed
+from inputgrad.attacks._autoattack import boxed
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
 
@@ -35,7 +35,7 @@ def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws
         square = SquareAttack(
             seen,
             n_queries=queries,
-            norm=NORMS[threat.norm],
+            norm=threat.ball.library,
             eps=epsilon,
             seed=seed,
             resc_schedule=False,  # as in the standard ensemble

@@ -9,8 +9,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
-from inputgrad.gradients.ascent import BallNorm, ascend, uniform_start
+from inputgrad.gradients import norms
+from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Forward, evaluating, expand, per_example_loss, scalar
+from inputgrad.gradients.norms import BallNorm
 
 
 class Adversary(BaseModel):
@@ -72,7 +74,7 @@ class Adversary(BaseModel):
             epsilon=self.epsilon,
             step=self.step_length,
             steps=self.steps,
-            start=uniform_start(at.draws, x, self.norm, self.epsilon) if self.random_start else None,
+            start=norms.named(self.norm).uniform(at.draws, x, self.epsilon) if self.random_start else None,
             bounds=at.context.bounds,
         )
 

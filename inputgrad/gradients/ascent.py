@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from inputgrad.gradients.forward import Draws, expand, rows
-
-BallNorm = Literal["linf", "l2"]
-"""The norm of a threat model."""
+from inputgrad.gradients import norms
+from inputgrad.gradients.norms import BallNorm
 
 
 def ascend(
@@ -40,40 +37,11 @@ def ascend(
         start: displacement to begin at, shaped as x; None: at x itself.
         bounds: lowest and highest admissible input value; None: unbounded.
     """
-    moved = x if start is None else project(x + start, x, norm, epsilon, bounds)
+    ball = norms.named(norm)
+    moved = x if start is None else ball.project(x + start, x, epsilon, bounds)
     for _ in range(steps):
         leaf = moved.detach().requires_grad_(True)
         with torch.enable_grad():
             (gradient,) = torch.autograd.grad(values(leaf).sum(), leaf)
-        moved = project(leaf.detach() + step * steepest(gradient, norm), x, norm, epsilon, bounds)
+        moved = ball.project(leaf.detach() + step * ball.steepest(gradient), x, epsilon, bounds)
     return moved.detach()
-
-
-def steepest(gradient: Tensor, norm: BallNorm) -> Tensor:
-    """The direction of unit length in `norm` that rises fastest; zero where the gradient is zero."""
-    if norm == "linf":
-        return gradient.sign()
-    length = rows(gradient).norm(dim=1)
-    return gradient / expand(length.clamp_min(torch.finfo(length.dtype).tiny), gradient)
-
-
-def project(moved: Tensor, x: Tensor, norm: BallNorm, epsilon: float, bounds: tuple[float, float] | None) -> Tensor:
-    """The admissible point next to `moved`: inside the ε-ball around x, then inside the bounds."""
-    delta = moved - x
-    if norm == "linf":
-        delta = delta.clamp(-epsilon, epsilon)
-    else:
-        length = rows(delta).norm(dim=1)
-        delta = delta * expand((epsilon / length.clamp_min(1e-12)).clamp_max(1.0), delta)
-    moved = x + delta
-    return moved if bounds is None else moved.clamp(*bounds)
-
-
-def uniform_start(draws: Draws, x: Tensor, norm: BallNorm, epsilon: float) -> Tensor:
-    """A displacement drawn uniformly from the ε-ball, shaped as x."""
-    if norm == "linf":
-        return (2 * draws.uniform(x) - 1) * epsilon
-    direction = draws.normal(x)
-    d = rows(x).shape[1]
-    radius = draws.uniform(x.new_empty(len(x))) ** (1 / d)  # volume grows as r^d
-    return direction * expand(epsilon * radius / rows(direction).norm(dim=1), x)

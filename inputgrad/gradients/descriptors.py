@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from inputgrad.attacks import Threat
-from inputgrad.gradients.ascent import project, uniform_start
 from inputgrad.gradients.forward import Draws, describe, evaluating, rows
 
 CHUNK = 512
@@ -24,8 +23,7 @@ def descriptors(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: D
     sparsity is NaN where a vector is zero.
     """
     gradients = describe(model, x, y)[2]
-    start = uniform_start(draws, x, threat.norm, threat.epsilon)
-    near = project(x + start, x, threat.norm, threat.epsilon, threat.bounds)
+    near = threat.project(x + threat.uniform(draws, x), x)
     g = rows(gradients)
     l1, l2, d = g.norm(p=1, dim=1), g.norm(dim=1), g.shape[1]
     columns = {

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from inputgrad import tasks
 from inputgrad.errors import UserError
 
 Of = Literal["loss", "outputs", "true_logit", "log_probabilities"]
@@ -28,10 +29,7 @@ def per_example_loss(outputs: Tensor, y: Tensor) -> Tensor:
     Cross-entropy where `y` holds class numbers (an integer type, shape (N,)); squared error, averaged over the outputs
     of an example as `nn.MSELoss` does, where `y` is floating point (as many numbers as `outputs`).
     """
-    if y.is_floating_point():
-        # reshape, never broadcast: (N, 1) - (N,) would silently be an N by N matrix
-        return (outputs - y.reshape(outputs.shape)).square().flatten(1).mean(1)
-    return F.cross_entropy(outputs, y, reduction="none")
+    return tasks.of(y).losses(outputs, y)
 
 
 def scalar(outputs: Tensor, y: Tensor, of: Of) -> Tensor:
@@ -40,8 +38,9 @@ def scalar(outputs: Tensor, y: Tensor, of: Of) -> Tensor:
         return per_example_loss(outputs, y)
     if of == "outputs":
         return outputs.flatten(1).sum(1)
-    if y.is_floating_point():
-        raise UserError(f"of: {of} needs classes; for regression use 'loss' or 'outputs'")
+    task = tasks.of(y)
+    if of not in task.scalars:
+        raise UserError(f"of: {of} needs classes; for {task.name} use {' or '.join(map(repr, task.scalars))}")
     if of == "true_logit":
         return outputs.gather(1, y[:, None])[:, 0]
     return F.log_softmax(outputs, 1).sum(1)

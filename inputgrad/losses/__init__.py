@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from inputgrad import registry
 from inputgrad.gradients.adversary import Adversary
 from inputgrad.gradients.forward import Context, Draws, Forward
+from inputgrad.tasks import Classification, Regression
 
 Norm = Literal[1, 2, "inf"]
 """p of an Lp norm."""
@@ -63,7 +64,7 @@ class Loss(BaseModel, ABC):
 
     search: ClassVar[dict[str, Range]] = {}
     """Knobs worth searching, with their ranges."""
-    tasks: ClassVar[tuple[str, ...]] = ("classification", "regression")
+    tasks: ClassVar[tuple[str, ...]] = (Classification.name, Regression.name)
     tracks_input: ClassVar[bool] = True
     """False where the term takes its input gradients in passes of its own: the task's pass is then a plain one."""
 

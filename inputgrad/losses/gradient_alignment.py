@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.ascent import project
+from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Forward, one_minus_cosine
 from inputgrad.losses import Loss, Range
 
@@ -33,7 +33,7 @@ class GradientAlignment(Loss):
         """1 - cos in [0, 2], (N,)."""
         x = at.x.detach()
         noise = self.epsilon * (2 * at.draws.uniform(x) - 1)
-        there = at.at(project(x + noise, x, "linf", self.epsilon, at.context.bounds)).gradient()
+        there = at.at(norms.named("linf").project(x + noise, x, self.epsilon, at.context.bounds)).gradient()
         here = at.gradient() if self.on is None else at.constant_gradient()
         term, at.notes["zero_gradient_share"] = one_minus_cosine(here, there)
         return term

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, one_minus_cosine
 from inputgrad.losses import Loss, Range
@@ -38,7 +39,7 @@ class GradientDirection(Loss):
         direction = at.context.direction
         if direction is None:
             raise UserError("gradient_direction needs a direction: Context(direction=...)")
-        if at.y.is_floating_point():
+        if not tasks.of(at.y).has_classes:
             term, at.notes["zero_gradient_share"] = one_minus_cosine(at.gradient("outputs"), direction.expand_as(at.x))
             return term
         log_p = F.log_softmax(at.outputs, 1)

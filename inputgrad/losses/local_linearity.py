@@ -5,7 +5,8 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.ascent import ascend, uniform_start
+from inputgrad.gradients import norms
+from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Forward, evaluating, per_example_loss, rows
 from inputgrad.losses import Loss, Range
 
@@ -49,6 +50,6 @@ class LocalLinearity(Loss):
                 epsilon=self.epsilon,
                 step=2.5 * self.epsilon / self.steps if self.steps > 1 else self.epsilon,
                 steps=self.steps,
-                start=uniform_start(at.draws, x, "linf", self.epsilon),
+                start=norms.named("linf").uniform(at.draws, x, self.epsilon),
                 bounds=at.context.bounds,
             )

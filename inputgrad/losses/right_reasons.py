@@ -5,6 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, rows
 from inputgrad.losses import Loss, Range
@@ -28,5 +29,5 @@ class RightReasons(Loss):
         """The squared norm of the masked gradient, (N,)."""
         if at.context.mask is None:
             raise UserError("right_reasons needs a mask: Context(mask=...)")
-        gradient = at.gradient("outputs" if at.y.is_floating_point() else "log_probabilities")
+        gradient = at.gradient("log_probabilities" if tasks.of(at.y).has_classes else "outputs")
         return rows(gradient * at.context.mask).square().sum(1)

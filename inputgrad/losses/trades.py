@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from inputgrad import tasks
 from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Forward, evaluating
 from inputgrad.losses import Loss, Range
@@ -55,6 +56,6 @@ class TRADES(Loss):
 
 def divergence(here: Tensor, there: Tensor, y: Tensor) -> Tensor:
     """KL(softmax(here) ‖ softmax(there)) per example, (N,); for regression the squared distance."""
-    if y.is_floating_point():
+    if not tasks.of(y).has_classes:
         return (here - there).square().flatten(1).mean(1)
     return F.kl_div(F.log_softmax(there, 1), F.log_softmax(here, 1), reduction="none", log_target=True).sum(1)

@@ -15,11 +15,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from inputgrad import files, registry
-from inputgrad.attacks import Threat, broken, sizes, traits
+from inputgrad import files, registry, tasks
+from inputgrad.attacks import Threat, traits
 from inputgrad.errors import UserError
-from inputgrad.gradients.ascent import BallNorm
-from inputgrad.gradients.forward import Draws, expand, per_example_loss
+from inputgrad.gradients import norms
+from inputgrad.gradients.forward import Draws, expand
+from inputgrad.gradients.norms import BallNorm
 from inputgrad.robustness.threat import Attack, ThreatModel
 
 PROBES: dict[str, dict[str, Any]] = {"pgd_10x1": {"steps": 10, "restarts": 1}, "pgd_40x5": {"steps": 40, "restarts": 5}}
@@ -156,7 +157,7 @@ def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
         moved = points(victim, step, x, y, draws)
         if not step.radii:
             frames.append(judged(victim, step.attack, step.norm, step.epsilon, part, moved))
-        near = sizes(moved - x, step.norm)
+        near = norms.named(step.norm).size(moved - x)
         for radius in step.radii:
             inside = torch.where(expand(near <= radius, x), moved, x)
             frames.append(judged(victim, step.attack, step.norm, radius, part, inside))
@@ -186,22 +187,22 @@ def judged(
     victim: Victim, attack: str, norm: BallNorm | Literal["none"], epsilon: float, index: Tensor, moved: Tensor
 ) -> pd.DataFrame:
     """One row per example of `index`: what the model makes of `moved`, shaped (n, *input)."""
-    x, y = victim.x[index], victim.y[index]
+    x, y, task = victim.x[index], victim.y[index], tasks.of(victim.y)
     before, after = victim.model(x), victim.model(moved)
     if not (torch.isfinite(before).all() and torch.isfinite(after).all()):
         where = "" if attack == "clean" else f" under {attack} at {norm} ε = {epsilon:g}"
         raise UserError(f"{victim.name}: the trained model's outputs are not finite{where}; lower the loss's strength")
     delta = moved.double() - x.double()
-    distance = sizes(delta, "linf" if norm == "none" else norm)
+    distance = norms.named("linf" if norm == "none" else norm).size(delta)
     outside = distance - epsilon
     if victim.bounds is not None and len(moved):
         low, high = (moved.double().flatten(1).amin(1), moved.double().flatten(1).amax(1))
         outside = torch.stack([outside, victim.bounds[0] - low, high - victim.bounds[1]]).amax(0)
     columns = {
         "example": index,
-        "broken": broken(after, y),
-        "loss_before": per_example_loss(before, y),
-        "loss_after": per_example_loss(after, y),
+        "broken": task.broken(after, y),
+        "loss_before": task.losses(before, y),
+        "loss_after": task.losses(after, y),
         "distance": distance,
         "overshoot": outside.clamp_min(0),
     }

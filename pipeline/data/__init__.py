@@ -11,18 +11,18 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from inputgrad import files, registry
+from inputgrad import files, registry, tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
+from inputgrad.tasks import Task
 from pipeline.fingerprint import Origin, code_of
 
-Task = Literal["classification", "regression"]
 SPLITS = ("train", "validation", "test")
 
 
@@ -51,7 +51,7 @@ class Dataset:
         x: split -> inputs in the data's own units, (n, *input).
         y: split -> class numbers (n,) or targets (n, k).
         context: direction, mask and bounds.
-        task: classification or regression.
+        task: what a score is.
         outputs: number of classes, or of targets.
         features: names of the inputs of a table; empty for images.
     """
@@ -102,7 +102,7 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
     if bounds and not bounds[0] <= lowest <= highest <= bounds[1]:
         raise UserError(f"data set {name!r}: inputs lie in [{lowest:g}, {highest:g}], its module says {list(bounds)}")
     targets = arrays.y["train"]
-    outputs = int(targets.max()) + 1 if module.TASK == "classification" else targets.shape[1]
+    outputs = tasks.named(module.TASK).count_outputs(targets)
     contents = {"features": np.array(arrays.features, dtype=str), "outputs": np.array(outputs)}
     for split in SPLITS:
         contents[f"x_{split}"], contents[f"y_{split}"] = arrays.x[split], arrays.y[split]
@@ -138,7 +138,7 @@ def read(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Data
         x={s: torch.from_numpy(v) for s, v in x.items()},
         y={s: torch.from_numpy(v) for s, v in y.items()},
         context=Context(bounds=module.BOUNDS, **tensors),
-        task=module.TASK,
+        task=tasks.named(module.TASK),
         outputs=int(contents["outputs"]),
         features=tuple(contents["features"].tolist()),
     )

@@ -26,11 +26,11 @@ class Drawing:
 
 def score_axis(axis: Any, results: Results, what: str = "") -> None:
     """Label an axis with the score and its unit."""
-    if results.study.task == "classification":
+    task = results.study.task
+    if task.factor == 100:
         axis.set_major_formatter(PercentFormatter(1, decimals=None))
-        axis.set_label_text(f"{what}accuracy")
-    else:
-        axis.set_label_text(f"{what}RMSE ({units.targets(results.dataset)})")
+    unit = "" if task.unit else f" ({units.targets(results.dataset)})"
+    axis.set_label_text(f"{what}{task.noun}{unit}")
 
 
 def reach(estimate: Estimate) -> list[list[float]] | None:

@@ -96,8 +96,8 @@ def score_panel(ax: Axes, scores: pd.DataFrame, threat: Any, results: Results) -
     curves(ax, table, "epsilon", results.losses, marks=True)
     ax.set_xlabel(f"ε ({threat.norm}, {units.inputs(results.dataset)})")
     score_axis(ax.yaxis, results)
-    if results.study.task == "classification":
-        ax.set_ylim(-0.03, 1.03)
+    if limits := results.study.task.limits:
+        ax.set_ylim(limits[0] - 0.03, limits[1] + 0.03)
 
 
 def training_curves(results: Results, summary: Summary) -> Drawing:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 from pipeline.report.attack_words import BEYOND, attacks_run, examples
-from pipeline.report.measure import score
 from pipeline.results.quantity import BASELINE
 from pipeline.results.summary import Summary
 
 
 def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[str, str]]:
     """Terms of the report and what they mean here."""
-    study, name = summary.study, score(summary.study.task).name
-    if study.task == "classification":
-        robust = (
-            "the share of test examples that no attack breaks at that ε; one that is wrong anyway counts as broken."
-        )
-    else:
-        robust = (
-            "the root of the mean over test examples of the largest squared error that any attack reaches at that ε."
-        )
+    study = summary.study
     distance = [
         (
             "Median distance",
@@ -26,11 +17,11 @@ def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[s
             f" 0; '{BEYOND}' where fewer than half were broken in some seed.",
         )
     ]
-    if study.task == "regression":
+    if not study.task.has_classes:
         distance = []
     unit = f" In the training target's {target_unit}; smaller is better." if target_unit else ""
     return [
-        (f"Robust {name}", f"{robust[0].upper()}{robust[1:]}{unit}"),
+        (f"Robust {study.task.noun}", f"{study.task.robust}{unit}"),
         (
             "Which attacks",
             f"{attacks_run(study)} A point inside a smaller ball is inside every larger one of that norm, so what was"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from inputgrad.tasks import Task
 from pipeline.results.quantity import Quantity
 from pipeline.results.statistics import Estimate
 
@@ -77,8 +78,13 @@ GRADIENT = Measure(name="input-gradient norm")
 DISTANCE = Measure(name="median distance", good=1)
 
 
-def score(task: str) -> Measure:
+def score(task: Task) -> Measure:
     """Accuracy in percent, or RMSE."""
-    if task == "classification":
-        return Measure(name="accuracy", factor=100, decimals=1, unit=" %", difference_unit=" points", good=1)
-    return Measure(name="RMSE", decimals=3, good=-1)
+    return Measure(
+        name=task.noun,
+        factor=task.factor,
+        decimals=task.decimals,
+        unit=task.unit,
+        difference_unit=task.difference_unit,
+        good=task.better,
+    )

@@ -47,7 +47,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
     """Everything that the templates say, as text. A new section starts with its words here."""
     study, measure = summary.study, score(summary.study.task)
     input_unit = units.inputs(results.dataset)
-    target_unit = units.targets(results.dataset) if study.task == "regression" else ""
+    target_unit = "" if study.task.unit else units.targets(results.dataset)
     ordered = [summary.baseline, *summary.others]
     return {
         "study": study,

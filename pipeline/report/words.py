@@ -166,7 +166,8 @@ def shifted(summary: Summary) -> list[str]:
     """Does what was learnt hold on the test split, and which loss holds best there?"""
     measure, base = score(summary.study.task), summary.baseline
     loss = -measure.good * base.shift.mean
-    whole = 1.0 if summary.study.task == "classification" else base.validation.mean
+    limits = summary.study.task.limits
+    whole = limits[1] if limits else base.validation.mean
     if not base.shift.excludes_zero or loss < SHIFT * whole:
         return []
     best = max(summary.rows, key=lambda row: measure.good * row.clean.value.mean)

@@ -14,7 +14,7 @@ def to_boundary(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     0 where the clean prediction is wrong already, infinite where nothing broke it: an upper bound of the distance to
     the decision boundary, as close as the attacks got. A regression has no boundary: no rows.
     """
-    if study.task == "regression":
+    if not study.task.has_classes:
         return pd.DataFrame(columns=["norm", "example", "distance"])
     clean = outcomes[outcomes["attack"] == "clean"].set_index("example")["broken"]
     broken = outcomes[outcomes["broken"]]

@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.results import scores
 from pipeline.results.statistics import CONFIDENCE, estimate, paired_difference
 from pipeline.study.schema import Study
 
@@ -32,8 +31,8 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
         study: says which.
         losses: in the order of the pairs.
     """
-    score = scores.score(harm.mean(axis=1), study)
-    good = 1 - harm if study.task == "classification" else harm
+    score = study.task.score_of_harm(harm.mean(axis=1))
+    good = study.task.parts_of_score(harm)
     rows = [pair(score, good, loss, other) for loss, other in combinations(losses, 2)]
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("q", "beyond_luck")])
     bounds = ["low", "high", "examples_low", "examples_high"]

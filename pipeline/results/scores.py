@@ -36,8 +36,8 @@ def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
             raise ValueError(f"{where} saw {count} of {len(known)} examples")
     if study.attack.examples is not None and len(known) > study.attack.examples:
         raise ValueError(f"{len(known)} examples were attacked, {study.file} asks for {study.attack.examples}")
-    if study.task == "regression" and not np.isfinite(frame["loss_after"]).all():
-        raise ValueError("loss_after holds NaN or infinite numbers")
+    if not np.isfinite(frame[study.task.harm].astype(float)).all():
+        raise ValueError(f"{study.task.harm} holds NaN or infinite numbers")
     for missed in spared(frame, study):
         raise ValueError(missed)
     return frame
@@ -45,7 +45,7 @@ def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def alone(study: Study) -> list[str]:
     """The attacks that see every example at every ε, so that each can be judged alone; a regression's all do."""
-    return [name for name in study.attack.attacks if study.task == "regression" or traits(name).alone]
+    return [name for name in study.attack.attacks if not study.task.has_classes or traits(name).alone]
 
 
 def expected(study: Study) -> list[tuple[str, str, float]]:
@@ -82,7 +82,7 @@ def harm(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     Broken (1) or not (0); for a regression the squared error. Doing nothing is always admissible, so that a clean
     mistake counts under every attack.
     """
-    value = "broken" if study.task == "classification" else "loss_after"
+    value = study.task.harm
     index = ["norm", "epsilon", "attack"]
     table = outcomes.astype({value: float}).pivot_table(index=index, columns="example", values=value, aggfunc="max")
     return table.clip(lower=at(table, CLEAN), axis=1)
@@ -103,17 +103,12 @@ def worst(table: pd.DataFrame) -> pd.DataFrame:
     return attacked.groupby(level="norm").cummax()
 
 
-def score(mean_harm: pd.Series[float], study: Study) -> pd.Series[float]:
-    """Accuracy: the share of examples that stand. RMSE: the root of the mean squared error."""
-    return 1 - mean_harm if study.task == "classification" else mean_harm**0.5
-
-
 def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Scores of one run: norm, epsilon, attack (`clean`, each that sees every example everywhere, `worst`), score."""
     table = harm(outcomes, study)
     each = table[table.index.get_level_values("attack").isin(["clean", *alone(study)])]
     total = worst(table).assign(attack=WORST).set_index("attack", append=True)
-    rows: pd.DataFrame = score(pd.concat([each, total]).mean(axis=1), study).rename("score").reset_index()
+    rows: pd.DataFrame = study.task.score_of_harm(pd.concat([each, total]).mean(axis=1)).rename("score").reset_index()
     clean = rows.loc[rows["attack"] == "clean", "score"].item()
     return pd.concat([rows, without_attack(study, clean)], ignore_index=True)
 

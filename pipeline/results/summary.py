@@ -108,10 +108,10 @@ class Summary:
 
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; `low` and `high` are None where n is 1, a number that does not exist is None."""
-        name = "accuracy" if self.study.task == "classification" else "rmse"
+        name = self.study.task.key
         return {
             "study": self.study.name,
-            "task": self.study.task,
+            "task": self.study.task.name,
             "epsilon": self.study.attack.epsilon,
             "losses": {
                 row.name: {
@@ -148,7 +148,7 @@ def row(results: Results, loss: str) -> Row:
     identical = all(equal)
     scores, threats = results.scores, results.study.attack.threat_models
     history = results.history[results.history["loss"] == loss].groupby("seed")
-    epochs, best = history["validation_score"], "max" if results.study.task == "classification" else "min"
+    epochs, best = history["validation_score"], "max" if results.study.task.better > 0 else "min"
     validation: pd.Series[float] = epochs.agg(best)
     clean = scores[scores["attack"] == "clean"]
     tested = clean[clean["loss"] == loss].set_index("seed")["score"]

@@ -13,7 +13,7 @@ from pipeline.study.schema import Study
 
 def history(study: Study, loss: str, seed: int) -> pd.DataFrame:
     """Epoch, validation score, input-gradient norm and how strongly the term pulls."""
-    score = f"validation_{'accuracy' if study.task == 'classification' else 'rmse'}"
+    score = study.task.validation_key
     columns = ["epoch", score, "input_gradient_norm", "term_gradient_ratio"]
     frame = train_file(study, loss, seed, "history.csv", lambda f: pd.read_csv(f)[columns])
     return frame.rename(columns={score: "validation_score"})

@@ -32,7 +32,7 @@ def one(table: pd.DataFrame, study: Study, norm: str, epsilon: float) -> pd.Data
     found = here.reindex(order(list(here.index), study))
     found.loc["clean"] = scores.at(table, scores.CLEAN)
     found.loc[SMALLER] = of_norm[radius < epsilon].max()
-    reached = scores.score(found.cummax().ffill().mean(axis=1), study)
+    reached = study.task.score_of_harm(found.cummax().ffill().mean(axis=1))
     return pd.DataFrame({"norm": norm, "step": reached.index, "score": reached.array, "change": reached.diff().array})
 
 

@@ -42,7 +42,7 @@ def judges(study: Study, outputs: int) -> dict[str, dict[str, Any]]:
     if study.search.attacks is not None:
         return study.search.attacks
     short: dict[str, dict[str, Any]] = {"pgd": {"steps": 10, "restarts": 1}}
-    if study.task == "regression":
+    if not study.task.has_classes:
         return short
     return short | ({"apgd_t": {"targets": 3, "steps": 5}} if outputs > 3 else {"fab": {"steps": 10}})
 

@@ -119,7 +119,7 @@ class Record:
             "loss": task.loss,
             "objective": task.objective,
             "fingerprint": task.fingerprint,
-            "task": task.study.task,
+            "task": task.study.task.name,
             "trials": {"asked": task.trials, "finished": len(self.finished), "pruned": self.pruned},
             "epochs": {"per_trial": epochs, "budget": task.trials * epochs, "used": self.epochs_used},
             "seed_of_the_trials": task.run.seed,

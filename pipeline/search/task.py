@@ -81,7 +81,7 @@ class SearchTask:
     @property
     def higher_is_better(self) -> bool:
         """Of the scores: accuracy, or RMSE."""
-        return self.study.task == "classification"
+        return self.study.task.better > 0
 
     def limit(self, standard_clean: float) -> float:
         """The clean score that a trial must keep."""

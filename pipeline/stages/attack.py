@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inputgrad import files
 from inputgrad.attacks import Threat
@@ -138,7 +138,7 @@ def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame
     files.write_json(target / "masking.json", masking.sheet(evidence))
     with files.replacing(target / "input_gradients.npy") as temporary, temporary.open("wb") as f:
         np.save(f, gradients.cpu().numpy(), allow_pickle=False)
-    shown = shown_examples(y)
+    shown = run.study.task.shown(y, SHOWN)
     with files.replacing(target / "gradients.npz") as temporary, temporary.open("wb") as f:
         x_np, y_np, g_np = (t[shown].cpu().numpy() for t in (x, y, gradients))
         np.savez(f, allow_pickle=False, examples=shown.numpy(), x=x_np, y=y_np, gradients=g_np)
@@ -149,14 +149,6 @@ def change(victim: Victim) -> float:
     first, second = (describe(victim.model, victim.x, victim.y) for _ in range(2))
     pairs = ((first[0], second[0]), (first[2], second[2]))
     return max(float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) for a, b in pairs)
-
-
-def shown_examples(y: Tensor) -> Tensor:
-    """The first example of each class, at most SHOWN of them; for a regression the first SHOWN examples."""
-    if y.is_floating_point():
-        return torch.arange(min(SHOWN, len(y)))
-    first = [(y == c).nonzero()[0, 0] for c in y.unique()[:SHOWN]]
-    return torch.stack(first).cpu()
 
 
 def state_hash(model: nn.Module) -> str:

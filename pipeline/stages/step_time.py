@@ -10,6 +10,7 @@ import torch
 from inputgrad import losses
 from inputgrad.losses import Loss
 from pipeline.data import Dataset
+from pipeline.stages.train import optimizer_of
 from pipeline.study.run import Run
 
 ROUNDS = 40
@@ -44,7 +45,7 @@ class Step:
         self.loss, self.context = loss, dataset.context
         self.x, self.y = dataset.x["train"][:n], dataset.y["train"][:n]
         self.model = run.build(dataset)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=run.study.training.learning_rate)
+        self.optimizer = optimizer_of(run.study.training, self.model)
 
     def __call__(self) -> float:
         """Take one step; the seconds it took."""

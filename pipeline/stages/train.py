@@ -14,12 +14,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from inputgrad import files
+from inputgrad import files, tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
+from pipeline.study.schema import Training
 
 BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
 """Checkpoints: of the best epoch, of the last, and of the one before it in case the last is damaged."""
@@ -51,10 +52,9 @@ class Trainer:
         """Before the first step. Losses of one seed share the initial weights and the order of the batches."""
         training, device = run.study.training, run.device
         model = run.build(dataset)
-        optimizer = torch.optim.Adam(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
         shuffle = torch.Generator().manual_seed(2 * run.seed)
         draws = Draws(torch.Generator(device).manual_seed(2 * run.seed + 1))
-        return cls(run, dataset.to(device), model, optimizer, shuffle, draws)
+        return cls(run, dataset.to(device), model, optimizer_of(training, model), shuffle, draws)
 
     def generators(self) -> list[torch.Generator]:
         """Order of the batches, draws of the loss, and the global ones (CPU, and GPU where there is one: dropout)."""
@@ -81,6 +81,11 @@ class Trainer:
             generator.set_state(saved)
         for name in ("epoch", "history", "snapshots"):
             setattr(self, name, state[name])
+
+
+def optimizer_of(training: Training, model: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of a study: the one place that makes it."""
+    return torch.optim.Adam(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
 def train(run: Run, dataset: Dataset | None = None, until: int | None = None) -> Path:
@@ -213,12 +218,9 @@ def validate(trainer: Trainer) -> dict[str, float]:
     """Score, loss and mean input-gradient norm on the validation split, and how much the term weighs."""
     x, y = trainer.dataset.x["validation"], trainer.dataset.y["validation"]
     outputs, losses, gradients = describe(trainer.model, x, y)
-    if trainer.dataset.task == "classification":
-        score = {"validation_accuracy": float((outputs.argmax(1) == y).double().mean())}
-    else:
-        score = {"validation_rmse": float((outputs - y).double().square().mean().sqrt())}
+    task = trainer.dataset.task
     row = {
-        **score,
+        task.validation_key: task.score(outputs, y),
         "validation_loss": float(losses.double().mean()),
         "input_gradient_norm": float(gradients.flatten(1).norm(dim=1).double().mean()),
         "term_gradient_ratio": term_gradient_ratio(trainer),
@@ -273,8 +275,8 @@ def save_epoch(trainer: Trainer, folder: Path) -> None:
 
 def goodness(row: dict[str, float]) -> tuple[float, float]:
     """What makes an epoch the best: its validation score, ties by its validation loss."""
-    score = row["validation_accuracy"] if "validation_accuracy" in row else -row["validation_rmse"]
-    return score, -row["validation_loss"]
+    task = next(task for task in tasks.TASKS.values() if task.validation_key in row)
+    return task.better * row[task.validation_key], -row["validation_loss"]
 
 
 def write_history(history: list[dict[str, float]], folder: Path) -> None:
@@ -306,7 +308,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
     facts = {
         "fingerprint": run.fingerprint,
         **run.settings,
-        "task": trainer.dataset.task,
+        "task": trainer.dataset.task.name,
         "outputs": trainer.dataset.outputs,
         "parameters": sum(p.numel() for p in trainer.model.parameters()),
         "steps": run.epochs * steps_per_epoch(trainer),

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from inputgrad import attacks, registry
 from inputgrad.errors import UserError, nearest
+from inputgrad.gradients import norms
 
 if TYPE_CHECKING:
     from pipeline.study.schema import Study
@@ -19,7 +20,7 @@ def check(study: Study) -> None:
     bounds = registry.module("pipeline.data", study.data["name"]).BOUNDS
     check_attacks(study)
     for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
-        if bounds and threat.norm == "linf":
+        if bounds and norms.named(threat.norm).each_input:
             width = bounds[1] - bounds[0]
             for radius in threat.radii:
                 if radius > width:
@@ -28,11 +29,11 @@ def check(study: Study) -> None:
                         f" give at most {width:g}"
                     )
     for name, loss in study.losses.items():
-        if study.task not in loss.tasks:
+        if study.task.name not in loss.tasks:
             raise UserError(f"{study.file}: losses.{name} has no meaning for {study.task}; remove it from this study")
-        needs_classes = getattr(loss, "of", "loss") in ("true_logit", "log_probabilities")
-        if study.task == "regression" and needs_classes:
-            raise UserError(f"{study.file}: losses.{name}.of needs classes; for regression give 'loss' or 'outputs'")
+        if getattr(loss, "of", "loss") not in study.task.scalars:
+            fix = f"for {study.task} give {' or '.join(map(repr, study.task.scalars))}"
+            raise UserError(f"{study.file}: losses.{name}.of needs classes; {fix}")
         if bounds and (epsilon := getattr(loss, "epsilon", 0)) > bounds[1] - bounds[0]:
             raise UserError(
                 f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
@@ -63,10 +64,10 @@ def check_attacks(study: Study) -> None:
     attack = study.attack
     for section, key in ATTACKS:
         for name in getattr(getattr(study, section), key) or {}:
-            if study.task == "regression" and attacks.traits(name).classes:
+            if attacks.traits(name).classes and not study.task.has_classes:
                 raise UserError(
-                    f"{study.file}: {section}.{key}.{name} has no meaning for regression, which has no decision"
-                    " boundary; remove it (random_search is a black box for regression)"
+                    f"{study.file}: {section}.{key}.{name} has no meaning for {study.task}, which has no decision"
+                    f" boundary; remove it (random_search is a black box for {study.task})"
                 )
     for name in ("noise", "fgsm", "pgd"):
         if name not in attack.attacks:

@@ -8,10 +8,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from inputgrad import registry
+from inputgrad import registry, tasks
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
 from inputgrad.robustness.threat import Attack, Attacks, NonNegative, Positive, PositiveInt, Settings
+from inputgrad.tasks import Task
 
 
 class Training(Settings):
@@ -72,10 +73,9 @@ class Study(Settings):
         return self.file.with_suffix("")
 
     @cached_property
-    def task(self) -> Literal["classification", "regression"]:
+    def task(self) -> Task:
         """Of the study's data set."""
-        task: Literal["classification", "regression"] = registry.module("pipeline.data", self.data["name"]).TASK
-        return task
+        return tasks.named(registry.module("pipeline.data", self.data["name"]).TASK)
 
     def loss(self, name: str) -> Loss:
         """One loss of the study, or an error that names the nearest one."""

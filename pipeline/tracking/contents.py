@@ -45,16 +45,15 @@ def experiment(client: MlflowClient, study: Study) -> str:
     """The experiment of a study."""
     note = STUDY_NOTE.format(
         name=study.name,
-        task=study.task,
+        task=study.task.name,
         data=study.data["name"],
         model=study.model["name"],
         folder=study.folder,
         norm=study.attack.norm,
         epsilon=study.attack.epsilon,
     )
-    noun = "accuracy" if study.task == "classification" else "rmse"
     columns = ["params.`strength`", "attributes.`Models`"]
-    columns += [f"metrics.`{name.format(noun)}`" for name in HEADLINE] + ["tags.`masking`"]
+    columns += [f"metrics.`{name.format(study.task.key)}`" for name in HEADLINE] + ["tags.`masking`"]
     view = {"searchFilter": "tags.current = 'true'", "orderByAsc": True, "selectedColumns": columns}
     tags = {
         "mlflow.note.content": note,

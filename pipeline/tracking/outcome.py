@@ -24,19 +24,19 @@ def points(study: Study, loss: str, seed: int) -> list[Point]:
     moment = milliseconds(folder(study, loss, "attack") / f"seed-{seed}" / "gradients.npz")
     outcomes = attack_file(study, loss, seed, "outcomes.parquet", pd.read_parquet)
     described = attack_file(study, loss, seed, "descriptors.parquet", pd.read_parquet)
-    noun = "accuracy" if study.task == "classification" else "rmse"
+    key = study.task.key
     scores, threat = seed_scores(outcomes, study), study.attack
     worst = scores[scores["attack"] == WORST]
     headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]
     named = {
-        f"clean_{noun}": scores.loc[scores["norm"] == "none", "score"].item(),
-        f"robust_{noun}": headline["score"].item(),
+        f"clean_{key}": scores.loc[scores["norm"] == "none", "score"].item(),
+        f"robust_{key}": headline["score"].item(),
         **dict(finite_distances(outcomes, study)),
         **dict(finite_descriptors(described)),
     }
     curve = [
         # a step is a whole number, and the part before the slash is the section of the chart
-        Point(f"robust_{noun}/{norm}_1000_epsilon", float(score), moment, round(1000 * epsilon))
+        Point(f"robust_{key}/{norm}_1000_epsilon", float(score), moment, round(1000 * epsilon))
         for norm, epsilon, score in worst.sort_values("epsilon")[["norm", "epsilon", "score"]].to_numpy()
     ]
     return [*(Point(name, float(value), moment) for name, value in named.items()), *curve]

@@ -185,22 +185,14 @@ def history_points(frame: pd.DataFrame, moments: list[int]) -> list[Point]:
     ]
 
 
+SETTINGS = ("study", "loss", "data", "model", "training", "seed", "seeds", "parameters", "steps", "torch", "device")
+"""What of run.json is a parameter; the rest are results."""
+
+
 def parameters(facts: dict[str, Any]) -> dict[str, str]:
     """The settings of a run, flat and in the words of the study: `loss` and `data` are names, the rest is dotted."""
     flat: dict[str, Any] = {}
-    for key in (
-        "study",
-        "loss",
-        "data",
-        "model",
-        "training",
-        "seed",
-        "seeds",
-        "parameters",
-        "steps",
-        "torch",
-        "device",
-    ):
+    for key in SETTINGS:
         value = facts.get(key)
         if isinstance(value, dict):
             short = {"name": key, "strength": "strength"}

@@ -5,8 +5,9 @@ import torch
 from torch import nn
 
 from inputgrad import registry
-from inputgrad.attacks import Threat, Worst, fab, pgd, sizes, traits
+from inputgrad.attacks import Threat, Worst, fab, pgd, traits
 from inputgrad.errors import UserError
+from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, per_example_loss
 from pipeline.stages import attack
 
@@ -42,7 +43,7 @@ def test_every_attack_stays_inside_the_ball_and_the_box_and_never_helps(name, ta
     threat = Threat(norm=norm, epsilon=0.3 if norm == "linf" else 1.0, bounds=bounds)
     before, clean, state = attack.state_hash(model), x.clone(), torch.get_rng_state()
     moved = perturbed(name, model, x, y, threat)
-    size = sizes(moved - x, norm)
+    size = norms.named(norm).size(moved - x)
     assert float(size.max()) <= threat.epsilon + 1e-6
     assert float(size.max()) > threat.epsilon / 3  # it does move
     if bounds:
@@ -114,7 +115,7 @@ def test_the_distance_to_a_flat_boundary_is_known_by_hand(norm):
     z, w = model(x), model.weight
     dual = (w[y][:, None] - w[None]).norm(p=1 if norm == "linf" else 2, dim=2)
     distance = ((z.gather(1, y[:, None]) - z) / dual).masked_fill(nn.functional.one_hot(y, 5).bool(), torch.inf)
-    reached = sizes(found - x, norm)
+    reached = norms.named(norm).size(found - x)
     torch.testing.assert_close(reached, distance.min(1).values, rtol=1e-2, atol=1e-5)  # it overshoots on purpose
     assert (reached >= distance.min(1).values * (1 - 1e-4)).all()
     assert (model(found).argmax(1) != y).all()

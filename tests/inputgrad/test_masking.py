@@ -17,6 +17,7 @@ from inputgrad.robustness import evaluate, masking
 from inputgrad.robustness.evaluate import Victim, attacked
 from inputgrad.robustness.masking import checks
 from inputgrad.robustness.threat import Attack
+from inputgrad.tasks import Classification, Regression
 from pipeline import data
 from pipeline.stages import train
 from pipeline.stages.attack import change
@@ -99,7 +100,7 @@ def evidence_of(model, nets, folder):
     described, _ = descriptors(model, x, y, threat, Draws(torch.Generator().manual_seed(0)))
     found = attacked(victim, attack, folder)
     return masking.Evidence(
-        outcomes=found, descriptors=described, attack=attack, task="classification", change=change(victim)
+        outcomes=found, descriptors=described, attack=attack, task=Classification, change=change(victim)
     )
 
 
@@ -155,7 +156,7 @@ def test_a_mildly_saturated_softmax_does_not_hide_from_the_ensemble(nets, plain,
 # every check sees the one thing it is for: evidence by hand
 
 
-def by_hand(task="classification", **harm):
+def by_hand(task=Classification, **harm):
     """Outcomes of 200 examples: `harm` says how many of them an attack breaks at ε = 0.1 and 0.2."""
     rows = [("clean", "none", 0.0, 0)]
     base = {"noise": (5, 10), "fgsm": (50, 90), "pgd": (80, 200), "pgd_10x1": (75,), "pgd_40x5": (80,)}
@@ -172,7 +173,7 @@ def by_hand(task="classification", **harm):
                     "attack": name,
                     "norm": norm,
                     "epsilon": epsilon,
-                    "broken": broken if task == "classification" else False,
+                    "broken": broken if task is Classification else False,
                     "loss_after": after,
                     "overshoot": 0.0,
                 }
@@ -187,10 +188,10 @@ def by_hand(task="classification", **harm):
 
 def test_nothing_is_wrong_with_the_plain_evidence():
     assert flagged(by_hand()) == set()
-    assert flagged(by_hand("regression")) == set()
+    assert flagged(by_hand(Regression)) == set()
 
 
-@pytest.mark.parametrize("task", ["classification", "regression"])
+@pytest.mark.parametrize("task", [Classification, Regression], ids=str)
 @pytest.mark.parametrize(
     ("harm", "check"),
     [
@@ -209,7 +210,7 @@ def test_the_checks_on_outcomes_see_one_thing_each(task, harm, check):
 
 def test_a_large_ball_must_leave_nothing():
     assert flagged(by_hand(pgd=(80, 150))) == {"large_epsilon"}
-    assert "large_epsilon" not in masking.sheet(by_hand("regression"))
+    assert "large_epsilon" not in masking.sheet(by_hand(Regression))
 
 
 @pytest.mark.parametrize("broken", [0.0, np.nan, np.inf])

@@ -5,6 +5,7 @@ import pytest
 
 from inputgrad import registry
 from inputgrad.errors import UserError
+from inputgrad.tasks import Classification
 from pipeline import data
 from pipeline.data import decoy_digits
 from pipeline.stages import commands
@@ -66,7 +67,7 @@ def test_what_is_written_is_what_is_read(project):
     assert np.array_equal(dataset.x["test"].numpy(), arrays.x["test"])
     assert np.array_equal(dataset.context.direction.numpy(), arrays.direction)
     assert dataset.context.bounds == (0.0, 1.0)
-    assert (dataset.outputs, dataset.shape, dataset.task) == (10, (1, 8, 8), "classification")
+    assert (dataset.outputs, dataset.shape, dataset.task) == (10, (1, 8, 8), Classification)
 
 
 def test_preparing_twice_writes_the_same_bytes(project):

@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from inputgrad.errors import UserError
+from inputgrad.tasks import Classification
 from pipeline.study.read import active, check_all, read_study
 from tests.conftest import edit
 
@@ -71,7 +72,7 @@ def test_a_mistake_in_a_study_is_one_line(project, old, new, message):
 
 def test_the_study_of_the_tests_is_valid(project):
     study = read_study("tiny")
-    assert study.task == "classification"
+    assert study.task is Classification
     assert study.losses["gradient_norm"].strength == 0.3
     assert study.attack.radii == [0.0, 0.1, 0.4]
 

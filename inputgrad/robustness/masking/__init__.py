@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from inputgrad.robustness.threat import Attack, ThreatModel
+from inputgrad.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class Evidence:
         outcomes: of `inputgrad.robustness.evaluate.attacked`.
         descriptors: of `inputgrad.gradients.descriptors.descriptors`.
         attack: the study's threat models and attacks.
-        task: a regression has no broken examples, its harm is the RMSE in units of the clean RMSE.
+        task: says what harm is: a regression has no broken examples, but a larger RMSE.
         change: by how much outputs and input gradients differ between two passes over the same inputs, relative.
     """
 
     outcomes: pd.DataFrame
     descriptors: pd.DataFrame
     attack: Attack
-    task: Literal["classification", "regression"]
+    task: Task
     change: float
 
     @cached_property
@@ -57,10 +57,8 @@ class Evidence:
 
     def harm(self, rows: pd.DataFrame) -> float:
         """Share of all examples that `rows` break, or their RMSE relative to the clean one; the worst row counts."""
-        if self.task == "classification":
-            return int(rows.loc[rows["broken"], "example"].nunique()) / len(self.clean)
-        worst = rows.groupby("example")["loss_after"].max()
-        return float(np.sqrt(worst.mean() / self.clean["loss_after"].mean()))
+        worst = rows.groupby("example")[self.task.harm].max()
+        return self.task.relative_harm(worst, self.clean[self.task.harm])
 
     def curve(self, attack: str, threat: ThreatModel) -> list[float]:
         """Harm of an attack that sees every example, over the radii beside 0."""

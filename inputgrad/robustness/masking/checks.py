@@ -32,7 +32,7 @@ def monotone(evidence: Evidence) -> Check:
 
 def large_epsilon(evidence: Evidence) -> Check | None:
     """In a ball that leaves nothing of an image, PGD breaks everything. A regression has no such end."""
-    if evidence.task == "regression":
+    if not evidence.task.has_classes:
         return None
     left = [1 - evidence.curve("pgd", threat)[-1] for threat in evidence.attack.threat_models]
     return at_most(max(left), 0.05, "accuracy left under PGD at the grid's largest ε, where every model must be broken")

@@ -6,7 +6,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from inputgrad.errors import UserError
-from inputgrad.gradients.ascent import ascend, uniform_start
+from inputgrad.gradients import norms
+from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Context, Draws, Forward, one_minus_cosine
 from inputgrad.losses.fgsm import FGSM
 from inputgrad.losses.gradient_direction import GradientDirection
@@ -135,7 +136,7 @@ def test_ascent_reaches_the_corner_of_the_ball(norm):
 @pytest.mark.parametrize("norm", ["linf", "l2"])
 def test_a_random_start_fills_the_ball(norm):
     x = torch.zeros(4000, 3, dtype=torch.float64)
-    start = uniform_start(Draws(torch.Generator().manual_seed(0)), x, norm, 0.5)
+    start = norms.named(norm).uniform(Draws(torch.Generator().manual_seed(0)), x, 0.5)
     length = start.abs().max(1).values if norm == "linf" else start.norm(dim=1)
     assert float(length.max()) <= 0.5
     assert float((length < 0.25).double().mean()) == pytest.approx(1 / 8, abs=0.02)  # volume grows as r³ in both

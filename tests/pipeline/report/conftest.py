@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from inputgrad import files
+from inputgrad.tasks import Classification, Regression
 from pipeline import data, store
 from pipeline.fingerprint import Origin
 from pipeline.results.read import Results, read
@@ -78,10 +79,10 @@ def outcomes(study: Study, seed: int, harm: Callable[[str], np.ndarray]) -> pd.D
             here = epsilon == threat.epsilon
             names = [name for name in attack.attacks if not (here and name in attack.at_epsilon)]
             for name in [*names, *([*PROBES, *attack.at_epsilon] if here else [])]:
-                everyone = study.task == "regression" or name in ("noise", "fgsm", "pgd", *PROBES)
+                everyone = study.task is Regression or name in ("noise", "fgsm", "pgd", *PROBES)
                 frame = rows((name, threat.norm, epsilon), harm(name), harm)
                 frames.append(frame if everyone else frame[standing])
-                if study.task == "classification":
+                if study.task is Classification:
                     standing &= harm(name) <= 0.5
     return pd.concat(frames, ignore_index=True).assign(seed=seed)
 
@@ -142,7 +143,7 @@ def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) 
     target.mkdir(parents=True)
     for name in ("best.pt", "last.pt"):
         store.save_checkpoint(target / name, {"model": {"weight": torch.full((2, 3), weight), "n": torch.tensor(1)}})
-    score = "validation_accuracy" if study.task == "classification" else "validation_rmse"
+    score = study.task.validation_key
     rows = {"epoch": [1, 2, 3], score: [0.5, 0.6, 0.7], "input_gradient_norm": [1.0, 1.0, 2.0]}
     pd.DataFrame(rows).assign(term_gradient_ratio=pull).to_csv(target / "history.csv", index=False)
     store.seal(target, Run(study, loss, seed).origin, ("best.pt", "last.pt", "history.csv"))
@@ -168,7 +169,7 @@ def write_runs(study: Study, losses: list[str] = LOSSES) -> Study:
     for loss in losses:
         counts, _ = BROKEN[loss]
         for seed, count in zip(study.training.seeds, counts, strict=False):
-            if study.task == "classification":
+            if study.task is Classification:
                 harm = {"clean": first(4 + seed), "noise": first(count // 2), "fgsm": first(count)}
             else:
                 harm = {"clean": first(EXAMPLES), "noise": first(EXAMPLES), "fgsm": first(EXAMPLES) + count / 10}

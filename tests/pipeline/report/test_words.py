@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from inputgrad.tasks import Classification, Regression
 from pipeline.report import words
 from pipeline.report.measure import GRADIENT, score
 from pipeline.results.quantity import Quantity
@@ -11,7 +12,7 @@ from pipeline.results.read import Results
 from pipeline.results.statistics import Estimate
 from pipeline.results.summary import Row, Summary, summarise
 
-ACCURACY, RMSE = score("classification"), score("regression")
+ACCURACY, RMSE = score(Classification), score(Regression)
 UP, DOWN, BOTH = Estimate(0.2, 0.1, 0.3, 5), Estimate(-0.2, -0.3, -0.1, 5), Estimate(0.1, -0.1, 0.3, 5)
 ONE = Estimate(0.2, None, None, 1)
 

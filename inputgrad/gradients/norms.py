@@ -1,0 +1,129 @@
+"""The norms of threat models, one class each: everything that differs between two balls."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from inputgrad.errors import UserError, nearest
+from inputgrad.gradients.forward import Draws, expand, rows
+
+BallNorm = Literal["linf", "l2"]
+"""The name of a norm in a study."""
+
+
+class ThreatNorm(ABC):
+    """What attacks, losses and results need of a norm.
+
+    name: in studies and outcomes. library: what the attack library `pyautoattack` calls it.
+    each_input: it bounds every number of an input on its own, so that no ε above the width of the bounds is useful.
+    """
+
+    name: ClassVar[BallNorm]
+    library: ClassVar[str]
+    each_input: ClassVar[bool] = False
+
+    @abstractmethod
+    def size(self, delta: Tensor) -> Tensor:
+        """Length of every displacement, (N,)."""
+
+    @abstractmethod
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The direction of length one that rises fastest; zero where the gradient is zero."""
+
+    @abstractmethod
+    def shorten(self, delta: Tensor, epsilon: float) -> Tensor:
+        """The displacement inside the ε-ball next to `delta`."""
+
+    @abstractmethod
+    def uniform(self, draws: Draws, x: Tensor, epsilon: float) -> Tensor:
+        """A displacement drawn uniformly from the ε-ball, shaped as x."""
+
+    @abstractmethod
+    def propose(self, delta: Tensor, draws: Draws, epsilon: float, share: float) -> Tensor:
+        """A neighbour of `delta` in the ε-ball, for a random search; `share` says how far away."""
+
+    def project(self, moved: Tensor, x: Tensor, epsilon: float, bounds: tuple[float, float] | None) -> Tensor:
+        """The admissible point next to `moved`: inside the ε-ball around x, then inside the bounds."""
+        moved = x + self.shorten(moved - x, epsilon)
+        return moved if bounds is None else moved.clamp(*bounds)
+
+
+class Linf(ThreatNorm):
+    """The largest change of one input number."""
+
+    name, library, each_input = "linf", "Linf", True
+
+    def size(self, delta: Tensor) -> Tensor:
+        """max_j |δ_j|."""
+        length: Tensor = rows(delta).norm(p=torch.inf, dim=1)
+        return length
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The signs."""
+        return gradient.sign()
+
+    def shorten(self, delta: Tensor, epsilon: float) -> Tensor:
+        """Every number on its own."""
+        return delta.clamp(-epsilon, epsilon)
+
+    def uniform(self, draws: Draws, x: Tensor, epsilon: float) -> Tensor:
+        """Every number on its own."""
+        return (2 * draws.uniform(x) - 1) * epsilon
+
+    def propose(self, delta: Tensor, draws: Draws, epsilon: float, share: float) -> Tensor:
+        """A share of the numbers, one at least, jumps to a corner of the ball."""
+        corner = torch.where(draws.uniform(delta) < 0.5, -epsilon, epsilon).to(delta)
+        chosen = draws.uniform(delta) < max(share, 1 / rows(delta).shape[1])
+        return torch.where(chosen, corner, delta)
+
+
+class L2(ThreatNorm):
+    """Euclidean length."""
+
+    name, library = "l2", "L2"
+
+    def size(self, delta: Tensor) -> Tensor:
+        """‖δ‖₂."""
+        length: Tensor = rows(delta).norm(p=2, dim=1)
+        return length
+
+    def steepest(self, gradient: Tensor) -> Tensor:
+        """The gradient, divided by its length."""
+        length = rows(gradient).norm(dim=1)
+        return gradient / expand(length.clamp_min(torch.finfo(length.dtype).tiny), gradient)
+
+    def shorten(self, delta: Tensor, epsilon: float) -> Tensor:
+        """In the same direction."""
+        length = rows(delta).norm(dim=1)
+        return delta * expand((epsilon / length.clamp_min(1e-12)).clamp_max(1.0), delta)
+
+    def uniform(self, draws: Draws, x: Tensor, epsilon: float) -> Tensor:
+        """A uniform direction, and a radius for a uniform volume."""
+        direction = draws.normal(x)
+        d = rows(x).shape[1]
+        radius = draws.uniform(x.new_empty(len(x))) ** (1 / d)  # volume grows as r^d
+        return direction * expand(epsilon * radius / rows(direction).norm(dim=1), x)
+
+    def propose(self, delta: Tensor, draws: Draws, epsilon: float, share: float) -> Tensor:
+        """A Gaussian step of that share of ε, a fiftieth at least."""
+        noise = draws.normal(delta)
+        return delta + noise * expand(epsilon * max(share, 0.02) / rows(noise).norm(dim=1), delta)
+
+
+NORMS: dict[str, ThreatNorm] = {norm.name: norm for norm in (Linf(), L2())}
+"""All of them, by name."""
+
+
+def named(name: str) -> ThreatNorm:
+    """The norm of that name.
+
+    Raises:
+        UserError: there is none.
+    """
+    if name not in NORMS:
+        raise UserError(f"no norm {name!r} of a ball; {nearest(name, NORMS)}")
+    return NORMS[name]
