@@ -77,6 +77,8 @@ class Worst:
 
     def look(self, moved: Tensor, index: Tensor) -> Tensor:
         """The losses at `moved` (candidates for the examples `index`), differentiable; remembers what is worse."""
+        if not len(moved):
+            return rows(moved).sum(1)  # none; many a model cannot take an empty batch
         outputs, y = self.model(moved), self.y[index]
         losses = per_example_loss(outputs, y)
         now = broken(outputs.detach(), y)

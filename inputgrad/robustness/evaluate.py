@@ -112,7 +112,9 @@ def attacked(victim: Victim, attack: Attack, folder: Path) -> pd.DataFrame:
         if not file.exists():
             index = torch.arange(len(victim.x)) if step.alone else standing(pd.concat(found), step)
             with files.replacing(file) as temporary:
-                run_step(victim, step, index).to_parquet(temporary, index=False)
+                # no row where nothing stands any more: a model need not take an empty batch, so it is never given one
+                frame = run_step(victim, step, index) if len(index) else clean.iloc[:0]
+                frame.to_parquet(temporary, index=False)
         found.append(pd.read_parquet(file))  # always from the file: a resumed evaluation sees the very same frames
     return pd.concat(found, ignore_index=True)
 
@@ -125,9 +127,9 @@ def standing(outcomes: pd.DataFrame, step: Step) -> Tensor:
 
 
 def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
-    """Attack the examples `index`, (n,)."""
+    """Attack the examples `index`, (n,), at least one."""
     draws = Draws(torch.Generator(victim.x.device).manual_seed(seed_of(victim.seed, step)))
-    frames = [judged(victim, step.attack, step.norm, step.epsilon, index[:0], victim.x[:0])]  # none may be left
+    frames = []
     for part in index.split(CHUNK):
         x, y = victim.x[part], victim.y[part]
         moved = points(victim, step, x, y, draws)
@@ -171,7 +173,7 @@ def judged(
     delta = moved.double() - x.double()
     distance = sizes(delta, "linf" if norm == "none" else norm)
     outside = distance - epsilon
-    if victim.bounds is not None and len(moved):
+    if victim.bounds is not None:
         low, high = (moved.double().flatten(1).amin(1), moved.double().flatten(1).amax(1))
         outside = torch.stack([outside, victim.bounds[0] - low, high - victim.bounds[1]]).amax(0)
     columns = {
