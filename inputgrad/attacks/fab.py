@@ -1,7 +1,8 @@
 """FAB, the minimal-norm attack: the nearest point across the decision boundary (Croce & Hein 2020, targeted form).
 
 It asks for no ε: one search for a norm gives every example's distance to the boundary (an upper bound of it), and with
-it the robust accuracy at every ε. Three classes and thirty steps settle nearly all of that; `fab_t` is the expensive form.
+it the robust accuracy at every ε. Three classes and thirty steps settle nearly all of that; `fab_t` is the long
+form.
 """
 
 from __future__ import annotations

@@ -44,8 +44,8 @@ class ThreatModel(Settings):
 class Attack(ThreatModel):
     """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first.
 
-    attacks: run at every ε. at_epsilon: expensive ones, run at the headline ε of each threat model only; an attack named in
-    both has these knobs there. examples: how many examples of the test split are attacked; None: all.
+    attacks: run at every ε. at_epsilon: expensive ones, run at the headline ε of each threat model only; an attack
+    named in both has these knobs there. examples: how many examples of the test split are attacked; None: all.
     """
 
     secondary: ThreatModel | None = None
