@@ -40,4 +40,4 @@ def write_json(path: Path, value: Any) -> None:
     """Write `value` as readable JSON; NaN is refused, since JSON has none."""
     text = json.dumps(value, indent=2, allow_nan=False) + "\n"
     with replacing(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")

@@ -32,7 +32,7 @@ def state(fingerprint: str) -> Path:
 def read_json(path: Path, fix: str) -> Any:
     """Read JSON, or say in one line which file is broken and how to fix it."""
     try:
-        return json.loads(path.read_text())
+        return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing; {fix}") from error
     except ValueError as error:

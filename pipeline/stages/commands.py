@@ -65,7 +65,7 @@ def publish_training(todo: list[Run]) -> Path:
 def epochs_done(run: Run) -> int:
     """Epochs a run has behind it, from its history file."""
     try:
-        return max(0, (run.state / "history.csv").read_text().count("\n") - 1)
+        return max(0, (run.state / "history.csv").read_text(encoding="utf-8").count("\n") - 1)
     except FileNotFoundError:
         return 0
 

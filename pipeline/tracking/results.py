@@ -51,7 +51,7 @@ class Seed:
         if not (found / "gradients.npz").exists():
             return None
         record = found / "evaluation.json"
-        if record.exists() and json.loads(record.read_text())["run"] != self.fingerprint:
+        if record.exists() and json.loads(record.read_text(encoding="utf-8"))["run"] != self.fingerprint:
             return None  # left from before the last training; the attack stage comes next
         return found
 
