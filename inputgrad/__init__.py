@@ -1,1 +1,76 @@
-"""Losses that depend on the input gradient: defined once, proven to act."""
+"""Losses that depend on the input gradient: defined once, proven to act.
+
+from inputgrad import GradientNorm
+GradientNorm(strength=0.3)(model, x, y).backward()
+
+A name is loaded when it is first used: `import inputgrad` alone loads neither torch nor anything else.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # what the table below gives, for type checkers and editors
+    from inputgrad.audit import Audit as Audit
+    from inputgrad.audit import audit as audit
+    from inputgrad.errors import UserError as UserError
+    from inputgrad.gradients.adversary import Adversary as Adversary
+    from inputgrad.gradients.forward import Context as Context
+    from inputgrad.gradients.forward import Draws as Draws
+    from inputgrad.gradients.forward import Forward as Forward
+    from inputgrad.losses import Loss as Loss
+    from inputgrad.losses import Range as Range
+    from inputgrad.losses.curvature import Curvature as Curvature
+    from inputgrad.losses.detached_norm import DetachedNorm as DetachedNorm
+    from inputgrad.losses.fgsm import FGSM as FGSM
+    from inputgrad.losses.finite_difference import FiniteDifference as FiniteDifference
+    from inputgrad.losses.gradient_alignment import GradientAlignment as GradientAlignment
+    from inputgrad.losses.gradient_direction import GradientDirection as GradientDirection
+    from inputgrad.losses.gradient_norm import GradientNorm as GradientNorm
+    from inputgrad.losses.jacobian_norm import JacobianNorm as JacobianNorm
+    from inputgrad.losses.local_linearity import LocalLinearity as LocalLinearity
+    from inputgrad.losses.pgd import PGD as PGD
+    from inputgrad.losses.right_reasons import RightReasons as RightReasons
+    from inputgrad.losses.standard import Standard as Standard
+    from inputgrad.losses.trades import TRADES as TRADES
+
+_HOME: dict[str, str] = {
+    "FGSM": "losses.fgsm",
+    "PGD": "losses.pgd",
+    "TRADES": "losses.trades",
+    "Adversary": "gradients.adversary",
+    "Audit": "audit",
+    "Context": "gradients.forward",
+    "Curvature": "losses.curvature",
+    "DetachedNorm": "losses.detached_norm",
+    "Draws": "gradients.forward",
+    "FiniteDifference": "losses.finite_difference",
+    "Forward": "gradients.forward",
+    "GradientAlignment": "losses.gradient_alignment",
+    "GradientDirection": "losses.gradient_direction",
+    "GradientNorm": "losses.gradient_norm",
+    "JacobianNorm": "losses.jacobian_norm",
+    "LocalLinearity": "losses.local_linearity",
+    "Loss": "losses",
+    "Range": "losses",
+    "RightReasons": "losses.right_reasons",
+    "Standard": "losses.standard",
+    "UserError": "errors",
+}
+"""Public name -> the module that defines it. `audit` is none of them: it is the package inputgrad/audit, which can be
+called (see there)."""
+
+__all__ = ["audit", *_HOME]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "audit":
+        return importlib.import_module("inputgrad.audit")
+    if name not in _HOME:
+        raise AttributeError(f"module 'inputgrad' has no attribute '{name}'; known: {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"inputgrad.{_HOME[name]}"), name)
+    globals()[name] = value  # looked up once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

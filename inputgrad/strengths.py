@@ -1,105 +1,41 @@
 """Published strengths in this project's convention, and back.
 
 Every code base scales its penalty its own way: by the batch, by a half, by the data's normalisation. Here a strength
-multiplies the batch mean of a per-example term, so each source needs one factor, and this table is where it stands.
+multiplies the batch mean of a per-example term, so each source needs one factor. It stands with the loss, as
+`published`; here all of them are collected.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
+from inputgrad import losses, registry
 from inputgrad.errors import UserError, nearest
+from inputgrad.losses import Published
+from inputgrad.losses import Setting as Setting
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What a published strength was used with; None where the source does not need it.
+def sources() -> dict[str, tuple[str, Published]]:
+    """Source -> the name of its loss, and the conversion."""
+    found: dict[str, tuple[str, Published]] = {}
+    for name in registry.names("inputgrad.losses"):
+        for source, published in losses.load(name).published.items():
+            if source in found:
+                raise TypeError(f"{source} is published by two losses: {found[source][0]} and {name}")
+            found[source] = name, published
+    return found
 
-    batch_size: N of the source's training. epsilon: its ε in [0, 1] units. alpha: its extra weight α.
+
+def find(source: str) -> tuple[str, Published]:
+    """One source.
+
+    Raises:
+        UserError: there is none of that name.
     """
-
-    batch_size: int | None = None
-    epsilon: float | None = None
-    alpha: float | None = None
-
-
-@dataclass(frozen=True, kw_only=True)
-class Source:
-    """One paper or code base: ours = published * factor(setting).
-
-    Attributes:
-        loss: the loss here, with the knobs that make it the source's.
-        writes: what the source writes.
-        formula: how λ here follows from w there.
-        factor: of the setting.
-        needs: the fields of the setting that the factor reads.
-    """
-
-    loss: str
-    writes: str
-    formula: str
-    factor: Callable[[Setting], float]
-    needs: tuple[str, ...] = ()
-
-
-def _number(value: float | None) -> float:
-    assert value is not None  # `convert` has checked what the source needs
-    return float(value)
-
-
-SOURCES: dict[str, Source] = {
-    "ross2018": Source(
-        loss="gradient_norm: {p: 2, squared: true}",
-        writes="w · ½ · the sum of squares of the gradient of the mean loss (Ross & Doshi-Velez 2018, code)",
-        formula="λ = w / (2N)",
-        factor=lambda s: 1 / (2 * _number(s.batch_size)),
-        needs=("batch_size",),
-    ),
-    "finlay2019": Source(
-        loss="gradient_norm: {p: 2, squared: true}",
-        writes="w · mean(dl²) / 2 (Finlay & Oberman 2019, code); finite_difference has the ½ inside: there λ = w",
-        formula="λ = w / 2",
-        factor=lambda s: 0.5,
-    ),
-    "eccv2024": Source(
-        loss="gradient_norm: {p: 1, squared: false}",
-        writes="w · α · (ε/σ) · mean ‖g‖₁ of the normalised input (gradient-norm regularisation, ECCV 2024); g there "
-        "is σ times g here, so that σ cancels",
-        formula="λ = w · α · ε",
-        factor=lambda s: _number(s.alpha) * _number(s.epsilon),
-        needs=("alpha", "epsilon"),
-    ),
-    "cure": Source(
-        loss="curvature",
-        writes="w / N · mean of the norm, not squared, not divided by h (CURE's code, Moosavi-Dezfooli et al. 2019); "
-        "the factor converts the weight, the norm stays unsquared there and squared here",
-        formula="λ = w / N",
-        factor=lambda s: 1 / _number(s.batch_size),
-        needs=("batch_size",),
-    ),
-    "pag": Source(
-        loss="gradient_direction",
-        writes="w · 10 · the mean cosine loss (perceptually aligned gradients, Ganz et al. 2023, code)",
-        formula="λ = 10 w",
-        factor=lambda s: 10.0,
-    ),
-    "rrr": Source(
-        loss="right_reasons",
-        writes="w · the sum over the batch, beside the *sum* of the task loss (right for the right reasons, Ross et "
-        "al. 2017, code); dividing the total by N divides both alike",
-        formula="λ = w",
-        factor=lambda s: 1.0,
-    ),
-    "rrr_mean_task": Source(
-        loss="right_reasons",
-        writes="w · the sum over the batch, beside the *mean* of the task loss (ports of the above)",
-        formula="λ = w · N",
-        factor=lambda s: _number(s.batch_size),
-        needs=("batch_size",),
-    ),
-}
+    known = sources()
+    if source not in known:
+        raise UserError(f"no source '{source}'; {nearest(source, known)}")
+    return known[source]
 
 
 def convert(source: str, published: float, setting: Setting, back: bool = False) -> float:
@@ -108,27 +44,27 @@ def convert(source: str, published: float, setting: Setting, back: bool = False)
     Raises:
         UserError: an unknown source, a strength that is no strength, or a missing part of the setting.
     """
-    if source not in SOURCES:
-        raise UserError(f"no source '{source}'; {nearest(source, SOURCES)}")
+    _, entry = find(source)
     if not (math.isfinite(published) and published >= 0):
         raise UserError(f"a strength is a finite number >= 0, not {published}")
-    for name in SOURCES[source].needs:
+    for name in entry.needs:
         value = getattr(setting, name)
         if value is None or not value > 0:
-            raise UserError(f"{source} needs --{name.replace('_', '-')} > 0: {SOURCES[source].formula}")
-    factor = SOURCES[source].factor(setting)
+            raise UserError(f"{source} needs --{name.replace('_', '-')} > 0: {entry.formula}")
+    factor = entry.factor(setting)
     return published / factor if back else published * factor
 
 
 def describe(source: str, given: float, setting: Setting, back: bool = False) -> str:
-    """A conversion for people: the number, the formula, and what each side multiplies."""
+    """A conversion for people: the number, the formula, what each side multiplies, and how that was checked."""
     value = convert(source, given, setting, back)
     theirs, ours = (value, given) if back else (given, value)
-    entry = SOURCES[source]
+    loss, entry = find(source)
     used = ", ".join(f"{name} {getattr(setting, name):g}" for name in entry.needs)
     return (
-        f"{source} {theirs:g}  =  strength {ours:.6g} here  ({entry.loss})\n"
+        f"{source} {theirs:g}  =  strength {ours:.6g} here  ({loss}{f': {entry.knobs}' if entry.knobs else ''})\n"
         f"formula: {entry.formula}{f'  with {used}' if used else ''}\n"
         f"there:   {entry.writes}\n"
-        "here:    strength · the batch mean of the per-example term"
+        "here:    strength · the batch mean of the per-example term\n"
+        f"checked: {entry.checked}"
     )

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from inputgrad.cli import print_anywhere, strength
 from inputgrad.errors import UserError
 from pipeline.quiet import NO_TELEMETRY
 
@@ -91,20 +92,7 @@ def run(study: str, jobs: int | None, name: str, address: str | None, gpus_per_t
     print(whole_study.run(study, Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)))
 
 
-@cli.command()
-@click.argument("source")
-@click.argument("published", type=float)
-@click.option("--batch-size", type=click.IntRange(1), help="N of the source's training.")
-@click.option("--epsilon", type=float, help="The source's ε, in [0, 1] units.")
-@click.option("--alpha", type=float, help="The source's extra weight α.")
-@click.option("--back", is_flag=True, help="From ours to the source's.")
-def strength(
-    source: str, published: float, batch_size: int | None, epsilon: float | None, alpha: float | None, back: bool
-) -> None:
-    """Convert a published strength to ours: pipeline strength ross2018 56234.13 --batch-size 256."""
-    from inputgrad import strengths
-
-    print(strengths.describe(source, published, strengths.Setting(batch_size, epsilon, alpha), back))
+cli.add_command(strength)
 
 
 @cli.command()
@@ -182,6 +170,7 @@ def ui(port: int, host: str) -> None:
 
 def main() -> None:
     """Run the command; what a user can fix is one line and exit code 2, never a traceback."""
+    print_anywhere()
     os.environ.update({key: os.environ.get(key, value) for key, value in NO_TELEMETRY.items()})
     try:
         cli.main(standalone_mode=False)

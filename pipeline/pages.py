@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+import inputgrad
 from inputgrad import files, losses, registry
 from inputgrad.losses import Loss
 
@@ -17,7 +18,7 @@ def write(folder: Path = FOLDER) -> list[Path]:
     pages[folder / "README.md"] = index()
     for file, text in pages.items():
         with files.replacing(file) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding="utf-8")
     return list(pages)
 
 
@@ -39,7 +40,7 @@ def page(name: str) -> str:
             "`strength`, `ramp`, `every`, `share` and `on` are shared by all losses: see [the index](README.md).\n",
             "## Use\n",
             f"In a study:\n\n```yaml\nlosses:\n  {name}: {example(loss)}\n```\n",
-            f"In your own loop:\n\n```python\nfrom {loss.__module__} import {loss.__name__}\n",
+            f"In your own loop:\n\n```python\n{importing(name)}\n",
             f"loss = {loss.__name__}()\nloss(model, x, y{context(name)}).backward()\n```\n",
             f"For: {' and '.join(loss.tasks)}. Code: "
             f"[`inputgrad/losses/{name}.py`](../../inputgrad/losses/{name}.py)\n",
@@ -71,10 +72,21 @@ def example(loss: type[Loss]) -> str:
     return "{}" if loss.__name__ == "Standard" else f"{{strength: {loss.model_fields['strength'].default:g}}}"
 
 
+NEEDS = {"gradient_direction": "direction", "right_reasons": "mask"}
+"""The part of the context that a loss cannot do without."""
+
+
 def context(name: str) -> str:
     """The argument that a loss cannot do without."""
-    needs = {"gradient_direction": "direction", "right_reasons": "mask"}
-    return f", Context({needs[name]}={needs[name]})" if name in needs else ""
+    return f", Context({NEEDS[name]}={NEEDS[name]})" if name in NEEDS else ""
+
+
+def importing(name: str) -> str:
+    """The import line of the example; only the library's own losses have a name at its top."""
+    loss = losses.load(name)
+    if loss.__name__ not in inputgrad.__all__:
+        return f"from {loss.__module__} import {loss.__name__}"
+    return f"from inputgrad import {'Context, ' if name in NEEDS else ''}{loss.__name__}"
 
 
 def index() -> str:

@@ -78,6 +78,8 @@ class Worst:
 
     def look(self, moved: Tensor, index: Tensor) -> Tensor:
         """The losses at `moved` (candidates for the examples `index`), differentiable; remembers what is worse."""
+        if not len(moved):
+            return moved.flatten(1).sum(1)  # none; many a model cannot take an empty batch
         outputs, y = self.model(moved), self.y[index]
         losses = self.task.losses(outputs, y)
         now = self.task.broken(outputs.detach(), y)

@@ -24,6 +24,8 @@ FIRST_SHARE = 0.5
 
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, queries: Count = 500) -> Tensor:
     """The worst point of `queries` proposals per example, shaped as x."""
+    if not len(x):
+        return x.clone()
     worst = Worst(model, x, y)
     everyone = torch.arange(len(x), device=x.device)
     delta = threat.ball.propose(torch.zeros_like(x), draws, threat.epsilon, 1.0)

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 
@@ -41,7 +42,25 @@ def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws
             resc_schedule=False,  # as in the standard ensemble
             device=z.device,
         )
+        square.margin_and_loss = decided(square.margin_and_loss)
         found: Tensor = square.perturb(z, y)
         return found
 
     return boxed(attack, model, x, y, threat, draws)
+
+
+Margins = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def decided(margins: Margins) -> Margins:
+    """The library's margins, where 0 means broken if none is above 0.
+
+    It searches where a margin is above 0 and stops when all are below: where the rest is exactly 0 (the same outputs
+    for every class) it goes on with an empty batch, which many a model cannot take.
+    """
+
+    def of(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        margin, loss = margins(x, y)
+        return margin if (margin > 0).any() else margin.clamp_max(-torch.finfo(margin.dtype).tiny), loss
+
+    return of

@@ -1,12 +1,14 @@
 """Does a loss really depend on the input gradient? Ten measured checks on one batch, and a verdict in one sentence.
 
-from inputgrad.audit import audit
-assert audit(my_loss, model, x, y).depends      # my_loss(model, x, y) -> scalar
+import inputgrad
+assert inputgrad.audit(my_loss, model, x, y).depends      # my_loss(model, x, y) -> scalar
 """
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict, dataclass
+from types import ModuleType
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -80,6 +82,8 @@ def audit(loss: AnyLoss, model: nn.Module, x: Tensor, y: Tensor, context: Contex
     Raises:
         UserError: the loss cannot run on the batch; a layer without double backward is named.
     """
+    if len(x) != len(y):
+        raise UserError(f"x holds {len(x)} examples and y {len(y)}; fix: give one y for every x")
     if len(x) < 2:
         raise UserError(f"the audit needs a batch of at least two examples, not {len(x)}")
     subject = Subject.of(loss, model, x, y, context)
@@ -89,4 +93,20 @@ def audit(loss: AnyLoss, model: nn.Module, x: Tensor, y: Tensor, context: Contex
         raise
     except (RuntimeError, NotImplementedError) as error:
         refuse_without_double_backward(subject.model, subject.x, error)
-        raise UserError(f"the loss cannot run on this batch in float64: {str(error).splitlines()[0]}") from error
+        said = str(error).splitlines()[0]
+        fix = "make loss(model.double(), x.double(), y) run"
+        raise UserError(f"the loss cannot run on this batch in float64: {said}; fix: {fix}") from error
+
+
+class _Callable(ModuleType):
+    """This package, which can be called: `inputgrad.audit(...)` is `inputgrad.audit.audit(...)`.
+
+    A name in inputgrad/__init__.py would not do: importing any module of this package sets the attribute `audit` of
+    `inputgrad` to the package itself, so that what one gets would depend on what was imported before.
+    """
+
+    def __call__(self, loss: AnyLoss, model: nn.Module, x: Tensor, y: Tensor, context: Context | None = None) -> Audit:
+        return audit(loss, model, x, y, context)
+
+
+sys.modules[__name__].__class__ = _Callable

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
+from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context, Forward, RowDraws, per_example_loss
 from inputgrad.losses import Loss
 
@@ -61,7 +62,13 @@ class Subject:
             if isinstance(self.loss, Loss):
                 draws = RowDraws(self.index, int(self.index.max()) + 1)
                 return self.loss(model, self.x, self.y, self.context, draws)
-            return self.loss(model, self.x.clone(), self.y)
+            total: object = self.loss(model, self.x.clone(), self.y)
+        if not isinstance(total, Tensor) or total.numel() != 1:
+            what = (
+                f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else f"a {type(total).__name__}"
+            )
+            raise UserError(f"the loss gives {what}; fix: return one number as a tensor, such as the mean")
+        return total
 
     def task(self, model: nn.Module | None = None) -> Tensor:
         """The task loss of the batch that the term comes on top of, a scalar."""

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from inputgrad import registry
 from inputgrad.gradients.adversary import Adversary
 from inputgrad.gradients.forward import Context, Draws, Forward
+from inputgrad.losses._published import Published as Published
+from inputgrad.losses._published import Setting as Setting
 from inputgrad.tasks import Classification, Regression
 
 Norm = Literal[1, 2, "inf"]
@@ -64,6 +66,8 @@ class Loss(BaseModel, ABC):
 
     search: ClassVar[dict[str, Range]] = {}
     """Knobs worth searching, with their ranges."""
+    published: ClassVar[dict[str, Published]] = {}
+    """Source -> how its strength becomes ours."""
     tasks: ClassVar[tuple[str, ...]] = (Classification.name, Regression.name)
     tracks_input: ClassVar[bool] = True
     """False where the term takes its input gradients in passes of its own: the task's pass is then a plain one."""

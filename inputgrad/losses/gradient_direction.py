@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, one_minus_cosine
-from inputgrad.losses import Loss, Range
+from inputgrad.losses import Loss, Published, Range
 
 
 class GradientDirection(Loss):
@@ -33,6 +33,15 @@ class GradientDirection(Loss):
     classes: int = Field(default=1, ge=1)
 
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
+    published: ClassVar[dict[str, Published]] = {
+        "pag": Published(
+            writes="w · 10 · the mean cosine loss (perceptually aligned gradients, Ganz et al. 2023, code)",
+            formula="λ = 10 w",
+            checked="read in their code, not run: pag_loss = 10 * (1 - mean cosine), then CE + w * pag_loss; so "
+            "their 1.5 is 15",
+            factor=lambda s: 10.0,
+        ),
+    }
 
     def term(self, at: Forward) -> Tensor:
         """1 - cos(g_i, t_i) in [0, 2], (N,)."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward, Of, rows
-from inputgrad.losses import Loss, Norm, Range
+from inputgrad.losses import Loss, Norm, Published, Range
 
 
 class GradientNorm(Loss):
@@ -29,6 +29,34 @@ class GradientNorm(Loss):
     of: Of = "loss"
 
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
+    published: ClassVar[dict[str, Published]] = {
+        "ross2018": Published(
+            writes="w · ½ · the sum of squares of the gradient of the mean loss (Ross & Doshi-Velez 2018, code)",
+            formula="λ = w / (2N)",
+            checked="read in their code (l2_loss of the gradient of reduce_mean); written out in a test, it gives "
+            "the same loss in float64; their 56234.13 at N = 256 is 109.83",
+            factor=lambda s: 1 / (2 * s.of("batch_size")),
+            needs=("batch_size",),
+            knobs="{p: 2, squared: true}",
+        ),
+        "finlay2019": Published(
+            writes="w · mean(dl²) / 2 (Finlay & Oberman 2019, code); finite_difference has the ½ inside: there λ = w",
+            formula="λ = w / 2",
+            checked="their formula, written out in a test, gives the same loss in float64: finite_difference "
+            "exactly, this one in the limit h → 0",
+            factor=lambda s: 0.5,
+            knobs="{p: 2, squared: true}",
+        ),
+        "eccv2024": Published(
+            writes="w · α · (ε/σ) · mean ‖g‖₁ of the normalised input (gradient-norm regularisation, ECCV 2024); g "
+            "there is σ times g here, so that σ cancels",
+            formula="λ = w · α · ε",
+            checked="their formula, written out in a test, gives the same loss in float64",
+            factor=lambda s: s.of("alpha") * s.of("epsilon"),
+            needs=("alpha", "epsilon"),
+            knobs="{p: 1, squared: false}",
+        ),
+    }
 
     def term(self, at: Forward) -> Tensor:
         """‖g_i‖_p or its square, (N,)."""

@@ -8,7 +8,7 @@ from torch import Tensor
 from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, rows
-from inputgrad.losses import Loss, Range
+from inputgrad.losses import Loss, Published, Range
 
 
 class RightReasons(Loss):
@@ -24,6 +24,23 @@ class RightReasons(Loss):
     strength: float = Field(default=10.0, ge=0)
 
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 1e3)}
+    published: ClassVar[dict[str, Published]] = {
+        "rrr": Published(
+            writes="w · the sum over the batch, next to the *sum* of the task loss (right for the right reasons, "
+            "Ross et al. 2017, code); dividing the total by N divides both alike",
+            formula="λ = w",
+            checked="read in their code (both sums stand in one objective); written out in a test and divided by N, "
+            "it gives the same loss in float64",
+            factor=lambda s: 1.0,
+        ),
+        "rrr_mean_task": Published(
+            writes="w · the sum over the batch, next to the *mean* of the task loss (ports of the above)",
+            formula="λ = w · N",
+            checked="the formula, written out in a test, gives the same loss in float64",
+            factor=lambda s: s.of("batch_size"),
+            needs=("batch_size",),
+        ),
+    }
 
     def term(self, at: Forward) -> Tensor:
         """The squared norm of the masked gradient, (N,)."""

@@ -117,7 +117,9 @@ def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.
         contents = kept(folder, stem, key)
         if contents is None:
             index = torch.arange(len(victim.x)) if step.alone else standing(pd.concat(found), step)
-            contents = run_step(victim, step, index).to_parquet(index=False)
+            # no row where nothing stands any more: a model need not take an empty batch, so it is never given one
+            frame = run_step(victim, step, index) if len(index) else clean.iloc[:0]
+            contents = frame.to_parquet(index=False)
             with files.replacing(folder / f"{stem}-{hash_of(key, contents)}.parquet") as temporary:
                 temporary.write_bytes(contents)
         # always as it was written: a resumed evaluation sees the very same frames
@@ -149,9 +151,9 @@ def standing(outcomes: pd.DataFrame, step: Step) -> Tensor:
 
 
 def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
-    """Attack the examples `index`, (n,)."""
+    """Attack the examples `index`, (n,), at least one."""
     draws = Draws(torch.Generator(victim.x.device).manual_seed(seed_of(victim.seed, step)))
-    frames = [judged(victim, step.attack, step.norm, step.epsilon, index[:0], victim.x[:0])]  # none may be left
+    frames = []
     for part in index.split(CHUNK):
         x, y = victim.x[part], victim.y[part]
         moved = points(victim, step, x, y, draws)
@@ -195,7 +197,7 @@ def judged(
     delta = moved.double() - x.double()
     distance = norms.named("linf" if norm == "none" else norm).size(delta)
     outside = distance - epsilon
-    if victim.bounds is not None and len(moved):
+    if victim.bounds is not None:
         low, high = (moved.double().flatten(1).amin(1), moved.double().flatten(1).amax(1))
         outside = torch.stack([outside, victim.bounds[0] - low, high - victim.bounds[1]]).amax(0)
     columns = {

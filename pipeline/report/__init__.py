@@ -37,8 +37,8 @@ def write(study: Study, losses: list[str]) -> Path:
     with files.replacing(target) as folder:
         folder.mkdir()
         files.write_json(folder / "metrics.json", compared.metrics())
-        compared.pairs.to_csv(folder / "pairwise.csv", index=False)
-        summary.robustness(found).to_csv(folder / "robustness.csv", index=False)
+        compared.pairs.to_csv(folder / "pairwise.csv", index=False, encoding="utf-8")
+        summary.robustness(found).to_csv(folder / "robustness.csv", index=False, encoding="utf-8")
         page.write(found, compared, folder)
         store.seal(folder, made_from, [str(f.relative_to(folder)) for f in sorted(folder.rglob("*")) if f.is_file()])
         refuse_changes(study, made_from)

@@ -25,7 +25,8 @@ def write(results: Results, summary: Summary, folder: Path) -> None:
     drawings = draw(results, summary, folder / "figures")
     facts = context(results, summary) | {"figures": drawings}
     for name in ("report.html", "report.md"):
-        (folder / name).write_text(environment(folder).get_template(f"{name}.j2").render(facts))
+        text = environment(folder).get_template(f"{name}.j2").render(facts)
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def environment(folder: Path) -> Environment:

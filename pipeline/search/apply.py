@@ -38,12 +38,12 @@ def apply(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> No
     """
     text = edited(file, loss, knobs, comment)
     with files.replacing(file) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def edited(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> str:
     """The text of the study with these knobs."""
-    yaml, before = layout(), file.read_text()
+    yaml, before = layout(), file.read_text(encoding="utf-8")
     study = yaml.load(before)
     if dumped(yaml, study) != before:
         stated = ", ".join(f"{name}: {value!r}" for name, value in knobs.items())

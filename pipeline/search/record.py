@@ -145,7 +145,7 @@ class Record:
         folder = self.task.folder
         for name, frame in (("trials.csv", self.frame()), ("looks.csv", self.looks())):
             with files.replacing(folder / name) as temporary:
-                frame.to_csv(temporary, index=False)
+                frame.to_csv(temporary, index=False, encoding="utf-8")
         files.write_json(folder / "search.json", self.summary())
 
 

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
-
-from torch import nn
+from torch import Tensor, nn
 
 from inputgrad import registry
-from inputgrad.audit import EXPLANATION, Audit, audit
+from inputgrad.audit import Audit, audit, given, table
 from inputgrad.audit.subject import AnyLoss
 from inputgrad.errors import UserError
-from inputgrad.losses import Loss
+from inputgrad.gradients.forward import Context
 from pipeline import data
 from pipeline.data import Dataset
 from pipeline.study.read import active, read_study
@@ -30,72 +24,35 @@ def run(subject: tuple[str, ...], model: str | None, data_of: str | None) -> int
     if len(subject) == 1 and not foreign:
         raise UserError(f"'{subject[0]}': give STUDY LOSS, or MODULE:FUNCTION for a loss from anywhere")
     study = read_study(data_of or active()[0][0] if foreign else subject[0])
-    loss = foreign_loss(subject[0]) if foreign else study.loss(subject[1])
+    loss = given.loss_of(subject[0]) if foreign else study.loss(subject[1])
     dataset = data.read(study.name, study.data, ("train",))
-    found = of_study(study, loss, dataset, model)
-    show(" ".join(subject), found)
+    title = " ".join(subject)
+    net = fresh(study, dataset) if model is None else built(model, dataset)
+    with given.running(title):
+        found = audit(loss, net, *batch(study, dataset))
+    print(table.text(title, found))
     return 0 if found.depends else 1
 
 
-def of_study(study: Study, loss: AnyLoss, dataset: Dataset, model: str | None = None) -> Audit:
+def of_study(study: Study, loss: AnyLoss, dataset: Dataset) -> Audit:
     """The audit on the first batch of a study's training split, with its first seed's fresh weights."""
+    return audit(loss, fresh(study, dataset), *batch(study, dataset))
+
+
+def batch(study: Study, dataset: Dataset) -> tuple[Tensor, Tensor, Context]:
+    """The first batch of the training split."""
     n = study.training.batch_size
-    run = Run(study, "standard", study.training.seeds[0])
-    net = run.build(dataset) if model is None else built(model, dataset)
-    net = net.to("cpu")
-    return audit(loss, net, dataset.x["train"][:n], dataset.y["train"][:n], dataset.context)
+    return dataset.x["train"][:n], dataset.y["train"][:n], dataset.context
 
 
-def foreign_loss(path: str) -> AnyLoss:
-    """A callable (model, x, y) -> scalar; a class of ours is taken with its defaults."""
-    found: Any = imported(path)
-    if isinstance(found, type) and issubclass(found, Loss):
-        return found()
-    if not callable(found):
-        raise UserError(f"{path} is a {type(found).__name__}, not a function of (model, x, y)")
-    return found  # type: ignore[no-any-return]
+def fresh(study: Study, dataset: Dataset) -> nn.Module:
+    """The study's model with its first seed's initial weights."""
+    return Run(study, "standard", study.training.seeds[0]).build(dataset).to("cpu")
 
 
 def built(model: str, dataset: Dataset) -> nn.Module:
     """A model of the room by name, or what MODULE:FUNCTION gives."""
-    if ":" not in model:
-        net: Any = registry.module("pipeline.models", model).build(dataset.shape, dataset.outputs)
-    else:
-        net = imported(model)
-        net = net if isinstance(net, nn.Module) else net()
-    if not isinstance(net, nn.Module):
-        raise UserError(f"{model} gives a {type(net).__name__}, not a torch.nn.Module")
+    if ":" in model:
+        return given.model_of(model).to("cpu")
+    net: nn.Module = registry.module("pipeline.models", model).build(dataset.shape, dataset.outputs)
     return net
-
-
-def imported(path: str) -> Callable[..., Any]:
-    """The object that MODULE:NAME names; modules of the current folder are found too."""
-    module, _, name = path.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path}: no module '{error.name}' on the path or in this folder") from error
-    except AttributeError as error:
-        raise UserError(f"{path}: the module has no '{name}'") from error
-    finally:
-        sys.path.pop(0)
-
-
-def show(title: str, found: Audit) -> None:
-    """The table, the verdict, and where the gradient was a constant, what to write instead."""
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"audit of {title}", title_justify="left")
-    for column in ("check", "", "measured"):
-        table.add_column(column, overflow="fold")
-    for check in found.checks:
-        table.add_row(check.name, "[green]ok[/]" if check.ok else "[red]FAILS[/]", check.figure)
-        if not check.ok:
-            table.add_row("", "", f"[italic]{check.why}[/]")
-    console = Console()
-    console.print(table)
-    console.print(found.verdict, style="bold", highlight=False)
-    if found.kind == "detached":
-        print(f"\n{EXPLANATION}")

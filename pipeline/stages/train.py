@@ -282,7 +282,7 @@ def goodness(row: dict[str, float]) -> tuple[float, float]:
 def write_history(history: list[dict[str, float]], folder: Path) -> None:
     """history.csv: a view of what last.pt holds, for people and for the progress display."""
     with files.replacing(folder / "history.csv") as temporary:
-        pd.DataFrame(history).to_csv(temporary, index=False)
+        pd.DataFrame(history).to_csv(temporary, index=False, encoding="utf-8")
 
 
 def snapshot_epochs(epochs: int) -> set[int]:

@@ -19,7 +19,7 @@ T = TypeVar("T", bound=BaseModel)
 def read_yaml(file: Path) -> dict[str, Any]:
     """The mapping in a YAML file."""
     try:
-        value = YAML(typ="safe").load(file.read_text())
+        value = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing; run this command in the project's root") from error
     except (YAMLError, UnicodeDecodeError) as error:

@@ -6,21 +6,24 @@ from torch import nn
 from torch.nn import functional as F
 
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import Context
+from inputgrad.gradients.forward import Context, Forward
+from inputgrad.losses.curvature import Curvature
+from inputgrad.losses.finite_difference import FiniteDifference
 from inputgrad.losses.gradient_direction import GradientDirection
 from inputgrad.losses.gradient_norm import GradientNorm
 from inputgrad.losses.right_reasons import RightReasons
-from inputgrad.strengths import SOURCES, Setting, convert, describe
+from inputgrad.losses.standard import Standard
+from inputgrad.strengths import Setting, convert, describe, sources
 
 N, D, C = 6, 5, 3
 SETTING = Setting(batch_size=N, epsilon=0.1, alpha=0.7)
 
 
-def problem():
+def problem(n=N):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(D, 4), nn.Tanh(), nn.Linear(4, C)).double()
-    x = torch.rand(N, D, dtype=torch.float64)
-    return model, x, torch.randint(C, (N,))
+    x = torch.rand(n, D, dtype=torch.float64)
+    return model, x, torch.randint(C, (n,))
 
 
 def input_gradient(value, x):
@@ -38,6 +41,38 @@ def test_ross_2018():
 
 def test_ross_2018_as_published():
     assert convert("ross2018", 56234.13, Setting(batch_size=256)) == pytest.approx(109.83, abs=0.01)
+
+
+def test_finlay_2019():
+    """w · mean(dl²) / 2, dl the difference quotient along the gradient: w for our own, w / 2 for the exact norm."""
+    model, x, y = problem()
+    leaf = x.clone().requires_grad_()
+    g = input_gradient(F.cross_entropy(model(leaf), y, reduction="sum"), leaf).detach()
+    h = 1e-4
+    here, there = (F.cross_entropy(model(z), y, reduction="none") for z in (x, x + h * g / g.norm(dim=1)[:, None]))
+    theirs = 3.0 * ((there - here) / h).square().mean() / 2
+    task = F.cross_entropy(model(x), y)
+    torch.testing.assert_close(FiniteDifference(strength=3.0, h=h)(model, x, y) - task, theirs)
+    exact = GradientNorm(strength=convert("finlay2019", 3.0, SETTING))(model, x, y) - task
+    torch.testing.assert_close(exact, theirs, rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize("n", [16, 32, 64])
+def test_cure_divides_by_no_batch_size(n):
+    """Their lines, with the sum over ones(N) that torch 1.0.1 makes where a scalar gets N incoming gradients."""
+    model, x, y = problem(n)
+    leaf, h, w = x.clone().requires_grad_(), 0.5, 4.0
+    ones = torch.ones(n, dtype=x.dtype).sum_to_size(())  # today's torch refuses the shape, the old one sums
+    loss = F.cross_entropy(model(leaf), y)
+    (g,) = torch.autograd.grad(loss, leaf, grad_outputs=ones)
+    z = h * (g.sign() + 1e-7) / (g.sign().norm(dim=1)[:, None] + 1e-7)
+    change = F.cross_entropy(model(leaf + z), y) - F.cross_entropy(model(leaf), y)
+    (difference,) = torch.autograd.grad(change, leaf, grad_outputs=ones, create_graph=True)
+    theirs = (w * difference.norm(dim=1)).sum() / n
+    ours = Curvature(h=h).term(Forward(model, x, y)).sqrt().mean()  # squared here, not squared there
+    weight = convert("cure", w, Setting(batch_size=n))
+    assert weight == w
+    torch.testing.assert_close(theirs / ours, torch.tensor(weight, dtype=x.dtype), rtol=1e-6, atol=0)
 
 
 def test_the_eccv_2024_weight_in_unit_range():
@@ -74,10 +109,21 @@ def test_rrr_sums_both_and_its_ports_one():
     torch.testing.assert_close(ours, port)
 
 
-@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("source", sources())
 def test_there_and_back(source):
     assert convert(source, convert(source, 3.7, SETTING), SETTING, back=True) == pytest.approx(3.7)
-    assert "formula" in describe(source, 3.7, SETTING)
+    loss, entry = sources()[source]
+    text = describe(source, 3.7, SETTING)
+    for piece in (entry.formula, entry.writes, loss, entry.knobs):
+        assert piece in text
+    assert text.splitlines()[-1] == f"checked: {entry.checked}"
+    assert len(entry.checked) > 40
+
+
+def test_a_source_belongs_to_one_loss(monkeypatch):
+    monkeypatch.setattr(Standard, "published", {"cure": Curvature.published["cure"]})
+    with pytest.raises(TypeError, match="two losses: curvature and standard"):
+        sources()
 
 
 def test_what_is_missing_is_named():

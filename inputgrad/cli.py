@@ -1,0 +1,88 @@
+"""The command `inputgrad`: no logic here, and nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import io
+import sys
+import traceback
+
+import click
+
+from inputgrad.errors import UserError
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Losses that depend on the input gradient: is yours one? What is a published strength here?"""
+
+
+@cli.command()
+@click.argument("loss", metavar="MODULE:LOSS")
+@click.option("--model", required=True, metavar="MODULE:MODEL", help="A torch.nn.Module, or what builds one.")
+@click.option("--batch", required=True, metavar="MODULE:BATCH", help="A pair (x, y), or a function that gives it.")
+@click.option("--traceback", "whole", is_flag=True, help="Show where your code failed, not only the last line of it.")
+def audit(loss: str, model: str, batch: str, whole: bool) -> None:
+    """Does a loss, a function of (model, x, y), depend on the input gradient?
+
+    Modules of the current folder are found. Exit code 0: it does. 1: it does not. 2: the audit could not be done.
+
+    \b
+    inputgrad audit my_file:my_loss --model my_file:net --batch my_file:batch
+    """  # noqa: D301  click wants the character itself
+    from inputgrad.audit import given, table
+
+    try:
+        found = given.run(loss, model, batch)
+    except UserError as error:
+        if whole and error.__cause__ is not None:
+            traceback.print_exception(error.__cause__)
+        raise
+    click.echo(table.text(f"{loss} on {model}", found))
+    sys.exit(0 if found.depends else 1)
+
+
+@cli.command()
+@click.argument("source")
+@click.argument("value", type=float)
+@click.option("--batch-size", type=click.IntRange(1), help="N of the source's training.")
+@click.option("--epsilon", type=float, help="The source's ε, in [0, 1] units.")
+@click.option("--alpha", type=float, help="The source's extra weight α.")
+@click.option("--back", is_flag=True, help="From ours to the source's.")
+def strength(
+    source: str, value: float, batch_size: int | None, epsilon: float | None, alpha: float | None, back: bool
+) -> None:
+    """Convert a published strength to ours.
+
+    \b
+    inputgrad strength ross2018 56234.13 --batch-size 256
+    """  # noqa: D301  click wants the character itself
+    from inputgrad import strengths
+
+    click.echo(strengths.describe(source, value, strengths.Setting(batch_size, epsilon, alpha), back))
+
+
+def print_anywhere() -> None:
+    """Print ε and λ as escapes where the terminal's encoding has no such letter, instead of failing."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def main() -> None:
+    """Run the command; what a user can fix is one line and exit code 2, never a traceback."""
+    print_anywhere()
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        fail("stopped", 130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except UserError as error:
+        fail(str(error))
+
+
+def fail(message: str, code: int = 2) -> None:
+    """One line on stderr, and the exit code."""
+    click.echo(f"error: {message}", err=True)
+    sys.exit(code)
