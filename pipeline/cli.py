@@ -144,8 +144,8 @@ def where() -> None:
     """Print where the reports are."""
     from pipeline.stages import commands
 
-    for file in commands.where():
-        print(f"report: {file.resolve().as_uri() if file.exists() else f'{file} is not written yet; run: dvc repro'}")
+    for line in commands.where():
+        print(f"report: {line}")
 
 
 @cli.command()

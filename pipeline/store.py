@@ -25,6 +25,10 @@ MANIFEST = "manifest.json"
 """Written last: its folder is complete."""
 
 
+class ForeignError(UserError):
+    """A folder is complete and undamaged, as far as its manifest tells, but made from something else."""
+
+
 def root() -> Path:
     """The project's root, for .state/ and mlflow.db; in a `dvc exp run --temp` copy DVC_ROOT names the real one."""
     return Path(os.environ.get("DVC_ROOT", ".")).resolve()
@@ -59,13 +63,14 @@ def opened(folder: Path, origin: Origin, fix: str) -> Path:
 
     Raises:
         UserError: one line that names the file, what is wrong with it, and `fix`.
+        ForeignError: it is of another origin.
     """
     file = folder / MANIFEST
     manifest = read_json(file, fix)
     if not is_manifest(manifest):
         raise UserError(f"{file} is not a manifest of this project; {fix}")
     if manifest["fingerprint"] != origin.fingerprint:
-        raise UserError(f"{folder} is {origin.difference(manifest['origin'])}; {fix}")
+        raise ForeignError(f"{folder} is {origin.difference(manifest['origin'])}; {fix}")
     for name, known in manifest["files"].items():
         path = folder / name
         if not path.is_file():

@@ -30,10 +30,10 @@ def write(study: Study, losses: list[str]) -> Path:
 
     if "standard" not in losses:
         raise UserError(f"report of {study.name}: add 'standard' to the losses, the others are compared with it")
+    made_from = origin(study, losses)  # before anything is read: a result that is replaced meanwhile is noticed
     found = read.read(study, losses)
     compared = summary.summarise(found)
     target = study.folder / "report"
-    made_from = origin(study)
     with files.replacing(target) as folder:
         folder.mkdir()
         files.write_json(folder / "metrics.json", compared.metrics())
@@ -41,18 +41,18 @@ def write(study: Study, losses: list[str]) -> Path:
         summary.robustness(found).to_csv(folder / "robustness.csv", index=False, encoding="utf-8")
         page.write(found, compared, folder)
         store.seal(folder, made_from, [str(f.relative_to(folder)) for f in sorted(folder.rglob("*")) if f.is_file()])
-        refuse_changes(study, made_from)
+        refuse_changes(study, losses, made_from)
     return target
 
 
-def refuse_changes(study: Study, made_from: Origin) -> None:
+def refuse_changes(study: Study, losses: list[str], made_from: Origin) -> None:
     """Publish no report that does not belong to study, code and results as they are now.
 
     Raises:
         UserError: something has changed since it was begun; the line says what.
     """
     read_again()
-    now = origin(read_study(study.name))
+    now = origin(read_study(study.name), losses)
     if now != made_from:
         raise UserError(
             f"the report of {study.name} is {now.difference(vars(made_from))}: this changed while the command ran, so"

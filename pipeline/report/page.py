@@ -64,19 +64,11 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "rows": [tables.table_row(row, measure) for row in ordered],
         "about": [words.about(row, summary) for row in summary.others],
         "comparisons": words.comparisons(summary),
-        "missing": missing_seeds(summary),
         "reading": glossary.reading(summary, input_unit, target_unit),
         "baseline": BASELINE,
         "settings": settings(summary),
         "search": searches.section(study, results.losses),
     }
-
-
-def missing_seeds(summary: Summary) -> str:
-    """A warning where a loss has fewer seeds than the study asks for, else nothing."""
-    wanted = len(summary.study.training.seeds)
-    short = [f"`{row.name}` {row.clean.value.n}" for row in summary.rows if row.clean.value.n < wanted]
-    return f"The study asks for {wanted} seeds; fewer are there for {', '.join(short)}." if short else ""
 
 
 def settings(summary: Summary) -> str:

@@ -33,9 +33,19 @@ def read(run: Run, stage: str, name: str, how: Callable[[Path], T]) -> T:
 def measured(study: Study, loss: str, name: str, wanted: tuple[str, ...]) -> dict[str, Any]:
     """Some keys of a JSON file that the train stage keeps once for a loss: step_time.json or audit.json."""
     fix = f"fix: dvc repro -f train@{study.name}-{loss}"
-    origin = origins.of_measured(Run(study, loss, study.training.seeds[0]))
-    file = store.opened(folder(study, loss, "measured"), origin, fix) / name
+    file = measured_folder(study, loss) / name
     return understood(file, lambda f: {key: store.read_json(f, fix)[key] for key in wanted}, fix)
+
+
+def measured_folder(study: Study, loss: str) -> Path:
+    """What is measured of a loss beside its training, once it is known to be that of the study as it stands.
+
+    Raises:
+        UserError: it is missing, damaged, or made from something else; the line names the command that repairs it.
+    """
+    fix = f"fix: dvc repro -f train@{study.name}-{loss}"
+    origin = origins.of_measured(Run(study, loss, study.training.seeds[0]))
+    return store.opened(folder(study, loss, "measured"), origin, fix)
 
 
 def understood(file: Path, how: Callable[[Path], T], fix: str) -> T:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pipeline import store
 from pipeline.fingerprint import Origin
+from pipeline.results.files import measured_folder
 from pipeline.study import origins
-from pipeline.study.run import folder, runs
+from pipeline.study.read import active
+from pipeline.study.run import runs
 from pipeline.study.schema import Study
 
 
@@ -16,21 +18,25 @@ def opened(study: Study) -> Path:
     """experiments/STUDY/report, once it is known to be made from the results of the study as they stand.
 
     Raises:
-        UserError: it is missing, damaged or older; the line names the command that writes it.
+        UserError: it, or a result that it needs, is missing, damaged or older; the line names the command to run.
     """
     fix = f"fix: dvc repro report@{study.name}; if nothing changes by that: dvc repro -f report@{study.name}"
-    return store.opened(study.folder / "report", origin(study), fix)
+    return store.opened(study.folder / "report", origin(study, active()[1]), fix)
 
 
-def origin(study: Study) -> Origin:
-    """The study, all results of its losses, and what writes the report."""
-    return origins.of_report(study, manifests(study))
+def origin(study: Study, losses: Sequence[str]) -> Origin:
+    """The study, the results of the losses that are reported, and what writes the report.
+
+    Raises:
+        UserError: a result is missing, damaged, or made from something else than the study as it stands.
+    """
+    return origins.of_report(study, losses, manifests(study, losses))
 
 
-def manifests(study: Study) -> Iterator[Path]:
-    """Those of every result that a report reads, and the searches that it tells of."""
+def manifests(study: Study, losses: Sequence[str]) -> Iterator[Path]:
+    """Those of every result that a report reads, each checked, and the searches that it tells of."""
     yield from sorted((study.folder / "search").glob("**/search.json"))
-    for loss in study.losses:
-        yield folder(study, loss, "measured") / store.MANIFEST
+    for loss in losses:
         for run in runs(study, loss):
-            yield from (run.folder(stage) / store.MANIFEST for stage in ("train", "attack"))
+            yield from (run.opened(stage) / store.MANIFEST for stage in ("train", "attack"))
+        yield measured_folder(study, loss) / store.MANIFEST

@@ -129,11 +129,20 @@ def report(study_name: str) -> Path:
     return target
 
 
-def where() -> list[Path]:
-    """The report of every active study."""
-    return [study_folder(read_study(name)) for name in active()[0]]
+def where() -> list[str]:
+    """A line for every active study: where its report is, or why there is none of the study as it stands."""
+    return [report_of(read_study(name)) for name in active()[0]]
 
 
-def study_folder(study: Study) -> Path:
-    """Where the page of a study is."""
-    return study.folder / "report" / "report.html"
+def report_of(study: Study) -> str:
+    """Where the page of a study is; one that is older than the study or its results is not shown as theirs."""
+    from pipeline.results.report import opened
+
+    page = study.folder / "report" / "report.html"
+    if not page.exists():
+        return f"{page} is not written yet; run: dvc repro"
+    try:
+        opened(study)
+    except UserError as error:
+        return f"{page} is not that of the study as it stands: {error}"
+    return page.resolve().as_uri()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -61,13 +61,14 @@ def modules(run: Run, stage: str) -> tuple[str, ...]:
     return (*used, *(registry.module("inputgrad.attacks", name).__name__ for name in named))
 
 
-def of_report(study: Study, sealed: Iterable[Path]) -> Origin:
+def of_report(study: Study, losses: Sequence[str], sealed: Iterable[Path]) -> Origin:
     """A report: the study, the manifests of the results that it is made from, and everything that writes it."""
     files = {str(file): file for file in (*sealed, data.path(study.name))}
     files |= {f"pipeline/report/{file.name}": file for file in templates()}
     code, versions = code_of(*REPORT, model_of(study).__module__, data_of(study).__name__)
     settings = study.model_dump(mode="json", exclude={"search", "losses"})
-    settings["losses"] = {name: loss.model_dump(mode="json") for name, loss in study.losses.items()}
+    settings["losses"] = {name: study.loss(name).model_dump(mode="json") for name in losses}
+    settings["reported"] = list(losses)  # in this order
     hashes = {name: hash_of_file(file) for name, file in files.items()}
     return Origin(settings=settings, data=hashes, code=code, versions=versions)
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 
+from pipeline import store
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 from pipeline.tracking.address import reason
@@ -96,7 +97,7 @@ class Follower:
                 mirror = Mirror.of(client, where, contents.of_seed(name, run.seed, run.fingerprint, above.id))
                 frame = pd.read_csv(run.state / "history.csv")
                 mirror.log(history_points(frame, self.moments(run, len(frame))), parameters(run.settings))
-                mirror.set_status("FINISHED" if (run.state / "run.json").exists() else status)
+                mirror.set_status("FINISHED" if (run.state / store.MANIFEST).exists() else status)
                 current.add(mirror.id)
             above.set_status(status)
             server.keep_current(client, where, f"params.loss = '{name}'", current)

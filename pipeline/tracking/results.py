@@ -51,10 +51,20 @@ class Seed:
 
     @cached_property
     def attack(self) -> Path | None:
-        """Folder of the attack on these very weights, or None: what is left from before comes out of another stage."""
+        """Folder of the attack on these very weights, or None: what is left from before comes out of another stage.
+
+        Raises:
+            UserError: it is of these weights and damaged.
+        """
+        if not self.run.folder("attack").exists():
+            return None
+        try:
+            self.run.attack_origin  # noqa: B018  transfer starts from `standard`, whose training may not be there yet
+        except UserError:
+            return None
         try:
             return self.run.opened("attack")
-        except UserError:
+        except store.ForeignError:
             return None
 
     @property

@@ -213,7 +213,8 @@ def test_mistakes_are_one_line(project, pipeline, arguments, piece):
 def test_the_train_stage_keeps_the_verdict(project):
     commands.prepare("tiny")
     for loss, kind in (("gradient_norm", "depends"), ("detached_norm", "detached")):
-        kept = json.loads((commands.train("tiny", loss) / "audit.json").read_text())
+        commands.train("tiny", loss)
+        kept = json.loads((project / f"experiments/tiny/runs/{loss}/measured/audit.json").read_text(encoding="utf-8"))
         assert kept["kind"] == kind
         assert len(kept["checks"]) == 10
 

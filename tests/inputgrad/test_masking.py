@@ -82,8 +82,8 @@ def nets(tmp_path_factory):
     with chdir(home), pytest.MonkeyPatch.context() as patch:
         patch.delenv("DVC_ROOT", raising=False)
         study = read_study("honest")
-        data.prepare("honest", "digits", {})
-        dataset = data.read("honest", "digits", ("test",))
+        data.prepare("honest", read_study("honest").data)
+        dataset = data.read("honest", read_study("honest").data, ("test",))
         found = {}
         for loss in study.losses:
             run = Run(study, loss, 0)

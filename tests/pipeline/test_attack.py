@@ -17,7 +17,7 @@ from pipeline.stages import attack, commands, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder, runs
-from tests.conftest import edit
+from tests.conftest import edit, reseal
 
 
 @pytest.fixture
@@ -28,6 +28,12 @@ def trained(project):
     found = {f"seed-{run.seed}": train.train(run) for run in runs(study, "standard")}
     store.publish(found, folder(study, "standard", "train"))
     return Evaluation(Run(study, "standard", 0))
+
+
+def afresh(evaluation):
+    """The same evaluation, which remembers nothing of what it has checked."""
+    run = evaluation.run
+    return Evaluation(Run(run.study, run.loss_name, run.seed))
 
 
 def test_outcomes_are_tidy_and_complete(trained):
@@ -86,8 +92,8 @@ def test_a_minimal_norm_attack_is_run_once_and_judged_at_every_epsilon(trained):
 
 def test_transfer_starts_from_another_net(trained, monkeypatch):
     study = trained.run.study
-    assert trained.source.seed == 1
-    assert Evaluation(Run(study, "gradient_norm", 1)).source == Run(study, "standard", 0)
+    assert trained.run.source.seed == 1
+    assert Run(study, "gradient_norm", 1).source == Run(study, "standard", 0)
     outcomes = pd.read_parquet(attack.evaluate(trained) / "outcomes.parquet")
     broken = outcomes[outcomes.epsilon <= 0.1].groupby("attack").broken.mean()
     assert broken["clean"] < broken["transfer"] < broken["pgd"]
@@ -171,24 +177,29 @@ def test_the_same_evaluation_gives_the_same_bytes(trained):
 
 
 def test_a_model_that_gives_nan_is_refused(trained, monkeypatch):
-    file = trained.checkpoint
+    file = trained.run.folder("train") / "best.pt"
     contents = store.load_checkpoint(file, "")
     next(iter(contents["model"].values())).fill_(float("nan"))
     store.save_checkpoint(file, contents)
+    reseal(file.parent)
     with pytest.raises(UserError, match="tiny/standard/seed-0: the trained model's outputs are not finite"):
-        attack.evaluate(Evaluation(trained.run))
+        attack.evaluate(afresh(trained))
 
 
 def test_a_missing_or_foreign_checkpoint_is_named(trained):
-    file = trained.checkpoint
+    file = trained.run.folder("train") / "best.pt"
     contents = store.load_checkpoint(file, "")
     contents["model"].popitem()
     store.save_checkpoint(file, contents)
-    with pytest.raises(UserError, match=r"best\.pt holds another model.*dvc repro -f train@tiny-standard"):
-        attack.evaluate(Evaluation(trained.run))
+    again = "; fix: dvc repro -f train@tiny-standard$"
+    with pytest.raises(UserError, match=rf"best\.pt is damaged: its bytes are not those that were written{again}"):
+        attack.evaluate(afresh(trained))
+    reseal(file.parent)
+    with pytest.raises(UserError, match=rf"best\.pt holds another model than experiments/tiny\.yaml describes{again}"):
+        attack.evaluate(afresh(trained))
     file.unlink()
-    with pytest.raises(UserError, match=r"best\.pt is missing"):
-        attack.evaluate(Evaluation(trained.run))
+    with pytest.raises(UserError, match=rf"best\.pt is missing{again}"):
+        attack.evaluate(afresh(trained))
 
 
 def test_descriptors_of_a_linear_net_are_known_by_hand():

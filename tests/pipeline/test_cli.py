@@ -79,7 +79,11 @@ def test_train_without_data(project, pipeline):
 
 def test_attack_without_training(project, pipeline):
     assert pipeline("prepare", "tiny").code == 0
-    expect_refusal(pipeline("attack", "tiny", "standard"), "best.pt is missing", "dvc repro")
+    expect_refusal(
+        pipeline("attack", "tiny", "standard"),
+        "train/seed-0/manifest.json is missing",
+        "fix: dvc repro -f train@tiny-standard",
+    )
     assert not (project / "experiments/tiny").exists()
 
 

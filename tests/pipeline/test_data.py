@@ -1,5 +1,7 @@
 """Data sets: found by name, split without leaks, refused when they hold what is no number."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -9,6 +11,8 @@ from inputgrad.tasks import Classification
 from pipeline import data
 from pipeline.data import decoy_digits
 from pipeline.stages import commands
+from pipeline.study.read import read_study
+from tests.conftest import edit
 
 EVERY = registry.names("pipeline.data")
 
@@ -86,7 +90,7 @@ def test_nan_in_the_source_is_counted_and_nothing_is_written(project, monkeypatc
 
     monkeypatch.setattr(module, "load", broken)
     with pytest.raises(UserError, match=r"'digits', train split, x: 3 of \d+ numbers are NaN or infinite"):
-        data.prepare("tiny", "digits", {})
+        data.prepare("tiny", {"name": "digits"})
     assert not list(project.glob("data/*"))
 
 
@@ -94,23 +98,37 @@ def test_nan_in_the_prepared_file_is_found(project):
     file = commands.prepare("tiny")
     contents = dict(np.load(file))
     contents["x_train"][0] = np.inf
-    np.savez(file, **contents)
+    del contents["sha256"]
+    np.savez(file, **contents, sha256=data.hash_of_arrays(contents))
     with pytest.raises(UserError, match=r"data/tiny\.npz, train split: 64 of \d+ numbers are NaN or infinite"):
         data.read("tiny", read_study("tiny").data, ("train",))
 
 
-def test_missing_and_truncated_files_say_how_to_mend(project):
-    with pytest.raises(UserError, match=r"data/tiny\.npz is missing; write it with: dvc repro prepare@tiny"):
-        data.read("tiny", read_study("tiny").data, ("train",))
+def test_missing_damaged_and_foreign_files_say_how_to_repair_them(project):
+    def refusal():
+        with pytest.raises(UserError, match=r"^[^\n]*$") as caught:
+            data.read("tiny", read_study("tiny").data, ("train",))
+        return str(caught.value)
+
+    assert refusal() == "data/tiny.npz is missing; fix: dvc repro prepare@tiny"
+    again = "; fix: dvc repro -f prepare@tiny"
     file = commands.prepare("tiny")
-    file.write_bytes(file.read_bytes()[:500])
-    with pytest.raises(UserError, match=r"data/tiny\.npz is not readable"):
-        data.read("tiny", read_study("tiny").data, ("train",))
+    whole = file.read_bytes()
+    file.write_bytes(whole[:500])
+    assert re.fullmatch(rf"data/tiny\.npz is not readable \(.+\){again}", refusal())
+    file.write_bytes(whole)
+    contents = dict(np.load(file))
+    contents["x_test"][0] += 1  # of a split that is not even asked for
+    np.savez(file, **contents)
+    assert refusal() == f"data/tiny.npz is damaged: its contents are not those that were written{again}"
+    file.write_bytes(whole)
+    edit(project / "experiments/tiny.yaml", "{name: digits}", "{name: digits, split_seed: 1}")
+    assert refusal() == f"data/tiny.npz is made with data.split_seed 0, not 1{again}"
 
 
 def test_shares_must_sum_to_one(project):
     with pytest.raises(UserError, match=r"data\.shares"):
-        data.prepare("tiny", "digits", {"shares": (0.5, 0.2, 0.2)})
+        data.prepare("tiny", {"name": "digits", "shares": (0.5, 0.2, 0.2)})
 
 
 @pytest.mark.parametrize(

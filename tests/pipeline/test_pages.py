@@ -71,7 +71,7 @@ def test_the_commands_of_the_readme_exist():
 
 
 def test_every_room_of_the_readme_is_there():
-    for path in re.findall(r"pipeline/\w+(?:/|\.py)", README):
+    for path in re.findall(r"(?:pipeline|inputgrad|docs|benchmarks)/\w+(?:/|\.\w+)", README):
         if "my_loss" not in path:
             assert (ROOT / path).exists(), path
     assert registry.names("inputgrad.losses")

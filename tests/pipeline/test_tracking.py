@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +17,15 @@ import torch
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store, tracking
+from pipeline.results import report
 from pipeline.stages import commands
 from pipeline.stages.attack import Evaluation, evaluate, trained
 from pipeline.stages.train import train as train_run
+from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import folder, runs
 from pipeline.tracking import address, contents, live, model, results, server
-from tests.conftest import edit
+from tests.conftest import edit, reseal
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing listens there."""
@@ -50,10 +53,15 @@ def study(project, empty_database):
 
 
 def train(study, loss):
-    """What the train stage leaves, without its processes and its stop-watch."""
+    """What the train stage leaves, without its processes, its stop-watch and its audit."""
     found = {f"seed-{run.seed}": train_run(run) for run in runs(study, loss)}
     store.publish(found, folder(study, loss, "train"))
-    files.write_json(folder(study, loss, "train") / "cost.json", {"ratio": 2.0})
+    measured = folder(study, loss, "measured")
+    files.write_json(
+        measured / "step_time.json", {"ratio": 2.0, "ratio_quartile_low": 1.9, "ratio_quartile_high": 2.1, "n": 40}
+    )
+    files.write_json(measured / "audit.json", {"kind": "depends", "verdict": "It does.", "checks": []})
+    store.seal(measured, origins.of_measured(runs(study, loss)[0]), ("step_time.json", "audit.json"))
 
 
 def attack(study, loss):
@@ -180,7 +188,10 @@ def test_a_deleted_database_is_rebuilt_from_the_folders_alone(study, tmp_path_fa
         tracking.mirror(study, loss)
     first, models = view(), table_sizes()["logged_models"]
     elsewhere = tmp_path_factory.mktemp("clone")
-    shutil.copytree("experiments", elsewhere / "experiments")  # no data, no .state, no database
+    shutil.copytree("experiments", elsewhere / "experiments")  # no .state, no database
+    with chdir(elsewhere), pytest.raises(UserError, match=r"data/tiny\.npz is missing; fix: dvc repro"):
+        tracking.track(["tiny"], ["standard", "gradient_norm"])
+    shutil.copytree("data", elsewhere / "data")
     monkeypatch.chdir(elsewhere)
     tracking.track(["tiny"], ["standard", "gradient_norm"])
     assert (len(first), models) == (6, 2)
@@ -193,7 +204,7 @@ def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, capsy
     whole = [(run.state / "history.csv").read_text().splitlines(keepends=True) for run in todo]
     follower = live.Follower(study, "standard", todo)
     for run in todo:
-        (run.state / "run.json").unlink()
+        (run.state / store.MANIFEST).unlink()
     for epochs in (1, 1, 2):
         for run, lines in zip(todo, whole, strict=True):
             (run.state / "history.csv").write_text("".join(lines[: epochs + 1]))
@@ -213,7 +224,7 @@ def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, capsy
 def test_a_training_that_fails_is_a_failed_run(study, untraced):
     todo = runs(study, "standard")
     for run in todo:
-        (run.state / "run.json").unlink()
+        (run.state / store.MANIFEST).unlink()
     with pytest.raises(UserError, match="nan"), tracking.following(study, "standard", todo, every=0.05):  # noqa: PT012
         while table_sizes()["runs"] < 3:
             time.sleep(0.01)
@@ -253,11 +264,15 @@ def test_a_new_attack_on_the_same_weights_is_a_new_run(study, untraced):
 
 def test_an_attack_on_other_weights_is_not_shown(study, untraced):
     attack(study, "standard")
-    for seed in (0, 1):
-        files.write_json(folder(study, "standard", "attack") / f"seed-{seed}" / "evaluation.json", {"run": "another"})
-    tracking.mirror(study, "standard")
+    edit(study.file, "learning_rate: 0.01", "learning_rate: 0.02")
+    changed = read_study("tiny")
+    train(changed, "standard")
+    tracking.mirror(changed, "standard")
+    assert len(view()) == 3
     for run in view():
         assert not {key for key, _, _ in run[7]} & {"clean_accuracy", "robust_accuracy"}
+    with pytest.raises(UserError, match=r"standard/attack/seed-0 is made .*; fix: dvc repro -f attack@tiny-standard$"):
+        tracking.track(["tiny"], ["standard"])
 
 
 def attacked_with(study, loss, linearity):
@@ -280,6 +295,7 @@ def attacked_with(study, loss, linearity):
         ).to_parquet(target / "descriptors.parquet")
         broken = outcomes["attack"] != "clean"  # everything but the clean predictions is broken, as far as ε reaches
         outcomes.assign(broken=broken, distance=outcomes["epsilon"]).to_parquet(target / "outcomes.parquet")
+        reseal(target)
 
 
 def test_the_masking_sheet_is_a_tag_of_every_attacked_run(study, untraced):
@@ -310,33 +326,50 @@ def test_descriptors_and_distances_are_metrics_of_seeds_and_loss(study, untraced
 
 def test_a_sheet_that_is_broken_is_one_line(study, untraced, capsys):
     attacked_with(study, "standard", [0.1, 0.1])
-    (folder(study, "standard", "attack") / "seed-1" / "masking.json").write_text("{")
-    tracking.mirror(study, "standard")
-    warned = capsys.readouterr().err
-    assert "masking.json is not readable" in warned
-    assert warned.count("\n") == 1
-    with pytest.raises(UserError, match=r"masking.json is not readable .* dvc repro -f attack@tiny-standard"):
-        tracking.track(["tiny"], ["standard"])
+    target = folder(study, "standard", "attack") / "seed-1"
+    (target / "masking.json").write_text("{")
+    for wrong in ("is damaged", "does not hold what it should"):
+        tracking.mirror(study, "standard")
+        warned = capsys.readouterr().err
+        assert f"masking.json {wrong}" in warned
+        assert warned.count("\n") == 1
+        with pytest.raises(UserError, match=rf"masking\.json {wrong}.*; fix: dvc repro -f attack@tiny-standard$"):
+            tracking.track(["tiny"], ["standard"])
+        reseal(target)
 
 
-def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(study, untraced):
+def write_report(study, numbers, page):
+    """What the report stage leaves, as far as MLflow is told of it."""
+    target = study.folder / "report"
+    files.write_json(target / "metrics.json", numbers)
+    files.write_text(target / "report.html", page)
+    store.seal(target, report.origin(study, ["standard"]), ("metrics.json", "report.html"))
+
+
+def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(study, untraced, capsys):
+    edit(Path("params.yaml"), "[standard, detached_norm, gradient_norm]", "[standard]")
+    attack(study, "standard")
     tracking.mirror(study, "standard")
     values = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 2}
     sheet = {"masking": {"linearity": {"ok": True, "value": 0.1}}, "median_distance_linf": None}
     numbers = {"losses": {"standard": {"robust_accuracy": values, "input_gradient_norm": values, **sheet}}}
-    files.write_json(study.folder / "report" / "metrics.json", numbers)
-    (study.folder / "report" / "report.html").write_text("<p>first")
+    write_report(study, numbers, "<p>first")
     for _ in range(2):
         tracking.mirror_report(study)
-    (report,), (loss,) = named(view(), "report"), named(view(), "standard")
-    assert "report.html" in report[8]
-    assert [p for p in loss[7] if p[0].startswith("test_")] == [
+    (logged,), (loss,) = named(view(), "report"), named(view(), "standard")
+    assert "report.html" in logged[8]
+    assert [p for p in loss[7] if p[0].startswith("test_input_gradient_norm_")] == [
         ("test_input_gradient_norm_high", 0, 0.6),
         ("test_input_gradient_norm_low", 0, 0.4),
     ]
-    (study.folder / "report" / "report.html").write_text("<p>second")
+    write_report(study, numbers, "<p>second")
     tracking.mirror_report(study)
+    assert capsys.readouterr().err == ""
     assert len(named(view(), "report")) == len(named(view(), "report" + server.OLD)) == 1
+    edit(study.file, "at_epsilon: {square: {queries: 20}", "at_epsilon: {square: {queries: 21}")
+    attack(read_study("tiny"), "standard")
+    with pytest.raises(UserError, match=r"tiny/report is made .*; fix: dvc repro report@tiny; if nothing changes"):
+        tracking.track(["tiny"], ["standard"])
 
 
 def test_the_tracking_uri_is_honoured(study, untraced, tmp_path, monkeypatch):
@@ -407,7 +440,7 @@ def test_track_without_results_says_what_to_run(project):
 
 def test_a_short_training_does_not_even_import_mlflow(project):
     code = (
-        "import sys; from pipeline import config, tracking\n"
+        "import sys; from pipeline import tracking; from pipeline.study.read import read_study\n"
         "with tracking.following(read_study('tiny'), 'standard', []): pass\n"
         "sys.exit('mlflow' in sys.modules)"
     )

@@ -20,7 +20,7 @@ def free_port():
         return probe.getsockname()[1]
 
 
-def test_a_port_in_use_is_one_line_with_the_mend(project):
+def test_a_port_in_use_is_one_line_with_the_fix(project):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -48,8 +48,8 @@ def test_it_answers_until_ctrl_c(project, job):
     with server.connected() as client:
         contents.experiment(client, read_study("tiny"))
     port = free_port()
-    code = f"from pipeline import ui; ui.serve({port})"
-    environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[1])}
+    code = f"from pipeline.tracking import ui; ui.serve({port})"
+    environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[2])}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if job else None
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
     if before is not None:

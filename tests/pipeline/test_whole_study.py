@@ -88,7 +88,7 @@ def test_a_run_that_diverges_does_not_stop_the_others(project, pipeline):
     expect_refusal(done, "tiny/gradient_norm/seed-0: the loss became", "every other loss is finished")
     there = {folder.name for folder in (project / "experiments/tiny/runs").iterdir()}
     assert there == {"standard", "detached_norm"}
-    assert all((project / f"experiments/tiny/runs/{name}/attack/attacked.json").exists() for name in there)
+    assert all((project / f"experiments/tiny/runs/{name}/attack/seed-1/manifest.json").exists() for name in there)
 
 
 def test_a_worker_that_is_killed_costs_nothing(project, pipeline):

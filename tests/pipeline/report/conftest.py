@@ -15,7 +15,6 @@ import torch
 from inputgrad import files
 from inputgrad.tasks import Classification, Regression
 from pipeline import data, store
-from pipeline.fingerprint import Origin
 from pipeline.results.read import Results, read
 from pipeline.study import origins
 from pipeline.study.read import read_study
@@ -152,12 +151,6 @@ def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) 
     files.write_json(measured / "step_time.json", ratios)
     files.write_json(measured / "audit.json", {"kind": "depends", "verdict": "It does.", "checks": []})
     store.seal(measured, origins.of_measured(Run(study, loss, 0)), ("step_time.json", "audit.json"))
-
-
-def reseal(folder: Path) -> None:
-    """List the files as they are now in the manifest: for tests of what a file holds, not of whether it is whole."""
-    manifest = store.read_json(folder / "manifest.json", "")
-    store.seal(folder, Origin(**manifest["origin"]), [name for name in manifest["files"] if (folder / name).exists()])
 
 
 def write_runs(study: Study, losses: list[str] = LOSSES) -> Study:

@@ -14,6 +14,7 @@ from pipeline.results import descriptors, distances, pairwise, scores, waterfall
 from pipeline.results.read import Results, read
 from pipeline.results.summary import Row, summarise
 from pipeline.study.schema import Study
+from tests.conftest import reseal
 from tests.pipeline.report.conftest import LOSSES, outcomes, stronger, write_study
 
 
@@ -127,6 +128,7 @@ def test_descriptors_are_shown_with_what_was_left_out(results: Results) -> None:
 def test_a_descriptor_that_is_nowhere_finite_has_no_number(study: Study) -> None:
     for file in Path("experiments/toy/runs").glob("*/attack/*/descriptors.parquet"):
         pd.read_parquet(file).assign(gradient_alignment=np.nan).to_parquet(file)
+        reseal(file.parent)
     found = json.loads((report.write(study, LOSSES) / "metrics.json").read_text())["losses"]["fgsm"]
     assert found["gradient_alignment"] is None
     assert found["gradient_stability"]["mean"] == pytest.approx(0.8)
@@ -181,6 +183,7 @@ def test_other_attacked_examples_are_refused(study: Study) -> None:
     file = Path("experiments/toy/runs/fgsm/attack/seed-1/outcomes.parquet")
     frame = pd.read_parquet(file)
     frame[frame["example"] < 99].to_parquet(file)
+    reseal(file.parent)
     with pytest.raises(report.UserError, match="seed-1 holds other test examples than the runs before it"):
         read(study, LOSSES)
 
@@ -192,5 +195,9 @@ def test_few_attacked_examples_are_said(results: Results) -> None:
 def test_results_of_an_older_attack_stage_are_named(study: Study) -> None:
     file = Path("experiments/toy/runs/fgsm/attack/seed-1/outcomes.parquet")
     pd.read_parquet(file).drop(columns=["distance", "overshoot"]).to_parquet(file)
-    with pytest.raises(report.UserError, match=r"outcomes.parquet is not readable .*distance.*attack@toy-fgsm"):
+    reseal(file.parent)
+    with pytest.raises(
+        report.UserError,
+        match=r"outcomes.parquet does not hold what it should .*distance.*dvc repro -f attack@toy-fgsm",
+    ):
         read(study, LOSSES)

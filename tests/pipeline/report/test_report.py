@@ -16,7 +16,9 @@ from pipeline.report import pictures
 from pipeline.report.style import styles
 from pipeline.results.read import Results, read
 from pipeline.results.summary import summarise
+from pipeline.study.read import read_study
 from pipeline.study.schema import Study
+from tests.conftest import edit, reseal
 from tests.pipeline.report.conftest import CHECKS, LOSSES, write_runs, write_study
 
 FIGURES = {"score_against_epsilon", "clean_against_robust", "input_gradients", "training_curves", "score_by_attack"} | {
@@ -35,9 +37,14 @@ def test_report_is_complete_self_contained_and_deterministic(study: Study) -> No
     target = report.write(study, LOSSES)
     first = contents(target)
     assert target == Path("experiments/toy/report")
-    assert set(first) == {"report.html", "report.md", "metrics.json", "robustness.csv", "pairwise.csv"} | {
-        f"figures/{name}.png" for name in FIGURES
-    }
+    assert set(first) == {
+        "report.html",
+        "report.md",
+        "metrics.json",
+        "robustness.csv",
+        "pairwise.csv",
+        "manifest.json",
+    } | {f"figures/{name}.png" for name in FIGURES}
     check_page(first["report.html"].decode())
     check_metrics(json.loads(first["metrics.json"]))
     for loss in LOSSES:
@@ -101,17 +108,17 @@ def test_regression_with_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "training target's standard deviations" in text
 
 
-def test_a_smaller_number_of_seeds_is_paired_and_said(study: Study) -> None:
-    for stage in ("attack", "train"):
+def test_all_seeds_of_the_study_are_needed(study: Study) -> None:
+    """A seed that is gone, and one more that the study asks for since: neither is left out without a word."""
+    for stage in ("train", "attack"):
         Path(f"experiments/toy/runs/fgsm/{stage}/seed-1").rename(f"experiments/toy/runs/fgsm/{stage}/gone")
-    results = read(study, LOSSES)
-    row = next(row for row in summarise(results).rows if row.name == "fgsm")
-    assert row.robust[0].value.n == row.paired == 2
-    assert row.robust[0].difference is not None
-    assert row.robust[0].difference.mean == pytest.approx((80 + 82 - 30 - 31) / 200)
-    from pipeline.report.page import missing_seeds
-
-    assert missing_seeds(summarise(results)) == "The study asks for 3 seeds; fewer are there for `fgsm` 2."
+    expected = "experiments/toy/runs/fgsm/train/seed-1/manifest.json is missing; fix: dvc repro -f train@toy-fgsm"
+    with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
+        report.write(study, LOSSES)
+    edit(study.file, "seeds: [0, 1, 2]", "seeds: [0, 1, 2, 3]")
+    with pytest.raises(UserError, match=r"^\S*standard/train/seed-3/manifest.json is missing; .*train@toy-standard$"):
+        report.write(read_study("toy"), LOSSES)
+    assert not Path("experiments/toy/report").exists()
 
 
 def test_the_order_of_losses_is_the_argument(study: Study) -> None:
@@ -129,12 +136,15 @@ def test_the_order_of_losses_is_the_argument(study: Study) -> None:
         ("train/seed-1/history.csv", "train@toy-fgsm"),
         ("train/seed-1/best.pt", "train@toy-fgsm"),
         ("train/seed-1/last.pt", "train@toy-fgsm"),
-        ("train/cost.json", "train@toy-fgsm"),
-        ("train/audit.json", "train@toy-fgsm"),
+        ("train/seed-1/manifest.json", "train@toy-fgsm"),
+        ("attack/seed-1/manifest.json", "attack@toy-fgsm"),
+        ("measured/step_time.json", "train@toy-fgsm"),
+        ("measured/audit.json", "train@toy-fgsm"),
+        ("measured/manifest.json", "train@toy-fgsm"),
     ],
 )
 @pytest.mark.parametrize("damage", ["missing", "garbage", "empty"])
-def test_a_broken_result_is_named_with_its_mend(study: Study, file: str, stage: str, damage: str) -> None:
+def test_a_broken_result_is_named_with_its_fix(study: Study, file: str, stage: str, damage: str) -> None:
     path = Path("experiments/toy/runs/fgsm") / file
     if damage == "missing":
         path.unlink()
@@ -144,16 +154,14 @@ def test_a_broken_result_is_named_with_its_mend(study: Study, file: str, stage: 
         report.write(study, LOSSES)
     message = str(caught.value)
     assert message.startswith(f"{path} is ")
-    assert message.endswith(stage)
+    assert message.endswith(f"fix: dvc repro -f {stage}")
     assert "\n" not in message
     assert not Path("experiments/toy/report").exists()
 
 
 def test_a_loss_that_never_ran_is_named(study: Study) -> None:
     Path("experiments/toy/runs/fgsm").rename("experiments/toy/runs/other")
-    fix = (
-        "experiments/toy/runs/fgsm/attack/seed-0/outcomes.parquet is missing; write it with: dvc repro attack@toy-fgsm"
-    )
+    fix = "experiments/toy/runs/fgsm/train/seed-0/manifest.json is missing; fix: dvc repro -f train@toy-fgsm"
     with pytest.raises(UserError, match=re.escape(fix)):
         read(study, LOSSES)
 
@@ -163,6 +171,7 @@ def test_other_test_examples_are_refused(study: Study) -> None:
     with np.load(path) as found:
         changed = {**found, "x": found["x"] + 1}
     np.savez(path, **changed)
+    reseal(path.parent)
     with pytest.raises(UserError, match="shows other test examples than standard does"):
         read(study, LOSSES)
 
