@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inputgrad import registry
 from inputgrad.gradients.ascent import BallNorm
 from inputgrad.gradients.forward import per_example_loss, rows
 
@@ -29,12 +28,6 @@ class Traits:
     alone: bool = False
     black_box: bool = False
     classes: bool = False
-
-
-def traits(name: str) -> Traits:
-    """The traits of inputgrad/attacks/NAME.py."""
-    found: Traits = registry.module("inputgrad.attacks", name).TRAITS
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

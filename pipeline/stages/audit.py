@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -15,9 +11,10 @@ from inputgrad.audit import EXPLANATION, Audit, audit
 from inputgrad.audit.subject import AnyLoss
 from inputgrad.errors import UserError
 from inputgrad.losses import Loss
-from pipeline import data
+from pipeline import data, models
 from pipeline.data import Dataset
-from pipeline.study.read import active, read_study
+from pipeline.study.params import active
+from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
@@ -29,7 +26,7 @@ def run(subject: tuple[str, ...], model: str | None, data_of: str | None) -> int
     foreign = ":" in subject[0]
     if len(subject) == 1 and not foreign:
         raise UserError(f"'{subject[0]}': give STUDY LOSS, or MODULE:FUNCTION for a loss from anywhere")
-    study = read_study(data_of or active()[0][0] if foreign else subject[0])
+    study = read_study(data_of or active()[0] if foreign else subject[0])
     loss = foreign_loss(subject[0]) if foreign else study.loss(subject[1])
     dataset = data.read(study.name, study.data, ("train",))
     found = of_study(study, loss, dataset, model)
@@ -48,7 +45,7 @@ def of_study(study: Study, loss: AnyLoss, dataset: Dataset, model: str | None = 
 
 def foreign_loss(path: str) -> AnyLoss:
     """A callable (model, x, y) -> scalar; a class of ours is taken with its defaults."""
-    found: Any = imported(path)
+    found: Any = registry.imported(path)
     if isinstance(found, type) and issubclass(found, Loss):
         return found()
     if not callable(found):
@@ -59,27 +56,13 @@ def foreign_loss(path: str) -> AnyLoss:
 def built(model: str, dataset: Dataset) -> nn.Module:
     """A model of the room by name, or what MODULE:FUNCTION gives."""
     if ":" not in model:
-        net: Any = registry.module("pipeline.models", model).build(dataset.shape, dataset.outputs)
+        net: Any = models.build({"name": model}, dataset.shape, dataset.outputs)
     else:
-        net = imported(model)
+        net = registry.imported(model)
         net = net if isinstance(net, nn.Module) else net()
     if not isinstance(net, nn.Module):
         raise UserError(f"{model} gives a {type(net).__name__}, not a torch.nn.Module")
     return net
-
-
-def imported(path: str) -> Callable[..., Any]:
-    """The object that MODULE:NAME names; modules of the current folder are found too."""
-    module, _, name = path.partition(":")
-    sys.path.insert(0, str(Path.cwd()))
-    try:
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        raise UserError(f"{path}: no module '{error.name}' on the path or in this folder") from error
-    except AttributeError as error:
-        raise UserError(f"{path}: the module has no '{name}'") from error
-    finally:
-        sys.path.pop(0)
 
 
 def show(title: str, found: Audit) -> None:

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from inputgrad import registry
 from pipeline import data
 from pipeline.fingerprint import Origin, code_of, hash_of_file
 
@@ -34,7 +30,7 @@ def of_attack(run: Run) -> Origin:
     settings = {"attack": attack.model_dump(mode="json"), "model": run.study.model, "seed": run.seed}
     weights = [one.opened("train") / "best.pt" for one in (run, run.source)]
     named = {*attack.attacks, *attack.at_epsilon, "pgd"}  # the masking sheet's own probes are PGD
-    modules = [registry.module("inputgrad.attacks", name).__name__ for name in sorted(named)]
+    modules = [attack.module(name).__name__ for name in sorted(named)]
     modules += ["pipeline.stages.attack", "pipeline.study.run", *parts(run.study)]
     return origin(run, settings, [data.path(run.study.name), *weights], modules)
 
@@ -51,7 +47,7 @@ def of_report(study: Study, sealed: Iterable[Path]) -> Origin:
     files |= {f"pipeline/report/{file.name}": file for file in templates()}
     code, versions = code_of("pipeline.report.page", "pipeline.report", *parts(study))
     settings = study.model_dump(mode="json", exclude={"search", "losses"})
-    settings["losses"] = {name: loss.model_dump(mode="json") for name, loss in study.losses.items()}
+    settings["losses"] = {name: study.stated(name) for name in study.losses}
     hashes = {name: hash_of_file(file) for name, file in files.items()}
     return Origin(settings=settings, data=hashes, code=code, versions=versions)
 
@@ -71,15 +67,4 @@ def origin(run: Run, settings: dict[str, Any], files: Iterable[Path], modules: I
 
 def parts(study: Study) -> tuple[str, str]:
     """The modules of the study's net and of its data set."""
-    return model_of(study).__module__, data_of(study).__name__
-
-
-def model_of(study: Study) -> Callable[..., nn.Module]:
-    """The function that builds the study's net."""
-    build: Callable[..., nn.Module] = registry.module("pipeline.models", study.model["name"]).build
-    return build
-
-
-def data_of(study: Study) -> ModuleType:
-    """The module of the study's data set."""
-    return data.module_of(study.data)
+    return study.model_function.__module__, study.data_module.__name__
