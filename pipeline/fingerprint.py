@@ -134,8 +134,8 @@ class Closure:
     libraries: set[str]
 
 
-def closure(roots: Iterable[str], through_harmless: bool = False) -> Closure:
-    """Follow the imports of `roots`; what only a harmless module imports does not count unless it is asked for."""
+def closure(roots: Iterable[str]) -> Closure:
+    """Follow the imports of `roots`, those of harmless modules too."""
     roots = list(roots)
     tops = {*OURS, *(name.partition(".")[0] for name in roots)}
     ours: dict[str, Path] = {}
@@ -152,10 +152,8 @@ def closure(roots: Iterable[str], through_harmless: bool = False) -> Closure:
                 libraries.add(top)
             continue
         ours[name] = file
-        if name not in HARMLESS or through_harmless:
-            stat = file.stat()
-            is_package = file.name == "__init__.py"
-            todo += [p for i in imports(file, name, is_package, stat.st_mtime_ns) for p in parents(i)]
+        imported = imports(file, name, file.name == "__init__.py", file.stat().st_mtime_ns)
+        todo += [parent for one in imported for parent in parents(one)]
     return Closure(ours, libraries)
 
 
@@ -184,6 +182,8 @@ def _top(name: str) -> Path | None:
     if name in sys.stdlib_module_names:
         return None
     spec = importlib.util.find_spec(name)
+    if spec is not None and spec.origin is None and spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations)))  # a folder without __init__.py
     if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
         return None
     file = Path(spec.origin)

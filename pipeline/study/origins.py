@@ -14,10 +14,13 @@ if TYPE_CHECKING:
     from pipeline.study.schema import Study
 
 
+REPORT = ("pipeline.report", "pipeline.report.page")
+"""The modules that write a report."""
+
+
 def of_training(run: Run) -> Origin:
-    """A training: its settings, the data, and the loop, the run, the loss, the net and the data set as code."""
-    modules = ("pipeline.stages.train", "pipeline.study.run", type(run.loss).__module__, *parts(run.study))
-    return origin(run, run.settings, [data.path(run.study.name)], modules)
+    """A training: the run's settings and the data."""
+    return origin(run, "train", run.settings, [data.path(run.study.name)])
 
 
 def of_attack(run: Run) -> Origin:
@@ -26,26 +29,44 @@ def of_attack(run: Run) -> Origin:
     Raises:
         UserError: a training is missing, damaged or not that of the study as it stands.
     """
-    attack = run.study.attack
-    settings = {"attack": attack.model_dump(mode="json"), "model": run.study.model, "seed": run.seed}
+    attack = run.study.attack.model_dump(mode="json")
     weights = [one.opened("train") / "best.pt" for one in (run, run.source)]
-    named = {*attack.attacks, *attack.at_epsilon, "pgd"}  # the masking sheet's own probes are PGD
-    modules = [attack.module(name).__name__ for name in sorted(named)]
-    modules += ["pipeline.stages.attack", "pipeline.study.run", *parts(run.study)]
-    return origin(run, settings, [data.path(run.study.name), *weights], modules)
+    settings = {"attack": attack, "model": run.study.model, "seed": run.seed}
+    return origin(run, "attack", settings, [data.path(run.study.name), *weights])
 
 
 def of_measured(run: Run) -> Origin:
     """What is measured of a loss beside its training: the time of a step, and the findings of the audit."""
-    modules = ("pipeline.stages.measured", "pipeline.study.run", type(run.loss).__module__, *parts(run.study))
-    return origin(run, run.settings, [data.path(run.study.name)], modules)
+    return origin(run, "measured", run.settings, [data.path(run.study.name)])
+
+
+def origin(run: Run, stage: str, settings: dict[str, Any], files: Iterable[Path]) -> Origin:
+    """The origin of a result of one run."""
+    code, versions = code_of(*modules(run, stage))
+    hashes = {str(file): hash_of_file(file) for file in files}
+    return Origin(settings=settings, data=hashes, code=code, versions={**versions, "device": run.device.type})
+
+
+def modules(run: Run, stage: str) -> tuple[str, ...]:
+    """The modules with which a stage begins, for a run: what these import is found from them."""
+    study, attack = run.study, run.study.attack
+    used = (
+        f"pipeline.stages.{stage}",
+        "pipeline.study.run",
+        study.model_function.__module__,
+        study.data_module.__name__,
+    )
+    if stage != "attack":
+        return (*used, type(run.loss).__module__)
+    named = sorted({*attack.attacks, *attack.at_epsilon, "pgd"})  # the masking sheet's own probes are PGD
+    return (*used, *(attack.module(name).__name__ for name in named))
 
 
 def of_report(study: Study, sealed: Iterable[Path]) -> Origin:
     """A report: the study, the manifests of the results that it is made from, and everything that writes it."""
     files = {str(file): file for file in (*sealed, data.path(study.name))}
     files |= {f"pipeline/report/{file.name}": file for file in templates()}
-    code, versions = code_of("pipeline.report.page", "pipeline.report", *parts(study))
+    code, versions = code_of(*REPORT, study.model_function.__module__, study.data_module.__name__)
     settings = study.model_dump(mode="json", exclude={"search", "losses"})
     settings["losses"] = {name: study.stated(name) for name in study.losses}
     hashes = {name: hash_of_file(file) for name, file in files.items()}
@@ -56,15 +77,3 @@ def templates() -> list[Path]:
     """What a report is written with beside code."""
     here = Path(__file__).parents[1] / "report"
     return sorted(file for kind in ("*.j2", "*.css") for file in here.glob(kind))
-
-
-def origin(run: Run, settings: dict[str, Any], files: Iterable[Path], modules: Iterable[str]) -> Origin:
-    """The origin of a result of one run."""
-    code, versions = code_of(*modules)
-    hashes = {str(file): hash_of_file(file) for file in files}
-    return Origin(settings=settings, data=hashes, code=code, versions={**versions, "device": run.device.type})
-
-
-def parts(study: Study) -> tuple[str, str]:
-    """The modules of the study's net and of its data set."""
-    return study.model_function.__module__, study.data_module.__name__
