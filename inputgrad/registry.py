@@ -1,6 +1,7 @@
 """Parts found by name: a part is a module of a package (a loss, an attack, a data set, a model).
 
-The name in a study is the module's name, so adding a part is one new file.
+The name in a study is the module's name, so adding a part is one new file. A part of one's own lives in one's own
+package: `use: mypackage.module`, or `use: mypackage.module:Name`.
 """
 
 from __future__ import annotations
@@ -8,14 +9,20 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+import re
+import sys
+from collections.abc import Callable, Mapping
 from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
 
-from pydantic import BaseModel, ConfigDict, create_model
+from pydantic import BaseModel, ConfigDict, PydanticUserError, create_model
 
 from inputgrad.errors import UserError, nearest
+
+NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+"""What may be the name of a study or of a part: it becomes part of paths, of DVC's stages and of commands."""
 
 
 def names(package: str) -> list[str]:
@@ -35,14 +42,62 @@ def module(package: str, name: str) -> ModuleType:
     return importlib.import_module(f"{package}.{name}")
 
 
+def find(package: str, name: str, use: str | None = None) -> Any:
+    """The module `name` of a package or, with `use`, the module or object of one's own that goes by that name.
+
+    Raises:
+        UserError: there is none, it cannot be imported, or the name is that of a module of the package.
+    """
+    if use is None:
+        return module(package, name)
+    if name in names(package):
+        where = package.replace(".", "/")
+        raise UserError(f"{where}/{name}.py and {use} have one name; fix: give yours another, or leave 'use' out")
+    return imported(use)
+
+
+def imported(path: str) -> Any:
+    """What `package.module` or `package.module:Name` names; packages of the current folder are found too.
+
+    Raises:
+        UserError: there is no such thing, or importing it fails.
+    """
+    if not re.fullmatch(rf"{NAME}(\.{NAME})*(:{NAME})?", path):
+        raise UserError(f"{path!r} is no path to a module; fix: write mypackage.module or mypackage.module:Name")
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # for good: the processes that are started for the runs take the path over
+    where, _, name = path.partition(":")
+    try:
+        found = importlib.import_module(where)
+    except Exception as error:  # whatever one's own file raises
+        if isinstance(error, ModuleNotFoundError) and error.name and f"{where}.".startswith(f"{error.name}."):
+            raise UserError(f"no module '{error.name}' in this folder, and none installed; fix: correct it") from error
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"importing {where} fails ({reason}); fix: correct that file") from error
+    if name and not hasattr(found, name):
+        raise UserError(f"{where} has no '{name}'; {nearest(name, (n for n in vars(found) if n[0] != '_'))}")
+    return getattr(found, name) if name else found
+
+
+def options(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a part, without what says which part it is."""
+    return {key: value for key, value in settings.items() if key not in ("name", "use")}
+
+
 @cache
 def settings_of(function: Callable[..., Any]) -> type[BaseModel]:
-    """The keyword-only parameters of `function` as a strict, frozen model: YAML is checked against the code."""
-    hints = get_type_hints(function, include_extras=True)
-    fields: dict[str, Any] = {
-        p.name: (hints[p.name], ... if p.default is p.empty else p.default)
-        for p in inspect.signature(function).parameters.values()
-        if p.kind is p.KEYWORD_ONLY
-    }
+    """The keyword-only parameters of `function` as a strict, frozen model: YAML is checked against the code.
+
+    Raises:
+        UserError: a parameter has no type, or one that a file cannot state.
+    """
+    given = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     config = ConfigDict(extra="forbid", frozen=True)
-    return create_model(f"{function.__module__}.{function.__name__}", __config__=config, **fields)
+    name = f"{function.__module__}.{function.__name__}"
+    try:
+        hints = get_type_hints(function, include_extras=True)
+        fields: dict[str, Any] = {p.name: (hints[p.name], ... if p.default is p.empty else p.default) for p in given}
+        return create_model(name, __config__=config, **fields)
+    except (KeyError, NameError, TypeError, PydanticUserError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{name}: its parameters have no types that YAML can be held against ({reason})") from error

@@ -25,16 +25,26 @@ def cli() -> None:
 
 
 jobs_option = click.option("--jobs", type=click.IntRange(1), help="Processes; default: the cores of this machine.")
-study_argument = click.argument("study")
-loss_argument = click.argument("loss")
+
+
+def plain(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    """A name of the command line, or a UserError: it becomes part of paths."""
+    from pipeline.study.validation import named
+
+    return name if name is None else named(str(parameter.name), name)
+
+
+study_argument = click.argument("study", callback=plain)
+loss_argument = click.argument("loss", callback=plain)
 
 
 @cli.command()
-def check() -> None:
+@click.option("--write", is_flag=True, help="Bring the generated part of params.yaml up to the studies.")
+def check(write: bool) -> None:
     """Validate params.yaml and its studies; nothing is run."""
-    from pipeline.study.read import check_all
+    from pipeline.study.params import check_all
 
-    for study in check_all():
+    for study in check_all(write):
         print(f"{study.file}: {study.task}, {len(study.losses)} losses, {len(study.training.seeds)} seeds: fine")
 
 
@@ -108,7 +118,7 @@ def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> N
 
 @cli.command()
 @study_argument
-@click.argument("loss", required=False)
+@click.argument("loss", required=False, callback=plain)
 @click.option("--all", "everything", is_flag=True, help="Every loss of the study that has something to search.")
 @click.option("--trials", type=int, help="In all, those of earlier commands too; default: search.trials of the study.")
 @click.option("--workers", type=int, help="Processes of one thread each; default: the cores of this machine.")
@@ -152,10 +162,9 @@ def where() -> None:
 def track() -> None:
     """Rebuild MLflow's database from the run folders."""
     from pipeline import tracking
-    from pipeline.study.read import active
+    from pipeline.study.params import active
 
-    studies, losses = active()
-    tracking.track(studies, losses)
+    tracking.track(active())
 
 
 @cli.command()

@@ -23,7 +23,34 @@ attack:
   attacks: {noise: {}, fgsm: {}, pgd: {steps: 3, restarts: 2}, fab: {targets: 2, steps: 5}}
   at_epsilon: {square: {queries: 20}, apgd_ce: {steps: 5}}
 """
-PARAMS = "studies: [tiny]\nlosses: [standard, detached_norm, gradient_norm]\n"
+LOSSES = ("standard", "detached_norm", "gradient_norm", "gradient_direction", "fgsm")
+
+
+def stages(*losses: str, study: str = "tiny") -> str:
+    """The params.yaml of one study on the digits, as `python -m pipeline check --write` writes it."""
+    shared = "model_code: pipeline/models/mlp.py, data_code: pipeline/data/digits.py, attacks_code: inputgrad/attacks"
+    lines = [
+        f"  {study}-{loss}: {{study: {study}, loss: {loss}, loss_code: inputgrad/losses/{loss}.py, {shared}}}\n"
+        for loss in losses
+    ]
+    return (
+        f"studies: [{study}]\n# written by: python -m pipeline check --write\n"
+        "per_study:  # one prepare and one report stage each\n"
+        f"  {study}: {{study: {study}, data_code: pipeline/data/digits.py}}\n"
+        f"per_loss:  # one train and one attack stage each\n{''.join(lines)}"
+    )
+
+
+PARAMS = stages(*LOSSES)
+
+
+def only(root: Path, *losses: str) -> None:
+    """Let the study `tiny` of a project state these losses alone: for tests that run all of them."""
+    file = root / "experiments/tiny.yaml"
+    others = tuple(f"  {name}: " for name in LOSSES if name not in losses)
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    file.write_text("".join(line for line in lines if not line.startswith(others)), encoding="utf-8")
+    (root / "params.yaml").write_text(stages(*losses), encoding="utf-8")
 
 
 SLOW = ("test_study", "test_campaign", "test_kills", "test_search")

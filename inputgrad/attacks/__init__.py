@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inputgrad import registry, tasks
+from inputgrad import tasks
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws
 from inputgrad.gradients.norms import BallNorm, ThreatNorm
@@ -30,12 +30,6 @@ class Traits:
     alone: bool = False
     black_box: bool = False
     classes: bool = False
-
-
-def traits(name: str) -> Traits:
-    """The traits of inputgrad/attacks/NAME.py."""
-    found: Traits = registry.module("inputgrad.attacks", name).TRAITS
-    return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,14 +7,16 @@ loss(model, x, y).backward()
 from __future__ import annotations
 
 import inspect
+import sys
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple, Self
+from typing import ClassVar, Literal, NamedTuple, Self, cast
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from inputgrad import registry
+from inputgrad.errors import UserError
 from inputgrad.gradients.adversary import Adversary
 from inputgrad.gradients.forward import Context, Draws, Forward
 from inputgrad.losses._published import Published as Published
@@ -154,13 +156,23 @@ class Loss(BaseModel, ABC):
         return self.parts(self.forward(model, x, y, context, draws)).total
 
 
-def load(name: str) -> type[Loss]:
-    """The loss class of inputgrad/losses/NAME.py: the one `Loss` that the file defines."""
-    module = registry.module("inputgrad.losses", name)
+def load(name: str, use: str | None = None) -> type[Loss]:
+    """The loss class of inputgrad/losses/NAME.py: the one `Loss` that the file defines; or the class that `use` names.
+
+    Raises:
+        UserError: there is no such loss, or `use` names something else.
+    """
+    thing = registry.find("inputgrad.losses", name, use)
+    if use is not None:
+        if not (inspect.isclass(thing) and issubclass(thing, Loss)) or inspect.isabstract(thing):
+            raise UserError(f"{use} is no class of a loss; fix: name a class of inputgrad.losses.Loss with a `term`")
+        if getattr(sys.modules[thing.__module__], thing.__name__, None) is not thing:
+            raise UserError(f"{use} cannot be found in another process; fix: define the class at the top of a module")
+        return cast("type[Loss]", thing)
     found = [
-        thing
-        for thing in vars(module).values()
-        if inspect.isclass(thing) and issubclass(thing, Loss) and thing.__module__ == module.__name__
+        one
+        for one in vars(thing).values()
+        if inspect.isclass(one) and issubclass(one, Loss) and one.__module__ == thing.__name__
     ]
     if len(found) != 1:
         raise TypeError(f"inputgrad/losses/{name}.py must define exactly one Loss, it defines {len(found)}")

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 import numpy as np
@@ -15,13 +16,13 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from inputgrad import files, registry, tasks
-from inputgrad.attacks import Threat, traits
+from inputgrad import files, tasks
+from inputgrad.attacks import Threat, pgd
 from inputgrad.errors import UserError
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness.threat import Attack, ThreatModel
+from inputgrad.robustness.threat import Attack, ThreatModel, knobs_of
 
 PROBES: dict[str, dict[str, Any]] = {"pgd_10x1": {"steps": 10, "restarts": 1}, "pgd_40x5": {"steps": 40, "restarts": 5}}
 """For the masking sheet, at the headline ε: more steps and restarts (steps x restarts) must not help the defender."""
@@ -46,12 +47,12 @@ class Victim:
 class Step:
     """One attack in one norm at one ε; a minimal-norm attack asks for no ε and is judged at all of `radii`.
 
-    attack: its word in the outcomes. module: the file in inputgrad/attacks/. transfer: made on the source instead.
+    attack: its word in the outcomes. module: its code. transfer: made on the source instead.
     alone: every example is attacked, not only those still standing.
     """
 
     attack: str
-    module: str
+    module: ModuleType
     norm: BallNorm
     epsilon: float
     alone: bool
@@ -75,16 +76,17 @@ def plan(attack: Attack) -> list[Step]:
 def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[float]) -> Iterator[Step]:
     """The attacks that run at every ε; those that at_epsilon names too wait for it at the headline's."""
     for name, knobs in attack.attacks.items():
-        once = hasattr(registry.module("inputgrad.attacks", name), "nearest")
+        module = attack.module(name)
+        once = hasattr(module, "nearest")
         if (once and epsilon > radii[0]) or (epsilon == threat.epsilon and name in attack.at_epsilon):
             continue
         yield Step(
             attack=name,
-            module=name,
+            module=module,
             norm=threat.norm,
             epsilon=epsilon,
-            alone=traits(name).alone,
-            knobs=knobs,
+            alone=attack.traits(name).alone,
+            knobs=knobs_of(knobs),
             radii=tuple(radii) if once else (),
         )
 
@@ -93,10 +95,11 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
     """What runs at the headline ε only: the probes of the masking sheet, transfer, and the expensive attacks."""
     where: dict[str, Any] = {"norm": threat.norm, "epsilon": threat.epsilon}
     for name, knobs in PROBES.items():
-        yield Step(attack=name, module="pgd", alone=True, knobs=knobs, **where)
-    yield Step(attack="transfer", module="pgd", alone=True, transfer=True, **where)
-    for name in sorted(attack.at_epsilon, key=lambda name: traits(name).black_box):
-        yield Step(attack=name, module=name, alone=traits(name).alone, knobs=attack.at_epsilon[name], **where)
+        yield Step(attack=name, module=pgd, alone=True, knobs=knobs, **where)
+    yield Step(attack="transfer", module=pgd, alone=True, transfer=True, **where)
+    for name in sorted(attack.at_epsilon, key=lambda name: attack.traits(name).black_box):
+        module, knobs = attack.module(name), knobs_of(attack.at_epsilon[name])
+        yield Step(attack=name, module=module, alone=attack.traits(name).alone, knobs=knobs, **where)
 
 
 def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.DataFrame:
@@ -168,13 +171,12 @@ def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
 
 def points(victim: Victim, step: Step, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
     """Where the attack moves x, shaped as x."""
-    module = registry.module("inputgrad.attacks", step.module)
     model = victim.source if step.transfer else victim.model
     if step.radii:
-        found: Tensor = module.nearest(model, x, y, step.norm, victim.bounds, **step.knobs)
+        found: Tensor = step.module.nearest(model, x, y, step.norm, victim.bounds, **step.knobs)
     else:
         threat = Threat(norm=step.norm, epsilon=step.epsilon, bounds=victim.bounds)
-        found = module.perturb(model, x, y, threat, draws, **step.knobs)
+        found = step.module.perturb(model, x, y, threat, draws, **step.knobs)
     return found
 
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from inputgrad import registry
 from inputgrad.gradients.norms import BallNorm
+
+if TYPE_CHECKING:
+    from inputgrad.attacks import Traits
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Attacks = Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
-"""Name -> knobs, in the order in which they are run."""
+"""Name -> knobs, in the order in which they are run; `use` among the knobs names an attack of one's own."""
 
 
 class Settings(BaseModel):
@@ -57,3 +62,23 @@ class Attack(ThreatModel):
     def threat_models(self) -> list[ThreatModel]:
         """The headline threat model first."""
         return [self] if self.secondary is None else [self, self.secondary]
+
+    def module(self, name: str) -> ModuleType:
+        """The code of an attack: ours by its name, or one's own by its `use`."""
+        return attack_module(name, {**self.attacks, **self.at_epsilon}.get(name, {}))
+
+    def traits(self, name: str) -> Traits:
+        """What the attack stage must know of an attack."""
+        found: Traits = self.module(name).TRAITS
+        return found
+
+
+def attack_module(name: str, knobs: dict[str, Any]) -> ModuleType:
+    """The code of an attack with these knobs, of which `use` names one's own."""
+    found: ModuleType = registry.find("inputgrad.attacks", name, knobs.get("use"))
+    return found
+
+
+def knobs_of(knobs: dict[str, Any]) -> dict[str, Any]:
+    """What `perturb` takes of the knobs of an attack: all but `use`."""
+    return {key: value for key, value in knobs.items() if key != "use"}

@@ -87,13 +87,14 @@ def origin(source: Mapping[str, Any]) -> Origin:
 
 def module_of(source: Mapping[str, Any]) -> ModuleType:
     """The module of a data set: TASK, BOUNDS and `load`."""
-    return registry.module("pipeline.data", str(source["name"]))
+    found: ModuleType = registry.find("pipeline.data", source["name"], source.get("use"))
+    return found
 
 
 def prepare(study: str, source: Mapping[str, Any]) -> Path:
     """Load, check and write the data of one study; the file appears whole or not at all."""
     module, name = module_of(source), source["name"]
-    arrays: Arrays = module.load(**{key: value for key, value in source.items() if key != "name"})
+    arrays: Arrays = module.load(**registry.options(source))
     for part, values in {"x": arrays.x, "y": arrays.y}.items():
         for split in SPLITS:
             refuse_non_finite(values[split], f"data set {name!r}, {split} split, {part}", "fix or drop these rows")

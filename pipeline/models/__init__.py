@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from torch import nn
+
+from inputgrad import registry
 
 ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
     # smooth ones first: a ReLU's second derivative is zero almost everywhere, which starves a gradient penalty
@@ -19,3 +22,15 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 def activation(name: str) -> nn.Module:
     """A fresh activation layer by name."""
     return ACTIVATIONS[name]()
+
+
+def function_of(settings: Mapping[str, Any]) -> Callable[..., nn.Module]:
+    """The function that builds the net of a `model:`: `build` of a file here, or the one that `use` names."""
+    found = registry.find("pipeline.models", settings["name"], settings.get("use"))
+    build: Callable[..., nn.Module] = found.build if settings.get("use") is None else found
+    return build
+
+
+def build(settings: Mapping[str, Any], shape: tuple[int, ...], outputs: int) -> nn.Module:
+    """The net of a `model:`, for inputs of `shape`, giving (N, outputs)."""
+    return function_of(settings)(shape, outputs, **registry.options(settings))

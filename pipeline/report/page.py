@@ -75,7 +75,7 @@ def settings(summary: Summary) -> str:
     """The study as YAML, with every default filled in, and the reported losses only."""
     study = summary.study
     dumped = study.model_dump(mode="json", include={"data", "model", "training", "attack"})
-    dumped["losses"] = {row.name: study.loss(row.name).model_dump(mode="json") for row in summary.rows}
+    dumped["losses"] = {row.name: study.stated(row.name) for row in summary.rows}
     yaml = YAML(typ="safe")
     yaml.default_flow_style, yaml.width = None, 200
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

@@ -9,7 +9,6 @@ from pipeline import store
 from pipeline.fingerprint import Origin
 from pipeline.results.files import measured_folder
 from pipeline.study import origins
-from pipeline.study.read import active
 from pipeline.study.run import runs
 from pipeline.study.schema import Study
 
@@ -21,7 +20,7 @@ def opened(study: Study) -> Path:
         UserError: it, or a result that it needs, is missing, damaged or older; the line names the command to run.
     """
     fix = f"fix: dvc repro report@{study.name}; if nothing changes by that: dvc repro -f report@{study.name}"
-    return store.opened(study.folder / "report", origin(study, active()[1]), fix)
+    return store.opened(study.folder / "report", origin(study, list(study.losses)), fix)
 
 
 def origin(study: Study, losses: Sequence[str]) -> Origin:

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from inputgrad.attacks import traits
 from pipeline.study.schema import Study
 
 WORST = "worst"
@@ -45,7 +44,7 @@ def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 def alone(study: Study) -> list[str]:
     """The attacks that see every example at every ε, so that each can be judged alone; a regression's all do."""
-    return [name for name in study.attack.attacks if not study.task.has_classes or traits(name).alone]
+    return [name for name in study.attack.attacks if not study.task.has_classes or study.attack.traits(name).alone]
 
 
 def expected(study: Study) -> list[tuple[str, str, float]]:

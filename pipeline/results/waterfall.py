@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pandas as pd
 
-from inputgrad.attacks import traits
 from pipeline.results import scores
 from pipeline.study.schema import Study
 
@@ -44,5 +43,5 @@ def order(there: list[str], study: Study) -> list[str]:
     attack = study.attack
     probes = [name for name in there if name not in {**attack.attacks, **attack.at_epsilon}]
     cheap = [name for name in attack.attacks if name not in attack.at_epsilon]
-    expensive = sorted(attack.at_epsilon, key=lambda name: traits(name).black_box)
+    expensive = sorted(attack.at_epsilon, key=lambda name: attack.traits(name).black_box)
     return ["clean", *cheap, SMALLER, *probes, *expensive]

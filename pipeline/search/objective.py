@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import nn
 
-from inputgrad import registry
 from inputgrad.attacks import Threat, Worst
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
+from inputgrad.robustness.threat import attack_module, knobs_of
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.search import space
@@ -114,7 +114,7 @@ def scores(model: nn.Module, run: Run, dataset: Dataset) -> Scores:
     for name, knobs in judges(study, dataset.outputs).items():
         if len(left := worst.unbroken()):
             worst.look(
-                registry.module("inputgrad.attacks", name).perturb(model, x[left], y[left], threat, draws, **knobs),
+                attack_module(name, knobs).perturb(model, x[left], y[left], threat, draws, **knobs_of(knobs)),
                 left,
             )
     return Scores(score(model, x, y), score(model, worst.x, y))

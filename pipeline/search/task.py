@@ -96,7 +96,7 @@ class SearchTask:
     def settings(self) -> dict[str, Any]:
         """Everything that decides what a trial's value means; trials of other settings cannot be compared."""
         study, run = self.study, self.run
-        fixed = {k: v for k, v in run.loss.model_dump(mode="json").items() if k not in self.space}
+        fixed = {k: v for k, v in run.study.stated(self.loss).items() if k not in self.space}
         return {
             "study": study.name,
             "data": study.data,

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from inputgrad import registry
 from inputgrad.audit import Audit, audit, given, table
 from inputgrad.audit.subject import AnyLoss
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
-from pipeline import data
+from pipeline import data, models
 from pipeline.data import Dataset
-from pipeline.study.read import active, read_study
+from pipeline.study.params import active
+from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
@@ -23,7 +23,7 @@ def run(subject: tuple[str, ...], model: str | None, data_of: str | None) -> int
     foreign = ":" in subject[0]
     if len(subject) == 1 and not foreign:
         raise UserError(f"'{subject[0]}': give STUDY LOSS, or MODULE:FUNCTION for a loss from anywhere")
-    study = read_study(data_of or active()[0][0] if foreign else subject[0])
+    study = read_study(data_of or active()[0] if foreign else subject[0])
     loss = given.loss_of(subject[0]) if foreign else study.loss(subject[1])
     dataset = data.read(study.name, study.data, ("train",))
     title = " ".join(subject)
@@ -54,5 +54,4 @@ def built(model: str, dataset: Dataset) -> nn.Module:
     """A model of the room by name, or what MODULE:FUNCTION gives."""
     if ":" in model:
         return given.model_of(model).to("cpu")
-    net: nn.Module = registry.module("pipeline.models", model).build(dataset.shape, dataset.outputs)
-    return net
+    return models.build({"name": model}, dataset.shape, dataset.outputs)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from inputgrad.errors import UserError
 from pipeline import data, fingerprint, store
-from pipeline.study.read import active, read_study
+from pipeline.study.params import active, read_in_stage
+from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder, runs
 from pipeline.study.schema import Study
 from pipeline.workers.local import run_all
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 def prepare(study_name: str) -> Path:
     """data/STUDY.npz"""
-    study = read_study(study_name)
+    study = read_in_stage(study_name)
     return data.prepare(study_name, study.data)
 
 
@@ -30,7 +31,7 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     from pipeline import tracking
     from pipeline.stages import train as loop
 
-    study = read_study(study_name)
+    study = read_in_stage(study_name)
     todo = runs(study, loss_name)
     for run in todo:
         _ = run.fingerprint  # what is missing is said before any process starts
@@ -92,7 +93,7 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     from pipeline import tracking
     from pipeline.stages.attack import Evaluation, evaluate
 
-    study = read_study(study_name)
+    study = read_in_stage(study_name)
     todo = [Evaluation(run) for run in runs(study, loss_name)]
     for evaluation in todo:
         _ = evaluation.fingerprint
@@ -123,15 +124,15 @@ def report(study_name: str) -> Path:
     from pipeline import tracking
     from pipeline.report import write
 
-    study = read_study(study_name)
-    target = write(study, active()[1])
+    study = read_in_stage(study_name)
+    target = write(study, list(study.losses))
     tracking.mirror_report(study)
     return target
 
 
 def where() -> list[str]:
     """A line for every active study: where its report is, or why there is none of the study as it stands."""
-    return [report_of(read_study(name)) for name in active()[0]]
+    return [report_of(read_study(name)) for name in active()]
 
 
 def report_of(study: Study) -> str:

@@ -16,7 +16,7 @@ from pipeline.stages import commands
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.train import train
 from pipeline.study import origins
-from pipeline.study.read import active, read_study
+from pipeline.study.params import read_in_stage
 from pipeline.study.run import Run, folder, runs
 from pipeline.study.schema import Study
 from pipeline.workers import Engine
@@ -61,10 +61,8 @@ def run(study_name: str, engine: Engine) -> str:
         UserError: a mistake in the study or the options, or a run failed; the others are finished then.
     """
     engine.check()
-    study = read_study(study_name)
-    names = active()[1]
-    for name in names:
-        study.loss(name)
+    study = read_in_stage(study_name)
+    names = list(study.losses)
     commands.prepare(study_name)
     campaign = Campaign(study)
     todo = {name: runs(study, name) for name in names}

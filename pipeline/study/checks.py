@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from inputgrad import attacks, registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.gradients import norms
+from inputgrad.robustness.threat import attack_module
 
 if TYPE_CHECKING:
     from pipeline.study.schema import Study
 
 ATTACKS = (("attack", "attacks"), ("attack", "at_epsilon"), ("search", "attacks"))
 """Where a study names attacks."""
+TAKEN = ("clean", "transfer", "worst", "pgd_10x1", "pgd_40x5")
+"""What the attack stage and the report call something else: no attack may have that name."""
 
 
 def check(study: Study) -> None:
     """What types alone cannot see: ε within the data's range, losses that the task has a meaning for."""
-    bounds = registry.module("pipeline.data", study.data["name"]).BOUNDS
+    if "standard" not in study.losses:
+        raise UserError(f"{study.file}: losses: add 'standard: {{}}', the others are compared with it")
+    bounds = study.data_module.BOUNDS
     check_attacks(study)
     for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
         if bounds and norms.named(threat.norm).each_input:
@@ -55,7 +59,7 @@ def check_ranges(study: Study, name: str, ranges: dict[str, tuple[float, float]]
         if not widest.low <= low < high <= widest.high:
             raise UserError(
                 f"{where}.{name}.{knob}: [{low:g}, {high:g}] must rise and lie inside {widest.low:g} to"
-                f" {widest.high:g}, the range in inputgrad/losses/{name}.py"
+                f" {widest.high:g}, the range in {type(study.losses[name]).__module__}"
             )
 
 
@@ -63,12 +67,17 @@ def check_attacks(study: Study) -> None:
     """Attacks that the task has a meaning for, and those that the masking sheet compares."""
     attack = study.attack
     for section, key in ATTACKS:
-        for name in getattr(getattr(study, section), key) or {}:
-            if attacks.traits(name).classes and not study.task.has_classes:
+        for name, knobs in (getattr(getattr(study, section), key) or {}).items():
+            if name in TAKEN:
+                raise UserError(f"{study.file}: {section}.{key}: '{name}' means something else; fix: another name")
+            if attack_module(name, knobs).TRAITS.classes and not study.task.has_classes:
                 raise UserError(
                     f"{study.file}: {section}.{key}.{name} has no meaning for {study.task}, which has no decision"
                     f" boundary; remove it (random_search is a black box for {study.task})"
                 )
+    for name in attack.attacks:
+        if attack.attacks[name].get("use") != attack.at_epsilon.get(name, attack.attacks[name]).get("use"):
+            raise UserError(f"{study.file}: attack.at_epsilon.{name}.use is not that of attack.attacks; fix: state one")
     for name in ("noise", "fgsm", "pgd"):
         if name not in attack.attacks:
             raise UserError(f"{study.file}: attack.attacks: add '{name}: {{}}', the masking sheet compares it")

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
-
-from inputgrad import registry
 from pipeline import data
 from pipeline.fingerprint import Origin, code_of, hash_of_file
 
@@ -54,20 +50,25 @@ def origin(run: Run, stage: str, settings: dict[str, Any], files: Iterable[Path]
 def modules(run: Run, stage: str) -> tuple[str, ...]:
     """The modules with which a stage begins, for a run: what these import is found from them."""
     study, attack = run.study, run.study.attack
-    used = (f"pipeline.stages.{stage}", "pipeline.study.run", model_of(study).__module__, data_of(study).__name__)
+    used = (
+        f"pipeline.stages.{stage}",
+        "pipeline.study.run",
+        study.model_function.__module__,
+        study.data_module.__name__,
+    )
     if stage != "attack":
         return (*used, type(run.loss).__module__)
     named = sorted({*attack.attacks, *attack.at_epsilon, "pgd"})  # the masking sheet's own probes are PGD
-    return (*used, *(registry.module("inputgrad.attacks", name).__name__ for name in named))
+    return (*used, *(attack.module(name).__name__ for name in named))
 
 
 def of_report(study: Study, losses: Sequence[str], sealed: Iterable[Path]) -> Origin:
     """A report: the study, the manifests of the results that it is made from, and everything that writes it."""
     files = {str(file): file for file in (*sealed, data.path(study.name))}
     files |= {f"pipeline/report/{file.name}": file for file in templates()}
-    code, versions = code_of(*REPORT, model_of(study).__module__, data_of(study).__name__)
+    code, versions = code_of(*REPORT, study.model_function.__module__, study.data_module.__name__)
     settings = study.model_dump(mode="json", exclude={"search", "losses"})
-    settings["losses"] = {name: study.loss(name).model_dump(mode="json") for name in losses}
+    settings["losses"] = {name: study.stated(name) for name in losses}
     settings["reported"] = list(losses)  # in this order
     hashes = {name: hash_of_file(file) for name, file in files.items()}
     return Origin(settings=settings, data=hashes, code=code, versions=versions)
@@ -77,14 +78,3 @@ def templates() -> list[Path]:
     """What a report is written with beside code."""
     here = Path(__file__).parents[1] / "report"
     return sorted(file for kind in ("*.j2", "*.css") for file in here.glob(kind))
-
-
-def model_of(study: Study) -> Callable[..., nn.Module]:
-    """The function that builds the study's net."""
-    build: Callable[..., nn.Module] = registry.module("pipeline.models", study.model["name"]).build
-    return build
-
-
-def data_of(study: Study) -> ModuleType:
-    """The module of the study's data set."""
-    return data.module_of(study.data)

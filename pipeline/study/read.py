@@ -2,41 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel
 
 from inputgrad import losses, registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
-from inputgrad.robustness.threat import Settings
-from pipeline.study import checks
+from pipeline.study import checks, parts
 from pipeline.study.schema import Study, study_file
-from pipeline.study.validation import known, read_yaml, validated
-
-PARAMS = Path("params.yaml")
-
-
-def active() -> tuple[list[str], list[str]]:
-    """The studies and the losses that params.yaml names, in its order."""
-
-    class Params(Settings):
-        studies: Annotated[list[str], Field(min_length=1)]
-        losses: Annotated[list[str], Field(min_length=1)]
-
-    params = validated(Params, read_yaml(PARAMS), PARAMS)
-    for loss in params.losses:
-        known(PARAMS, "losses", "inputgrad.losses", loss)
-    if "standard" not in params.losses:
-        raise UserError(f"{PARAMS}: losses: add 'standard', the others are compared with it")
-    return params.studies, params.losses
+from pipeline.study.validation import named, read_yaml, validated
 
 
 def read_study(name: str) -> Study:
     """The study of that name, checked against the code and the data set it uses."""
-    file = study_file(name)
+    file = study_file(named("study", name))
     if not file.exists():
         known_studies = [f.stem for f in Path("experiments").glob("*.yaml")]
         raise UserError(f"{file} is missing: no study '{name}'; {nearest(name, known_studies)}")
@@ -45,12 +26,12 @@ def read_study(name: str) -> Study:
         if isinstance(raw.get(key), dict):
             raw[key] = options(file, key, raw[key])
     for section, key in checks.ATTACKS:
-        for attack, knobs in nested(raw, section, key).items():
-            known(file, f"{section}.{key}", "inputgrad.attacks", attack)
-            accepted = registry.settings_of(registry.module("inputgrad.attacks", attack).perturb)
-            validated(accepted, knobs or {}, file, f"{section}.{key}.{attack}")
+        for attack, given in nested(raw, section, key).items():
+            use, knobs = apart(given)
+            module = parts.part(file, f"{section}.{key}", attack, use, parts.attack)
+            validated(settings_of(file, module.perturb), knobs, file, f"{section}.{key}.{attack}")
     if isinstance(raw.get("losses"), dict):
-        raw["losses"] = {n: one_loss(file, n, knobs) for n, knobs in raw["losses"].items()}
+        raw["losses"] = {n: one_loss(file, n, given) for n, given in raw["losses"].items()}
     study = validated(Study, {"name": name, **raw}, file)
     checks.check(study)
     return study
@@ -63,35 +44,38 @@ def nested(raw: Any, *keys: str) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
+def apart(given: Any) -> tuple[Any, Any]:
+    """The `use` of a part, and its knobs."""
+    if not isinstance(given, dict):
+        return None, {} if given is None else given
+    return given.get("use"), {key: value for key, value in given.items() if key != "use"}
+
+
 def options(file: Path, key: str, raw: dict[str, Any]) -> dict[str, Any]:
     """`data:` or `model:` of a study, with the defaults of the function it names filled in."""
-    package, function = {"data": ("pipeline.data", "load"), "model": ("pipeline.models", "build")}[key]
-    name = raw.get("name")
-    if not isinstance(name, str):
-        raise UserError(f"{file}: {key}.name is missing; {nearest('', registry.names(package))}")
-    known(file, f"{key}.name", package, name)
-    accepted = registry.settings_of(getattr(registry.module(package, name), function))
-    rest = {k: v for k, v in raw.items() if k != "name"}
-    return {"name": name, **validated(accepted, rest, file, key).model_dump(mode="json")}
+    if "name" not in raw:
+        raise UserError(f"{file}: {key}.name is missing; {nearest('', registry.names(PACKAGES[key]))}")
+    name, use = raw["name"], raw.get("use")
+    if key == "data":
+        function = parts.part(file, "data.name", name, use, parts.data_set).load
+    else:
+        function = parts.part(file, "model.name", name, use, parts.model)
+    chosen = validated(settings_of(file, function), registry.options(raw), file, key).model_dump(mode="json")
+    return {"name": name, **({} if use is None else {"use": use}), **chosen}
 
 
-def one_loss(file: Path, name: str, knobs: Any) -> Loss:
+PACKAGES = {"data": "pipeline.data", "model": "pipeline.models"}
+
+
+def settings_of(file: Path, function: Any) -> type[BaseModel]:
+    """What a study may set of a part."""
+    try:
+        return registry.settings_of(function)
+    except UserError as error:
+        raise UserError(f"{file}: {error}") from error
+
+
+def one_loss(file: Path, name: Any, given: Any) -> Loss:
     """One entry of `losses:`."""
-    known(file, "losses", "inputgrad.losses", name)
-    return validated(losses.load(name), {} if knobs is None else knobs, file, f"losses.{name}")
-
-
-def check_all() -> list[Study]:
-    """Every active study, complete: the project is ready for `dvc repro`."""
-    if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
-        raise UserError("this folder is not in a git repository, which DVC needs; fix: git init")
-    names, wanted = active()
-    studies = [read_study(name) for name in names]
-    for study in studies:
-        for loss in wanted:
-            if loss not in study.losses:
-                raise UserError(
-                    f"{study.file}: losses.{loss} is missing, {PARAMS} lists it;"
-                    f" add a line '{loss}: {{...}}' or remove it from {PARAMS}"
-                )
-    return studies
+    use, knobs = apart(given)
+    return validated(parts.part(file, "losses", name, use, losses.load), knobs, file, f"losses.{name}")

@@ -12,7 +12,7 @@ from torch import nn
 
 from inputgrad.errors import UserError
 from inputgrad.losses import Loss
-from pipeline import data, store
+from pipeline import data, models, store
 from pipeline.fingerprint import Origin
 from pipeline.study import origins
 from pipeline.study.schema import Study
@@ -53,13 +53,12 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The part of the study that this run depends on."""
         training = self.study.training.model_dump(exclude={"seeds", "device"})
-        knobs = self.loss.model_dump(mode="json")
         return {
             "study": self.study.name,
             "data": self.study.data,
             "model": self.study.model,
             "training": training,
-            "loss": {"name": self.loss_name, **knobs},
+            "loss": {"name": self.loss_name, **self.study.stated(self.loss_name)},
             "seed": self.seed,
         }
 
@@ -111,10 +110,9 @@ class Run:
 
     def build(self, dataset: data.Dataset) -> nn.Module:
         """A fresh net on the run's device; the seed alone decides its weights, the loss does not."""
-        options = {k: v for k, v in self.study.model.items() if k != "name"}
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.seed)
-            model: nn.Module = origins.model_of(self.study)(dataset.shape, dataset.outputs, **options)
+            model = models.build(self.study.model, dataset.shape, dataset.outputs)
         return model.to(self.device)
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
+from torch import nn
 
 from inputgrad import registry, tasks
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
 from inputgrad.robustness.threat import Attack, Attacks, NonNegative, Positive, PositiveInt, Settings
 from inputgrad.tasks import Task
+from pipeline import data, models
 
 
 class Training(Settings):
@@ -75,13 +79,30 @@ class Study(Settings):
     @cached_property
     def task(self) -> Task:
         """Of the study's data set."""
-        return tasks.named(registry.module("pipeline.data", self.data["name"]).TASK)
+        return tasks.named(self.data_module.TASK)
+
+    @property
+    def data_module(self) -> ModuleType:
+        """The code of the data set: TASK, BOUNDS and `load`."""
+        return data.module_of(self.data)
+
+    @property
+    def model_function(self) -> Callable[..., nn.Module]:
+        """The code of the net."""
+        return models.function_of(self.model)
 
     def loss(self, name: str) -> Loss:
         """One loss of the study, or an error that names the nearest one."""
         if name not in self.losses:
             raise UserError(f"{self.file}: losses: no '{name}'; {nearest(name, self.losses)}")
         return self.losses[name]
+
+    def stated(self, name: str) -> dict[str, Any]:
+        """The settings of a loss as plain values, with `use` where it is one's own."""
+        loss = self.loss(name)
+        ours = name in registry.names("inputgrad.losses")
+        own = {} if ours else {"use": f"{type(loss).__module__}:{type(loss).__name__}"}
+        return own | loss.model_dump(mode="json")
 
 
 def study_file(name: str) -> Path:

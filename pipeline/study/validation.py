@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 from ruamel.yaml import YAML
+from ruamel.yaml.constructor import DuplicateKeyError
 from ruamel.yaml.error import YAMLError
 
-from inputgrad import registry
 from inputgrad.errors import UserError, nearest
+from inputgrad.registry import NAME
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -22,6 +24,10 @@ def read_yaml(file: Path) -> dict[str, Any]:
         value = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{file} is missing; run this command in the project's root") from error
+    except DuplicateKeyError as error:
+        line = error.problem_mark.line + 1
+        key = str(error.problem).split('"')[1]
+        raise UserError(f"{file}: line {line} states '{key}' a second time; fix: state it once") from error
     except (YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{file}: not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(value, dict):
@@ -29,11 +35,11 @@ def read_yaml(file: Path) -> dict[str, Any]:
     return value
 
 
-def known(file: Path, key: str, package: str, name: str) -> None:
-    """Refuse a name that no module of the package has."""
-    if name not in registry.names(package):
-        where = f"{package.replace('.', '/')}/"
-        raise UserError(f"{file}: {key}: no '{name}' in {where}; {nearest(name, registry.names(package))}")
+def named(where: str, name: Any) -> str:
+    """`name`, once it is known to be a plain one: it becomes part of paths, of DVC's stages and of shell commands."""
+    if not isinstance(name, str) or not re.fullmatch(NAME, name) or name.lower() in ("null", "true", "false"):
+        raise UserError(f"{where}: {name!r} is no plain name; fix: letters, digits and _ only, and no digit first")
+    return name
 
 
 def validated(model: type[T], raw: Any, file: Path, prefix: str = "") -> T:

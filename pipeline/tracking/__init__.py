@@ -38,8 +38,8 @@ def mirror_report(study: Study) -> None:
     _or_warn(lambda: contents.mirror_report(study), f"the report of {study.name}")
 
 
-def track(study_names: list[str], loss_names: list[str]) -> None:
-    """Rebuild MLflow from the folders of these studies and losses; what it has already is left alone.
+def track(study_names: list[str]) -> None:
+    """Rebuild MLflow from the folders of these studies; what it has already is left alone.
 
     Raises:
         UserError: MLflow cannot be reached, or there is no result yet, or one is damaged or not that of the study.
@@ -47,7 +47,7 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     from pipeline.tracking import contents, search, server
 
     studies = [read_study(name) for name in study_names]
-    pairs = [(study, name) for study in studies for name in loss_names]
+    pairs = [(study, name) for study in studies for name in study.losses]
     done: list[str] = []
     missing: list[str] = []
     try:

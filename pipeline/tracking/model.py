@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline import store
+from pipeline import models, store
 from pipeline.stages.train import goodness
-from pipeline.study import origins
 from pipeline.tracking.results import Loss, Seed
 
 if TYPE_CHECKING:
@@ -73,7 +72,6 @@ def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
     """The net of best.pt, from the run's folder alone."""
     fix = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
     weights = store.load_checkpoint(seed.train / "best.pt", fix)["model"]
-    options = {key: value for key, value in seed.study.model.items() if key != "name"}
-    model: nn.Module = origins.model_of(seed.study)(shape, seed.facts["outputs"], **options)
+    model = models.build(seed.study.model, shape, seed.facts["outputs"])
     model.load_state_dict(weights)
     return model.eval()

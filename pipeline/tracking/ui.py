@@ -16,7 +16,7 @@ from urllib.request import urlopen
 from inputgrad.errors import UserError
 from pipeline import tracking
 from pipeline.quiet import NO_TELEMETRY
-from pipeline.study.read import active
+from pipeline.study.params import active
 from pipeline.tracking import address, server
 from pipeline.tracking.contents import VIEW_TAG
 
@@ -35,7 +35,7 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
         return
     refuse_port_in_use(port, host)
     if address.uri().startswith("sqlite:///") and not Path(address.uri().removeprefix("sqlite:///")).exists():
-        tracking.track(*active())
+        tracking.track(active())
     for sign in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
         signal.signal(sign, _leave)
     # a session of its own: Ctrl-C reaches this process alone, which then ends the server with all its workers

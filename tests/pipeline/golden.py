@@ -55,7 +55,8 @@ attack:
 STUDIES = {
     "digits": {
         "model": "{name: cnn, width: 4}",
-        "attacks": "{noise: {}, fgsm: {}, pgd: {steps: 3, restarts: 2}, fab: {targets: 2, steps: 3}, apgd_t: {steps: 3}}",
+        "attacks": "{noise: {}, fgsm: {}, pgd: {steps: 3, restarts: 2}, fab: {targets: 2, steps: 3},"
+        " apgd_t: {steps: 3}}",
         "at_epsilon": "{apgd_ce: {steps: 3}, square: {queries: 10}, fab_t: {steps: 3, targets: 2}}",
     },
     "diabetes": {

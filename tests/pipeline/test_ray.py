@@ -17,13 +17,20 @@ from pipeline.quiet import NO_TELEMETRY
 from pipeline.tracking import ui
 from pipeline.workers import Engine
 from pipeline.workers import ray as room
-from tests.conftest import edit
+from tests.conftest import edit, only
 from tests.pipeline.test_whole_study import LOSSES, results
 
 os.environ.update({room.ALONE: "0", **NO_TELEMETRY})  # read when Ray is imported: keep to 127.0.0.1, call nobody
 ray = pytest.importorskip("ray", reason="Ray is not installed; pip install -r requirements-scale.txt")
 
 ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def project(project):
+    """Of three losses: all of them are run."""
+    only(project, *LOSSES)
+    return project
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +113,7 @@ def test_a_study_of_two_nodes_is_that_of_one_machine(project, nodes, tmp_path_fa
 def test_a_node_that_is_killed_costs_nothing(project, nodes):
     """SIGKILL to a node in the middle: its training goes on from its last epoch on the other, to the same bytes."""
     edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 150")
-    edit(project / "params.yaml", "[standard, detached_norm, gradient_norm]", "[standard]")
+    only(project, "standard")
     reference = on_one_machine(project, resumed=True)
     process = command("--engine", "ray", "--address", nodes.address)
     while len(before := epochs(project)) < 2 or min(before.values()) < 3:  # one CPU a node: each trains one of the two

@@ -1,12 +1,13 @@
 """Every mistake in a study is one line that names the file, the key and the fix."""
 
-import subprocess
-
 import pytest
 
 from inputgrad.errors import UserError
+from inputgrad.robustness.evaluate import PROBES
 from inputgrad.tasks import Classification
-from pipeline.study.read import active, check_all, read_study
+from pipeline.results import scores
+from pipeline.study import checks
+from pipeline.study.read import read_study
 from tests.conftest import edit
 
 STUDY_MISTAKES = [
@@ -57,6 +58,18 @@ STUDY_MISTAKES = [
         "data: {name: diabetes}",
         r"attack\.attacks\.fab has no meaning for regression.*random_search",
     ),
+    ("  standard: {}\n", "", r"losses: add 'standard: \{\}', the others are compared with it"),
+    ("standard: {}", "standard: {}\n  standard: {}", r"line 6 states 'standard' a second time"),
+    ("training:", "model: {}\ntraining:", r"line 3 states 'model' a second time"),
+    ("p: 2", "p: 2, p: 1", r"line \d+ states 'p' a second time"),
+    ("gradient_norm: {", "gradient-norm: {", r"losses: 'gradient-norm' is no plain name; fix: letters, digits and _"),
+    ("gradient_norm: {", '"x$(touch X)": {', r"losses: 'x\$\(touch X\)' is no plain name"),
+    ("gradient_norm: {", '"a\\nb": {', r"losses: 'a\\nb' is no plain name"),
+    ("gradient_norm: {", "1: {", r"losses: 1 is no plain name"),
+    ("gradient_norm: {", "true: {", r"losses: True is no plain name"),
+    ("name: digits", "name: ../digits", r"data\.name: '\.\./digits' is no plain name"),
+    ("name: mlp", "name: m;lp", r"model\.name: 'm;lp' is no plain name"),
+    ("square: {queries", "squ are: {queries", r"attack\.at_epsilon: 'squ are' is no plain name"),
     ("training:", "trainings:", r"unknown key 'trainings'|key 'training' is missing"),
     ("losses:", "losses: [", r"not valid YAML"),
 ]
@@ -87,37 +100,12 @@ def test_an_unknown_loss_of_a_study_names_the_nearest(project):
         read_study("tiny").loss("gradient_nor")
 
 
-@pytest.mark.parametrize(
-    ("params", "message"),
-    [
-        ("studies: [tiny]\nlosses: [standard, fgms]\n", r"params\.yaml: losses: no 'fgms'.*did you mean 'fgsm'\?"),
-        ("studies: [tiny]\nlosses: [fgsm]\n", r"params\.yaml: losses: add 'standard'"),
-        ("studies: []\nlosses: [standard]\n", r"params\.yaml: studies: "),
-        ("study: [tiny]\nlosses: [standard]\n", r"params\.yaml: (unknown key 'study'|key 'studies' is missing)"),
-        ("studies: [teeny]\nlosses: [standard]\n", r"experiments/teeny\.yaml is missing"),
-    ],
-)
-def test_a_mistake_in_params(project, params, message):
-    subprocess.run(["git", "init", "-q"], check=True)
-    (project / "params.yaml").write_text(params)
-    with pytest.raises(UserError, match=message):
-        check_all()
+@pytest.mark.parametrize("name", ["x$(touch X)", "../x", "a b", "", "1x", "a-b", "naïve", "x\n", "null", "."])
+def test_a_study_has_a_plain_name(project, name):
+    with pytest.raises(UserError, match=r"study: .* is no plain name; fix: letters, digits and _ only") as error:
+        read_study(name)
+    assert "\n" not in str(error.value)
 
 
-def test_an_active_loss_that_the_study_does_not_state(project):
-    subprocess.run(["git", "init", "-q"], check=True)
-    edit(project / "experiments/tiny.yaml", "  detached_norm: {strength: 0.3}\n", "")
-    with pytest.raises(UserError, match=r"tiny\.yaml: losses\.detached_norm is missing, params\.yaml lists it"):
-        check_all()
-
-
-def test_without_git(project, monkeypatch):
-    monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(project.parent))
-    with pytest.raises(UserError, match=r"not in a git repository.*git init"):
-        check_all()
-
-
-def test_outside_the_project(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=r"params\.yaml is missing; run this command in the project's root"):
-        active()
+def test_an_attack_has_no_name_that_means_something_else():
+    assert set(checks.TAKEN) == {"transfer", scores.WORST, scores.CLEAN[2], *PROBES}

@@ -13,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from tests.conftest import PARAMS, TINY, edit
+from tests.conftest import TINY, edit, only
 
 ROOT = Path(__file__).parents[2]
 LOSSES = ("standard", "detached_norm", "gradient_norm")
@@ -40,7 +40,7 @@ def clone(target: Path) -> Path:
             shutil.copy2(ROOT / name, target / name)
     (target / "dvc.lock").unlink(missing_ok=True)
     (target / "experiments" / "tiny.yaml").write_text(TINY)
-    (target / "params.yaml").write_text(PARAMS)
+    only(target, *LOSSES)
     for command in (["init", "-q"], ["add", "-A"], ["-c", "user.name=t", "-c", "user.email=t@t", "commit", "-qm", "t"]):
         subprocess.run(["git", *command], cwd=target, check=True)
     return target

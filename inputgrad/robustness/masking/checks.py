@@ -7,9 +7,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from inputgrad.attacks import traits
 from inputgrad.robustness.evaluate import PROBES
 from inputgrad.robustness.masking import Check, Evidence
+from inputgrad.robustness.threat import Attack
 
 TOLERANCE = 0.005
 """Half a point of accuracy (or half a percent of the clean RMSE): what two draws of the same attack may differ by."""
@@ -57,17 +57,17 @@ def black_box(evidence: Evidence) -> Check:
     for threat in evidence.attack.threat_models:
         frame = evidence.outcomes
         inside = frame[frame["norm"].isin(["none", threat.norm]) & (frame["epsilon"] <= threat.epsilon)]
-        blind = inside["attack"].map(is_black_box)
+        blind = inside["attack"].map(lambda attack: is_black_box(attack, evidence.attack))
         gains.append(evidence.harm(inside) - evidence.harm(inside[~blind]))
     reason = "harm that Square, random search, noise or transfer add to the gradient-based attacks at the headline ε"
     return at_most(max(gains), TOLERANCE, reason)
 
 
-def is_black_box(attack: str) -> bool:
+def is_black_box(attack: str, settings: Attack) -> bool:
     """Whether an attack of the outcomes uses no gradient of the attacked model."""
     if attack == "transfer":
         return True
-    return attack != "clean" and attack not in PROBES and traits(attack).black_box
+    return attack != "clean" and attack not in PROBES and settings.traits(attack).black_box
 
 
 def noise_beats_fgsm(evidence: Evidence) -> Check:

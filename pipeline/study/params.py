@@ -1,0 +1,181 @@
+"""params.yaml: by hand the active studies, below them what DVC makes its stages of, written from the studies."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, field_validator
+from ruamel.yaml import YAML
+
+from inputgrad import files
+from inputgrad.errors import UserError
+from inputgrad.robustness.threat import Settings
+from pipeline import fingerprint
+from pipeline.study.read import read_study
+from pipeline.study.schema import Study
+from pipeline.study.validation import named, read_yaml, validated
+
+FILE = Path("params.yaml")
+WRITE = "python -m pipeline check --write"
+MARK = f"# written by: {WRITE}"
+"""The line below which everything is generated."""
+VERSIONS = "requirements.txt"
+"""What DVC watches of a package that is installed: its version."""
+
+Entries = dict[str, dict[str, str]]
+
+
+class Params(Settings):
+    """params.yaml.
+
+    studies: by hand. per_study, per_loss: what is put into dvc.yaml for every prepare and report stage, and for every
+    train and attack stage.
+    """
+
+    studies: Annotated[list[str], Field(min_length=1)]
+    per_study: Entries = Field(default={})
+    per_loss: Entries = Field(default={})
+
+    @field_validator("studies")
+    @classmethod
+    def _distinct(cls, studies: list[str]) -> list[str]:
+        if len(set(studies)) < len(studies):
+            raise ValueError("a study is named twice; fix: name it once")
+        return studies
+
+
+def read_params() -> Params:
+    """params.yaml, checked."""
+    params = validated(Params, read_yaml(FILE), FILE)
+    for name in params.studies:
+        named(f"{FILE}: studies", name)
+    return params
+
+
+def active() -> list[str]:
+    """The studies that `dvc repro` runs, in the order of params.yaml."""
+    return read_params().studies
+
+
+def check_all(write: bool = False) -> list[Study]:
+    """Every active study, complete: the project is ready for `dvc repro`.
+
+    Args:
+        write: bring the generated part of params.yaml up to the studies first.
+
+    Raises:
+        UserError: a study has a mistake, or params.yaml is behind the studies.
+    """
+    if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
+        raise UserError("this folder is not in a git repository, which DVC needs; fix: git init")
+    studies = [read_study(name) for name in active()]
+    if write:
+        write_params(studies)
+    params = read_params()
+    if (params.per_study, params.per_loss) != expected(studies):
+        raise behind()
+    return studies
+
+
+def read_in_stage(name: str) -> Study:
+    """The study of a DVC stage, once it is known that DVC's stages are those that it states.
+
+    Raises:
+        UserError: it has a mistake, or params.yaml is behind it.
+    """
+    study, params = read_study(name), read_params()
+    per_study, per_loss = expected([study] if name in params.studies else [])
+    written = (
+        {k: v for k, v in part.items() if v.get("study") == name} for part in (params.per_study, params.per_loss)
+    )
+    if tuple(written) != (per_study, per_loss):
+        raise behind()
+    return study
+
+
+def behind() -> UserError:
+    """Says that the generated part is not what the studies state."""
+    return UserError(f"{FILE}: the stages of DVC are not those that the studies state; fix: {WRITE}")
+
+
+def expected(studies: Iterable[Study]) -> tuple[Entries, Entries]:
+    """What the generated part must hold for these studies: `per_study` and `per_loss`."""
+    per_study, per_loss = {}, {}
+    for study in studies:
+        data_code = watched(study.data_module.__name__)
+        per_study[study.name] = {"study": study.name, "data_code": data_code}
+        for name, loss in study.losses.items():
+            per_loss[f"{study.name}-{name}"] = {
+                "study": study.name,
+                "loss": name,
+                "loss_code": watched(type(loss).__module__),
+                "model_code": watched(study.model_function.__module__),
+                "data_code": data_code,
+                "attacks_code": attacks_code(study),
+            }
+    return per_study, per_loss
+
+
+def watched(module: str) -> str:
+    """The file or folder that DVC watches for a part; dvc.yaml names what is shared by all parts of a kind.
+
+    Of ours: its file, or the folder where it uses another part of its kind. Of one's own: the package, or the file of a
+    module outside any package. Of an installed one: its version.
+    """
+    top, here = module.partition(".")[0], Path.cwd()
+    file = fingerprint.file_of(module, {top})
+    if top in fingerprint.OURS and file is not None:
+        kind = module.rpartition(".")[0]
+        used = {n for n in fingerprint.closure([module]).ours if n.startswith(f"{kind}.") and n != module}
+        shared = all(n.removeprefix(f"{kind}.").startswith("_") for n in used)
+        return f"{kind.replace('.', '/')}/{file.name}" if shared else kind.replace(".", "/")
+    if file is None or not fingerprint.is_here(file):
+        return VERSIONS
+    path = here / top
+    return (path if path.is_dir() else path.with_suffix(".py")).relative_to(here).as_posix()
+
+
+def attacks_code(study: Study) -> str:
+    """What DVC watches for the attacks of a study: all of ours, or the one package that has its own attacks."""
+    own = {watched(study.attack.module(name).__name__) for name in {**study.attack.attacks, **study.attack.at_epsilon}}
+    own = {path for path in own if not path.startswith("inputgrad/")}
+    if len(own) > 1:
+        raise UserError(
+            f"{study.file}: attack: own attacks come from {' and '.join(sorted(own))}; DVC watches one of them;"
+            " fix: move them into one package"
+        )
+    return next(iter(own), "inputgrad/attacks")
+
+
+def write_params(studies: Iterable[Study]) -> None:
+    """Write the generated part below the hand-written one, which keeps every byte.
+
+    Raises:
+        UserError: something that is written by hand stands below the generated part.
+    """
+    before = FILE.read_text(encoding="utf-8")
+    lines = before.splitlines(keepends=True)
+    generated = [n for n, line in enumerate(lines) if line.startswith((MARK, "per_study:", "per_loss:"))]
+    head = "".join(lines[: min(generated, default=len(lines))]).rstrip("\n")
+    kept: dict[str, Any] = YAML(typ="safe").load(head) or {}
+    if lost := [key for key in read_yaml(FILE) if key not in {*kept, "per_study", "per_loss"}]:
+        raise UserError(f"{FILE}: '{lost[0]}' stands below the generated part; fix: move it above the line '{MARK}'")
+    per_study, per_loss = expected(studies)
+    text = [
+        f"{head}\n{MARK}",
+        "per_study:  # one prepare and one report stage each",
+        *(f"  {key}: {flow(entry)}" for key, entry in per_study.items()),
+        "per_loss:  # one train and one attack stage each",
+        *(f"  {key}: {flow(entry)}" for key, entry in per_loss.items()),
+    ]
+    if (after := "\n".join(text) + "\n") != before:
+        with files.replacing(FILE) as temporary:
+            temporary.write_text(after, encoding="utf-8")
+
+
+def flow(entry: dict[str, str]) -> str:
+    """`{key: value}`, on one line; names and paths need no quotes."""
+    return "{" + ", ".join(f"{key}: {value}" for key, value in entry.items()) + "}"
