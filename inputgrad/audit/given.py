@@ -113,7 +113,7 @@ def place(error: BaseException | None) -> str:
         return ""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: "
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is the line that called theirs
+    frames = traceback.extract_tb(error.__traceback__)[2:]  # the first are `running` and its caller
     theirs = [frame for frame in frames if not is_library(frame.filename)]
     return f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""
 
