@@ -81,16 +81,16 @@ def imported(path: str) -> Any:
     try:
         with running(f"importing {module}"):
             found = importlib.import_module(module)
+            if hasattr(found, name):  # a package may load its names only now
+                return getattr(found, name)
     except UserError as error:
         missing = error.__cause__
         if isinstance(missing, ModuleNotFoundError) and f"{module}.".startswith(f"{missing.name}."):
             fix = f"fix: go to the folder of {missing.name}.py, or install it"
             raise UserError(f"{path}: no module '{missing.name}' on the path or in this folder; {fix}") from missing
         raise
-    if not hasattr(found, name):
-        public = [n for n in vars(found) if not n.startswith("_")]
-        raise UserError(f"{path}: {getattr(found, '__file__', module)} has no '{name}'; {nearest(name, public)}")
-    return getattr(found, name)
+    public = [n for n in vars(found) if not n.startswith("_")]
+    raise UserError(f"{path}: {getattr(found, '__file__', module)} has no '{name}'; {nearest(name, public)}")
 
 
 @contextmanager
@@ -113,7 +113,7 @@ def place(error: BaseException | None) -> str:
         return ""
     if isinstance(error, SyntaxError):
         return f"{error.filename}, line {error.lineno}: "
-    frames = traceback.extract_tb(error.__traceback__)[1:]  # the first is the line that called theirs
+    frames = traceback.extract_tb(error.__traceback__)[2:]  # the first are `running` and its caller
     theirs = [frame for frame in frames if not is_library(frame.filename)]
     return f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""
 

@@ -197,6 +197,7 @@ def test_the_command(project, pipeline, monkeypatch):
         (["mine3:loss"], "no module 'mine3'"),
         (["os:pathh"], "no 'pathh'"),
         (["os:sep"], "not a function of (model, x, y)"),
+        (["json:dumps"], "error: json:dumps: TypeError: dumps() takes 1"),
         (["tiny"], "give STUDY LOSS"),
         (["tiny", "gradient_nrom"], "did you mean 'gradient_norm'?"),
         (["tiny", "gradient_norm", "--model", "cn"], "did you mean 'cnn'?"),

@@ -87,6 +87,7 @@ def command(tmp_path, monkeypatch, capfd):
     """A function that runs `inputgrad ...` in a folder with a file of the user's, in this process."""
     files = {"mine": MINE, "helper": "WEIGHT = 0.1\n", "broken": "x = (\n", "ends": "raise SystemExit(1)\n"}
     files["needs"] = "import no_such_thing\n"
+    files["lazy"] = "def __getattr__(name):\n    import no_such_thing\n"
     for name, text in files.items():
         (tmp_path / f"{name}.py").write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
@@ -157,6 +158,7 @@ def test_a_loss_that_needs_a_context_gets_it_from_the_batch(command):
         (["mine:pair"], ["mine:pair is a tuple", "fix:"]),
         (["broken:x"], ["broken.py, line 1", "SyntaxError", "fix:"]),
         (["needs:x"], ["needs.py, line 1", "No module named 'no_such_thing'", "fix:"]),
+        (["lazy:x"], ["lazy.py, line 2", "No module named 'no_such_thing'", "fix:"]),
         (["ends:x"], ["ends.py, line 1", "SystemExit", "fix:"]),
         (["nowhere:x"], ["no module 'nowhere'", "fix:"]),
         (["mine.py:good"], ["give MODULE:NAME"]),

@@ -43,6 +43,20 @@ def test_every_page_has_formula_source_and_use():
                 assert word in text, (name, word)
 
 
+@pytest.mark.parametrize("name", [f.stem for f in COMMITTED if f.stem != "README"])
+def test_the_example_of_a_page_imports_from_the_top_and_runs(name):
+    example = re.search(r"```python\n(from inputgrad import .*?)```", pages.page(name), flags=re.DOTALL)[1]
+    x, y = torch.rand(4, 6), torch.tensor([0, 1, 2, 1])
+    scope = {"model": nn.Linear(6, 3), "x": x, "y": y, "direction": torch.rand(3, 6), "mask": torch.ones(6)}
+    exec(example, scope)
+    assert scope["model"].weight.grad.norm() > 0
+
+
+def test_a_loss_without_a_public_name_is_imported_from_its_file(monkeypatch):
+    monkeypatch.setattr("inputgrad.__all__", [])
+    assert pages.importing("pgd") == "from inputgrad.losses.pgd import PGD"
+
+
 def test_the_readme_links_every_page_and_no_other():
     linked = set(re.findall(r"\(docs/losses/(\w+)\.md\)", README))
     assert linked == {f.stem for f in COMMITTED} - {"README"}
@@ -62,10 +76,12 @@ def test_the_loop_of_the_readme_runs_without_the_rest_of_the_pipeline():
 
 
 def test_the_commands_of_the_readme_exist():
+    from inputgrad.cli import cli as library
     from pipeline.cli import cli
 
     named = set(re.findall(r"python -m pipeline (\w+)", README))
     assert named <= set(cli.commands)
+    assert set(re.findall(r"(?:^|`)inputgrad (\w+)", README, flags=re.MULTILINE)) == set(library.commands)
     targets = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
     assert set(re.findall(r"make (\w+)", README)) <= targets
 
