@@ -105,7 +105,7 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
 def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.DataFrame:
     """A row per example, attack, norm and ε; steps that `folder` holds already are not run again.
 
-    A step's file has the hash of `key` and of its bytes in its name: a damaged or foreign one is made again.
+    A step's file is named by a hash of `key`, the step and its bytes: a damaged or foreign one is made again.
 
     Columns: example, attack, norm, epsilon, broken, loss_before, loss_after, distance (of the point from the clean
     input, in the norm), overshoot (how far it lies outside the ball or the bounds).
@@ -123,7 +123,7 @@ def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.
             # no row where nothing stands any more: a model need not take an empty batch, so it is never given one
             frame = run_step(victim, step, index) if len(index) else clean.iloc[:0]
             contents = frame.to_parquet(index=False)
-            with files.replacing(folder / f"{stem}-{hash_of(key, contents)}.parquet") as temporary:
+            with files.replacing(folder / f"{stem}-{hash_of(key, stem, contents)}.parquet") as temporary:
                 temporary.write_bytes(contents)
         # always as it was written: a resumed evaluation sees the very same frames
         found.append(pd.read_parquet(BytesIO(contents)))
@@ -134,16 +134,16 @@ def kept(folder: Path, stem: str, key: str) -> bytes | None:
     """What the file of a step holds, if there is one that is whole; others are deleted."""
     for file in folder.glob(f"{stem}-*.parquet"):
         contents = file.read_bytes()
-        if file.stem == f"{stem}-{hash_of(key, contents)}":
+        if file.stem == f"{stem}-{hash_of(key, stem, contents)}":
             return contents
         print(f"note: {file} is damaged or of another evaluation; the step is made again", file=sys.stderr)
         file.unlink()
     return None
 
 
-def hash_of(key: str, contents: bytes) -> str:
-    """Sixteen hex digits."""
-    return hashlib.sha256(key.encode() + contents).hexdigest()[:16]
+def hash_of(key: str, stem: str, contents: bytes) -> str:
+    """Sixteen hex digits of what one step of one evaluation found."""
+    return hashlib.sha256(f"{key} {stem} ".encode() + contents).hexdigest()[:16]
 
 
 def standing(outcomes: pd.DataFrame, step: Step) -> Tensor:

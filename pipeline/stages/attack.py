@@ -18,7 +18,7 @@ from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws, describe
 from inputgrad.robustness import masking
 from inputgrad.robustness.evaluate import Victim, attacked, plan
-from pipeline import data, store
+from pipeline import store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
 
@@ -93,7 +93,7 @@ def evaluate(evaluation: Evaluation) -> Path:
 def victim_of(evaluation: Evaluation) -> Victim:
     """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
     run = evaluation.run
-    dataset = data.read(run.study.name, run.study.data, ("test",)).to(run.device)
+    dataset = run.dataset("test").to(run.device)
     x, y, wanted = dataset.x["test"], dataset.y["test"], run.study.attack.examples
     if wanted is not None and wanted > len(x):
         raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(x)}")

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from inputgrad import files, tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
-from pipeline import data, store
+from pipeline import store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
 from pipeline.study.schema import Training
@@ -109,7 +109,7 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
     with store.locked(folder):
         if store.is_finished(folder, run.origin):
             return folder
-        dataset = dataset or data.read(run.study.name, run.study.data, ("train", "validation"))
+        dataset = dataset or run.dataset("train", "validation")
         torch.manual_seed(run.seed)
         trainer = Trainer.fresh(run, dataset)
         resume(trainer, folder)
@@ -131,6 +131,7 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
 
 def resume(trainer: Trainer, folder: Path) -> None:
     """Continue from the newest checkpoint that is whole and of this run; any other is set aside, in one line."""
+    said: set[str] = set()
     for name in (LAST, PREVIOUS):
         file = folder / name
         if file.exists():
@@ -139,7 +140,9 @@ def resume(trainer: Trainer, folder: Path) -> None:
                 refuse_other_best(trainer.run, folder, state["history"])
             except UserError as error:
                 file.replace(file.with_suffix(".damaged"))
-                print(f"note: {error}", file=sys.stderr)
+                if str(error) not in said:  # a damaged best.pt spoils both
+                    print(f"note: {error}", file=sys.stderr)
+                said.add(str(error))
             else:
                 trainer.restore(state)
                 return

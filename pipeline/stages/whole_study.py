@@ -105,9 +105,8 @@ def started(campaign: Campaign, engine: Engine) -> Iterator[Workers]:
 
 
 def train_all(campaign: Campaign, workers: Workers) -> None:
-    """Train every run that is not finished."""
-    missing = [run for run in campaign.todo if not (run.state / store.MANIFEST).exists()]
-    for run, error in zip(missing, workers(Attempt(train), missing), strict=True):
+    """Train every run; one that is finished is only checked."""
+    for run, error in zip(campaign.todo, workers(Attempt(train), campaign.todo), strict=True):
         if error:
             campaign.failed.setdefault(run.loss_name, error)
 
@@ -125,9 +124,9 @@ def evaluations(campaign: Campaign, todo: Sequence[Run]) -> list[Evaluation]:
 
 
 def attack_all(campaign: Campaign, workers: Workers) -> None:
-    """Attack every run that is not finished."""
-    missing = [e for e in campaign.evaluations if e.done < e.steps]
-    for evaluation, error in zip(missing, workers(Attempt(evaluate), missing), strict=True):
+    """Attack every run; an attack that is finished is only checked."""
+    some = campaign.evaluations
+    for evaluation, error in zip(some, workers(Attempt(evaluate), some), strict=True):
         if error:
             campaign.failed.setdefault(evaluation.run.loss_name, error)
 

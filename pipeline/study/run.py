@@ -13,7 +13,7 @@ from torch import nn
 from inputgrad.errors import UserError
 from inputgrad.losses import Loss
 from pipeline import data, models, store
-from pipeline.fingerprint import Origin
+from pipeline.fingerprint import Origin, hash_of_file
 from pipeline.study import origins
 from pipeline.study.schema import Study
 
@@ -107,6 +107,17 @@ class Run:
         origin = self.origin if stage == "train" else self.attack_origin
         fix = f"fix: dvc repro -f {stage}@{self.study.name}-{self.loss_name}"
         return store.opened(self.folder(stage), origin, fix)
+
+    def dataset(self, *splits: str) -> data.Dataset:
+        """These splits of the study's data: of the very file that `origin` names.
+
+        Raises:
+            UserError: it is missing or damaged, or it was replaced since the origin was asked for.
+        """
+        dataset, file = data.read(self.study.name, self.study.data, splits), data.path(self.study.name)
+        if hash_of_file(file) != self.origin.data[str(file)]:
+            raise UserError(f"{file} was replaced while {self.name} began; fix: run it again")
+        return dataset
 
     def build(self, dataset: data.Dataset) -> nn.Module:
         """A fresh net on the run's device; the seed alone decides its weights, the loss does not."""

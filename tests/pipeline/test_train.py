@@ -4,8 +4,8 @@ import multiprocessing
 import os
 import signal
 import time
+from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -27,12 +27,13 @@ def run(project):
 
 
 def contents(folder):
-    """Everything a run's result consists of, comparable with ==."""
-    last, best = (store.load_checkpoint(folder / f"{name}.pt", "") for name in ("last", "best"))
-    weights = {f"{n}.{k}": v.numpy().tobytes() for n, c in (("l", last), ("b", best)) for k, v in c["model"].items()}
-    moments = [t.numpy().tobytes() for s in last["optimizer"]["state"].values() for t in s.values()]
-    gradients = {k: v.tobytes() for k, v in np.load(folder / "gradients.npz").items()}
-    return weights, moments, gradients, (folder / "history.csv").read_text(), (folder / "run.json").read_text()
+    """Every file of a run's result and its manifest: every byte counts."""
+    return {name: (folder / name).read_bytes() for name in (*train.FILES, store.MANIFEST)}
+
+
+def weights(folder, name="last.pt"):
+    """The weights in a checkpoint, comparable with ==."""
+    return {k: v.numpy().tobytes() for k, v in store.load_checkpoint(folder / name, "")["model"].items()}
 
 
 def again(run):
@@ -57,18 +58,18 @@ def test_seeds_differ_and_losses_of_a_seed_start_alike(run):
     states = {}
     for loss, seed in (("standard", 0), ("standard", 1), ("gradient_norm", 0)):
         r = run(loss, seed)
-        model = r.build(train.data.read("tiny", read_study("tiny").data, ("train",)))
+        model = r.build(r.dataset("train"))
         states[loss, seed] = torch.nn.utils.parameters_to_vector(model.parameters())
     assert torch.equal(states["standard", 0], states["gradient_norm", 0])
     assert not torch.equal(states["standard", 0], states["standard", 1])
 
 
 def test_the_control_is_standard_bit_for_bit_and_the_penalty_is_not(run):
-    weights = {}
-    for loss in ("standard", "detached_norm", "gradient_norm"):
-        weights[loss] = contents(train.train(run(loss)))[0]
-    assert weights["detached_norm"] == weights["standard"]
-    assert weights["gradient_norm"] != weights["standard"]
+    folders = {loss: train.train(run(loss)) for loss in ("standard", "detached_norm", "gradient_norm")}
+    for name in ("best.pt", "last.pt"):
+        found = {loss: weights(folder, name) for loss, folder in folders.items()}
+        assert found["detached_norm"] == found["standard"]
+        assert found["gradient_norm"] != found["standard"]
 
 
 def test_history_records_what_the_issue_asks(run):
@@ -138,7 +139,7 @@ def test_sigkill_in_the_middle_of_an_epoch(run, project):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert not (r.state / "run.json").exists()
+    assert not (r.state / store.MANIFEST).exists()
     interrupted = contents(train.train(r))
     assert again(r) == interrupted
 
@@ -150,14 +151,122 @@ def test_a_loss_that_turns_nan_stops_with_the_step(run, project):
     assert not (run("standard").state / "run.json").exists()
 
 
-def test_a_corrupt_checkpoint_is_named(run):
-    r = run("standard")
+def truncated(file):
+    """As a full disk leaves it."""
+    file.write_bytes(file.read_bytes()[:200])
+
+
+def flipped(file):
+    """One bit of a weight is another, which torch reads without complaint."""
+    contents = bytearray(file.read_bytes())
+    weight = next(iter(store.load_checkpoint(file, "")["model"].values()))
+    contents[contents.index(weight.numpy().tobytes()[:64])] ^= 1
+    file.write_bytes(contents)
+
+
+@pytest.fixture
+def stopped(run, monkeypatch):
+    """A run of three epochs that was stopped after the second, the bytes of the whole run, and what is trained next."""
+    r = run("fgsm")
+    whole = contents(train.train(r))
+    files.remove(r.state)
+    train.train(r, until=2)
+    trained, train_epoch = [], train.train_epoch
+    monkeypatch.setattr(train, "train_epoch", lambda t: trained.append(t.epoch + 1) or train_epoch(t))
+    return r, whole, trained
+
+
+def notes(capsys):
+    """What was said on stderr, line by line."""
+    return capsys.readouterr().err.splitlines()
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped])
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(stopped, damage, capsys):
+    r, whole, trained = stopped
+    damage(r.state / "last.pt")
+    damaged = (r.state / "last.pt").read_bytes()
+    assert contents(train.train(r)) == whole
+    assert trained == [2, 3]
+    (line,) = notes(capsys)
+    assert line.startswith(f"note: {r.state}/last.pt is ")
+    assert line.endswith(f"; {train.ASIDE}")
+    assert (r.state / "last.damaged").read_bytes() == damaged
+
+
+@pytest.mark.parametrize(("loss", "seed"), [("standard", 0), ("fgsm", 1)])
+def test_a_checkpoint_of_another_run_is_set_aside_too(stopped, run, loss, seed, capsys):
+    r, whole, trained = stopped
+    other = train.train(run(loss, seed), until=2)
+    (r.state / "last.pt").write_bytes((other / "last.pt").read_bytes())
+    trained.clear()
+    assert contents(train.train(r)) == whole
+    assert trained == [2, 3]
+    assert notes(capsys) == [f"note: {r.state}/last.pt is a checkpoint of another run; {train.ASIDE}"]
+
+
+@pytest.mark.parametrize("damage", [truncated, flipped, Path.unlink])
+def test_a_damaged_best_checkpoint_is_trained_again(stopped, damage, capsys):
+    r, whole, trained = stopped
+    damage(r.state / "best.pt")
+    assert contents(train.train(r)) == whole
+    assert trained == [1, 2, 3]
+    (line,) = notes(capsys)
+    assert line.startswith(f"note: {r.state}/best.pt is ")
+
+
+def test_a_best_checkpoint_of_another_epoch_is_trained_again(stopped, run, capsys):
+    r, whole, trained = stopped
+    files.remove(r.state)
+    first = (train.train(r, until=1) / "best.pt").read_bytes()
+    train.train(r, until=2)
+    assert store.load_checkpoint(r.state / "best.pt", "")["epoch"] == 2
+    (r.state / "best.pt").write_bytes(first)
+    trained.clear()
+    assert contents(train.train(r)) == whole
+    assert trained == [2, 3]  # the first epoch's checkpoint fits to it
+    assert notes(capsys) == [f"note: {r.state}/best.pt is of epoch 1, not of the best one, 2; {train.ASIDE}"]
+
+
+def test_without_any_good_checkpoint_a_run_starts_afresh(stopped, capsys):
+    r, whole, trained = stopped
+    truncated(r.state / "last.pt")
+    flipped(r.state / "previous.pt")
+    assert contents(train.train(r)) == whole
+    assert trained == [1, 2, 3]
+    said = notes(capsys)
+    assert [line.split(" is ")[0] for line in said] == [f"note: {r.state}/{name}.pt" for name in ("last", "previous")]
+
+
+def test_a_run_in_parts_has_the_bytes_of_one_in_one_go(stopped, capsys):
+    r, whole, trained = stopped
+    assert not (r.state / store.MANIFEST).exists()
+    train.train(r, until=2)  # that far it is already
+    assert trained == []
+    for until, epochs in ((1, [1]), (2, [2]), (None, [3])):
+        if until == 1:
+            files.remove(r.state)
+        trained.clear()
+        train.train(r, until=until)
+        assert trained == epochs
+    assert contents(r.state) == whole
+    assert not (r.state / "previous.pt").exists()
+    train.train(r, until=1)  # finished: nothing is left to do
+    assert trained == [3]
+    assert notes(capsys) == []
+
+
+@pytest.mark.parametrize("name", [*train.FILES, store.MANIFEST])
+def test_a_finished_run_that_is_damaged_is_trained_again(stopped, name, capsys):
+    r, whole, trained = stopped
     train.train(r)
-    (r.state / "run.json").unlink()
-    last = r.state / "last.pt"
-    last.write_bytes(last.read_bytes()[:200])
-    with pytest.raises(UserError, match=r"last\.pt is not a readable checkpoint.*delete"):
-        train.train(r)
+    trained.clear()
+    truncated(r.state / name) if len(whole[name]) > 200 else (r.state / name).write_bytes(b"")
+    assert contents(train.train(r)) == whole
+    assert trained == [1, 2, 3]
+    (line,) = notes(capsys)
+    assert line.startswith(f"note: {r.state}/{name} is ")
+    assert line.endswith("; it is made again")
 
 
 def test_a_checkpoint_cannot_run_code(project):
@@ -190,13 +299,13 @@ def test_the_fingerprint_follows_what_changes_the_result(run, project, old, new,
 
 def test_the_term_ratio_looks_without_touching(run):
     """Recording the ratio draws no random number of the run: without it the weights are the same."""
-    with_ratio = contents(train.train(run("fgsm")))[0]
+    with_ratio = weights(train.train(run("fgsm")))
     r = run("fgsm")
     files.remove(r.state)
     patched = pytest.MonkeyPatch()
     patched.setattr(train, "term_gradient_ratio", lambda trainer: 0.0)
     try:
-        assert contents(train.train(r))[0] == with_ratio
+        assert weights(train.train(r)) == with_ratio
     finally:
         patched.undo()
 
