@@ -44,6 +44,7 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
         UserError: MLflow cannot be reached, or there is no result yet.
     """
     from pipeline.tracking import contents, search, server
+    from pipeline.tracking.results import Loss
 
     studies = [read_study(name) for name in study_names]
     pairs = [(study, name) for study in studies for name in loss_names]
@@ -52,6 +53,7 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     try:
         with progress("track", len(pairs), lambda: len(done) + len(missing), "losses"):
             for study, name in pairs:
+                Loss(study, name).refuse_broken_attacks()
                 found = contents.mirror_loss(study, name)
                 (done if found else missing).append(f"{study.name}/{name}")
             for study in studies:
