@@ -85,7 +85,7 @@ def advice(line: str, mutation: Mutation) -> str | None:
 
 def left(mutation: Mutation, files: Files) -> list[str]:
     """What differs from the files of an undamaged project: the outputs, and the state that was damaged."""
-    paths = [Path("data"), Path("experiments") / NAME, mutation.folder.path]
+    paths = [small.DATA, small.HERE, mutation.folder.path]
     return small.different(small.contents(paths), {n: b for n, b in files.items() if small.inside(n, paths)})
 
 
@@ -151,7 +151,8 @@ def main(drawn: int | None) -> None:
 
     with tempfile.TemporaryDirectory() as folder, chdir(clone(Path(folder))):
         todo, files = prepared()
-        todo = todo if drawn is None else random.Random(0).sample(todo, drawn)
+        todo = todo if drawn is None else random.Random(0).sample(todo, min(drawn, len(todo)))
+        print(f"{len(todo)} mutations", flush=True)
         print(table(todo, files).to_string())
         if drawn is None:
             small.put(files["finished"])

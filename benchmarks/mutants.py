@@ -16,7 +16,7 @@ from pipeline.stages import attack, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 
-RUNS = Path("experiments") / NAME / "runs"
+RUNS = small.HERE / "runs"
 FLIPS = 3
 """Single-bit flips of each file at random places; one more hits the head and one the tail."""
 
@@ -90,7 +90,7 @@ def folders(now: dict[str, Path], before: dict[str, Path]) -> list[Folder]:
         published("published training of standard", Path("standard", "train", "seed-1"), "attack", "report"),
         published("published attack", Path(LOSS, "attack", "seed-0"), "report", "track"),
         published("published measurements", Path(LOSS, "measured"), "report", "track"),
-        Folder("report", "finished", RUNS.parent / "report", ("page",), older=RUNS.parent / "report"),
+        Folder("report", "finished", small.HERE / "report", ("page",), older=small.HERE / "report"),
     ]
 
 
@@ -98,10 +98,12 @@ def mutations(folder: Folder, now: dict[str, Files], before: dict[str, Files], s
     """Every mutation of every file of a folder, and the exchange of the whole folder."""
     generator = random.Random(f"{seed} {folder.kind}")
     here = {n: b for n, b in now[folder.base].items() if small.inside(n, [folder.path])}
+    figures = [name for name in here if name.endswith(".png")]
     others = [(f"foreign ({path.parts[-1]})", now[folder.base], path) for path in folder.foreign]
     if folder.older is not None:
         others.append(("older", before[folder.base], folder.older))
-    for name, contents in here.items():
+    for name in sorted(here.keys() - {*figures[1:]}):
+        contents = here[name]
         for kind, changed in (*broken(contents, generator), *malformed(Path(name).suffix, contents)):
             if changed != contents:
                 yield Mutation(folder, kind, {name: changed})
@@ -118,15 +120,8 @@ def mutations(folder: Folder, now: dict[str, Files], before: dict[str, Files], s
 def same_role(name: Path, files_of: Files, folder: Path) -> bytes | None:
     """The contents of the file of that name in another folder; a step's name ends in a hash, which differs."""
     stem = name.stem.rpartition("-")[0] if name.parent.name == attack.STEPS else name.stem
-    found = [
-        b
-        for n, b in files_of.items()
-        if small.inside(n, [folder])
-        and Path(n).suffix == name.suffix
-        and Path(n).relative_to(folder).parent == name.parent
-        and Path(n).stem.startswith(stem)
-    ]
-    return found[0] if found else None
+    wanted = str(folder / name.parent / stem)
+    return next((b for n, b in files_of.items() if n.startswith(wanted) and n.endswith(name.suffix)), None)
 
 
 def broken(contents: bytes, generator: random.Random) -> Iterator[tuple[str, bytes | None]]:
@@ -147,7 +142,7 @@ def malformed(suffix: str, contents: bytes) -> Iterator[tuple[str, bytes]]:
     """Text that is not what it should be."""
     if suffix == ".json":
         value = json.loads(contents)
-        for key in list(value)[:4]:
+        for key in sorted({"origin", "files", next(iter(value))} & value.keys()):
             for wrong in (None, [[0]], "x", float("nan")):
                 yield "malformed", json.dumps(value | {key: wrong}).encode()
         texts = (b"[" * 100_000, b"null", b"[]", b"{}", b'"x"', b"\xff\xfe{}", json.dumps(list(value)).encode())

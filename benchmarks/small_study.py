@@ -15,6 +15,7 @@ from pipeline.study.run import Run, runs
 
 NAME, LOSS, SEED = "tiny", "gradient_norm", 0
 LOSSES = ["standard", "detached_norm", LOSS]
+DATA, HERE = Path("data") / f"{NAME}.npz", Path("experiments") / NAME
 STUDY = """\
 data: {name: digits}
 model: {name: mlp, hidden: [8], activation: silu}
@@ -42,10 +43,9 @@ Files = dict[str, bytes]
 
 def outputs(stage: str, loss: str) -> list[Path]:
     """What a stage writes."""
-    here = Path("experiments") / NAME
     of_loss = {"train": ["train", "measured"], "attack": ["attack"]}
-    paths = {"prepare": [Path("data") / f"{NAME}.npz"], "report": [here / "report"]}
-    return paths.get(stage) or [here / "runs" / loss / name for name in of_loss[stage]]
+    paths = {"prepare": [DATA], "report": [HERE / "report"]}
+    return paths.get(stage) or [HERE / "runs" / loss / name for name in of_loss[stage]]
 
 
 def make(stage: str, loss: str = "") -> None:
@@ -120,10 +120,10 @@ def states() -> dict[str, Path]:
     return {name: path.relative_to(root) for name, path in found.items()}
 
 
-def contents(paths: Iterable[Path] = (Path("data"), Path(".state"), Path("experiments") / NAME)) -> Files:
+def contents(paths: Iterable[Path] = (DATA, Path(".state"), HERE)) -> Files:
     """Every file of these files and folders, but locks and what a run has set aside."""
     found = [file for path in paths for file in (path.rglob("*") if path.is_dir() else [path]) if file.is_file()]
-    return {str(f): f.read_bytes() for f in found if f.name not in ("lock", ".gitignore") and f.suffix != ".damaged"}
+    return {str(f): f.read_bytes() for f in found if f.name != "lock" and f.suffix != ".damaged"}
 
 
 def inside(name: str, paths: Iterable[Path]) -> bool:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from inputgrad.errors import UserError
-from inputgrad.files import UTF8, remove, replacing, sweep, write_json
+from inputgrad.files import UTF8, as_json, remove, replacing, sweep, write_json
 from pipeline.fingerprint import Origin, hash_of, hash_of_file
 
 MANIFEST = "manifest.json"
@@ -42,7 +42,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        sweep(folder)
+        sweep(folder, held=True)
         yield
 
 
@@ -62,7 +62,7 @@ def opened(folder: Path, origin: Origin, fix: str) -> Path:
     """
     file = folder / MANIFEST
     manifest = read_json(file, fix)
-    if not is_manifest(manifest):
+    if not is_manifest(manifest) or file.read_bytes() != as_json(manifest).encode():
         raise UserError(f"{file} is not a manifest of this project; {fix}")
     if manifest["fingerprint"] != origin.fingerprint:
         raise UserError(f"{folder} is {origin.difference(manifest['origin'])}; {fix}")

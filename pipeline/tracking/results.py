@@ -150,8 +150,8 @@ class Loss:
         means = frame.groupby(["name", "step"], sort=False).agg(value=("value", "mean"), moment=("moment", "max"))
         for name, step, value, moment in means.reset_index().to_numpy():
             yield Point(str(name), float(value), int(moment), int(step))
-        moment = milliseconds(self.measured / "step_time.json")
-        yield Point("step_time_ratio", measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"], moment)
+        ratio = measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"]
+        yield Point("step_time_ratio", ratio, milliseconds(self.measured / "step_time.json"))
 
     @property
     def audit(self) -> dict[str, str]:
