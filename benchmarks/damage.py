@@ -79,13 +79,14 @@ def refusal(mutation: Mutation, reader: Callable[[], object]) -> tuple[str | Non
 def advice(line: str, mutation: Mutation) -> str | None:
     """The command in an error that is one line and names a damaged file or its folder."""
     named = any(name in line or f"{Path(name).parent} is " in line for name in mutation.change)
-    found = re.search(r"fix: (dvc repro[^;]*)", line)
+    found = re.search(r"fix: (dvc repro(?: -f)?(?: \w+@[\w-]+)*)", line)
     return found[1] if found and named and "\n" not in line else None
 
 
 def left(mutation: Mutation, files: Files) -> list[str]:
     """What differs from the files of an undamaged project: the outputs, and the state that was damaged."""
-    paths = [small.DATA, small.HERE, mutation.folder.path]
+    state = [mutation.folder.path] if mutation.folder.path.parts[0] == ".state" else []
+    paths = [small.DATA, small.HERE, *state]
     return small.different(small.contents(paths), {n: b for n, b in files.items() if small.inside(n, paths)})
 
 

@@ -146,7 +146,7 @@ def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:
     import torch
 
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        contents = plain(torch.load(path, map_location="cpu", weights_only=True))
         known = contents.pop("sha256")
         intact = hash_of_contents(contents) == known
     except FileNotFoundError as error:
@@ -159,7 +159,10 @@ def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The same value in fresh, unshared objects: pickle marks shared ones, and a resumed run shares others."""
+    """The same value in fresh, unshared objects without gradients: nothing but what the hash says of it.
+
+    Pickle marks shared objects, and a resumed run shares others; a changed bit can make a tensor ask for gradients.
+    """
     import torch
 
     if isinstance(value, torch.Tensor):
