@@ -13,8 +13,9 @@ from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store
 from pipeline.fingerprint import Origin
-from pipeline.stages import commands
+from pipeline.stages import attack, commands
 from pipeline.study.read import read_study
+from pipeline.study.run import Run
 from pipeline.tracking.results import Loss
 
 ORIGIN = Origin(settings={"a": 1}, data={}, code={}, versions={})
@@ -103,3 +104,12 @@ def test_who_holds_a_folder_sweeps_it_whatever_process_has_the_number_today(tmp_
     assert left.exists()  # its process is alive, and may be writing
     with store.locked(tmp_path):
         assert not left.exists()
+
+
+def test_steps_that_a_kill_after_sealing_has_left_are_removed(study):
+    small.put(study[1]["finished"])
+    small.forget()
+    evaluation = attack.Evaluation(Run(read_study("tiny"), small.LOSS, small.SEED))
+    files.write_text(evaluation.state / attack.STEPS / "000-noise.parquet", "")
+    attack.evaluate(evaluation)
+    assert not (evaluation.state / attack.STEPS).exists()
