@@ -28,6 +28,7 @@ from benchmarks.small_study import LOSS, LOSSES, NAME, Files
 from inputgrad.errors import UserError
 from pipeline.results import read, report
 from pipeline.study.read import read_study
+from pipeline.tracking import refuse_foreign_attacks
 from pipeline.tracking.results import Loss
 
 GOOD = ("refused, then repaired", "repaired with a note", "no effect")
@@ -36,8 +37,8 @@ BAD = ("silently used", "traceback", "refused without advice", "not repaired")
 
 def track() -> None:
     """What MLflow is told of a loss."""
+    refuse_foreign_attacks(read_study(NAME), LOSS)
     loss = Loss(read_study(NAME), LOSS)
-    loss.refuse_broken_attacks()
     _ = list(loss.points), loss.facts, loss.audit, loss.sheet
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from inputgrad.errors import UserError
 from pipeline.study.read import read_study
+from pipeline.study.run import runs
 from pipeline.study.schema import Study
 from pipeline.tracking.address import reason, shown, uri
 from pipeline.tracking.live import following
@@ -41,10 +42,9 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     """Rebuild MLflow from the folders of these studies and losses; what it has already is left alone.
 
     Raises:
-        UserError: MLflow cannot be reached, or there is no result yet.
+        UserError: MLflow cannot be reached, or there is no result yet, or one is damaged or not that of the study.
     """
     from pipeline.tracking import contents, search, server
-    from pipeline.tracking.results import Loss
 
     studies = [read_study(name) for name in study_names]
     pairs = [(study, name) for study in studies for name in loss_names]
@@ -53,7 +53,7 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     try:
         with progress("track", len(pairs), lambda: len(done) + len(missing), "losses"):
             for study, name in pairs:
-                Loss(study, name).refuse_broken_attacks()
+                refuse_foreign_attacks(study, name)
                 found = contents.mirror_loss(study, name)
                 (done if found else missing).append(f"{study.name}/{name}")
             for study in studies:
@@ -69,6 +69,13 @@ def track(study_names: list[str], loss_names: list[str]) -> None:
     if missing:
         print(f"no results yet: {', '.join(missing)}")
     print(f"{len(done)} losses are in {shown(uri())}; look at them with: python -m pipeline ui")
+
+
+def refuse_foreign_attacks(study: Study, loss_name: str) -> None:
+    """A stage passes over the attack on an earlier training, for it is repeated later; here nothing is left out."""
+    for run in runs(study, loss_name):
+        if run.folder("attack").exists():
+            run.opened("attack")
 
 
 def _or_warn(action: Callable[[], bool], what: str) -> None:

@@ -165,16 +165,6 @@ class Loss:
         found = {seed.seed: seed.findings for seed in self.seeds if seed.findings is not None}
         return outcome.tags(found) if len(found) == len(self.seeds) else {}
 
-    def refuse_broken_attacks(self) -> None:
-        """A stage leaves out what an older attack has left; a database that is rebuilt must not lack it without a word.
-
-        Raises:
-            UserError: an attack is incomplete, damaged or not that of the study as it stands.
-        """
-        if folder(self.study, self.name, "attack").exists():
-            for seed in self.seeds:
-                seed.run.opened("attack")
-
     def outcome_of(self, seed: Seed) -> list[Point]:
         """A mean over some of the seeds would be called the mean over all: none before every seed is attacked."""
         return seed.outcome if self.attack_fingerprint else []
