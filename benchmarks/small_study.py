@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -147,3 +150,10 @@ def different(now: Files, wanted: Files) -> list[str]:
     timed = {Path(name).parent for name in now.keys() | wanted.keys() if name.endswith("step_time.json")}
     timings = {str(folder / name) for folder in timed for name in ("step_time.json", store.MANIFEST)}
     return sorted(n for n in (now.keys() | wanted.keys()) - timings if now.get(n) != wanted.get(n))
+
+
+def shell(*command: str) -> str:
+    """What a command prints, errors first."""
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    return done.stderr + done.stdout
