@@ -42,7 +42,8 @@ class Seed:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """run.json"""
-        return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, "")))
+        fix = f"fix: dvc repro -f train@{self.study.name}-{self.loss}"
+        return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, fix)))
 
     @property
     def fingerprint(self) -> str:
@@ -76,9 +77,13 @@ class Seed:
     @cached_property
     def history(self) -> list[Point]:
         """Every column of history.csv, epoch by epoch, spread evenly over the time of the training."""
-        frame = pd.read_csv(self.train / "history.csv")
-        pace = (self.ended - self.started) / max(1, len(frame))
-        return history_points(frame, [self.started + int(pace * (i + 1)) for i in range(len(frame))])
+
+        def how(file: Path) -> list[Point]:
+            frame = pd.read_csv(file)
+            pace = (self.ended - self.started) / max(1, len(frame))
+            return history_points(frame, [self.started + int(pace * (i + 1)) for i in range(len(frame))])
+
+        return train_file(self.study, self.loss, self.seed, "history.csv", how)
 
     @cached_property
     def best(self) -> list[Point]:
