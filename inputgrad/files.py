@@ -32,12 +32,18 @@ def replacing(target: Path) -> Iterator[Path]:
         remove(temporary)
 
 
-def sweep(folder: Path, name: str = "*") -> None:
-    """Delete what a process of this machine that was killed has left half-written in a folder."""
+def sweep(folder: Path, name: str = "*", held: bool = False) -> None:
+    """Delete what a process of this machine that was killed has left half-written in a folder.
+
+    Args:
+        folder: not what lies deeper.
+        name: of the files that were to be written.
+        held: nobody else writes there now: a number that is in use is that of a process that ends, or of another one.
+    """
     for path in folder.glob(f".{name}.*.tmp"):
         # on a shared disk, two machines may have the same process id: what another machine writes is left alone
         host, _, pid = path.name.removesuffix(".tmp").rpartition("-")
-        if host.endswith(f".{socket.gethostname()}") and pid.isdecimal() and not is_alive(int(pid)):
+        if host.endswith(f".{socket.gethostname()}") and pid.isdecimal() and (held or not is_alive(int(pid))):
             remove(path)
 
 
@@ -77,5 +83,10 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON; NaN is refused, since JSON has none."""
-    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+    """Write `value` as readable JSON."""
+    write_text(path, as_json(value))
+
+
+def as_json(value: Any) -> str:
+    """Readable JSON; NaN is refused, since JSON has none."""
+    return json.dumps(value, indent=2, allow_nan=False) + "\n"

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from inputgrad.errors import UserError
-from inputgrad.files import UTF8, remove, replacing, sweep, write_json
+from inputgrad.files import UTF8, as_json, remove, replacing, sweep, write_json
 from pipeline.fingerprint import Origin, hash_of, hash_of_file
 
 MANIFEST = "manifest.json"
@@ -46,7 +46,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "lock"):
-        sweep(folder)
+        sweep(folder, held=True)
         yield
 
 
@@ -67,7 +67,7 @@ def opened(folder: Path, origin: Origin, fix: str) -> Path:
     """
     file = folder / MANIFEST
     manifest = read_json(file, fix)
-    if not is_manifest(manifest):
+    if not is_manifest(manifest) or file.read_bytes() != as_json(manifest).encode():
         raise UserError(f"{file} is not a manifest of this project; {fix}")
     if manifest["fingerprint"] != origin.fingerprint:
         raise ForeignError(f"{folder} is {origin.difference(manifest['origin'])}; {fix}")
@@ -151,7 +151,7 @@ def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:
     import torch
 
     try:
-        contents = torch.load(path, map_location="cpu", weights_only=True)
+        contents = plain(torch.load(path, map_location="cpu", weights_only=True))
         known = contents.pop("sha256")
         intact = hash_of_contents(contents) == known
     except FileNotFoundError as error:
@@ -164,7 +164,10 @@ def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """The same value in fresh, unshared objects: pickle marks shared ones, and a resumed run shares others."""
+    """The same value in fresh, unshared objects without gradients: nothing but what the hash says of it.
+
+    Pickle marks shared objects, and a resumed run shares others; a changed bit can make a tensor ask for gradients.
+    """
     import torch
 
     if isinstance(value, torch.Tensor):

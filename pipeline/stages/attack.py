@@ -77,16 +77,16 @@ def evaluate(evaluation: Evaluation) -> Path:
     torch.set_deterministic_debug_mode("warn" if evaluation.run.device.type == "cuda" else "error")
     run, target = evaluation.run, evaluation.state
     with store.locked(target):
-        if store.is_finished(target, run.attack_origin):
-            return target
-        victim = victim_of(evaluation)
-        before = state_hash(victim.model)
-        write_results(run, victim, target, attacked(victim, run.study.attack, target / STEPS, evaluation.fingerprint))
-        if state_hash(victim.model) != before:
-            store.clear(target)
-            raise RuntimeError(f"{run.name}: the attack changed the model it attacks")
-        store.seal(target, run.attack_origin, FILES)
-        files.remove(target / STEPS)
+        if not store.is_finished(target, run.attack_origin):
+            victim = victim_of(evaluation)
+            before = state_hash(victim.model)
+            outcomes = attacked(victim, run.study.attack, target / STEPS, evaluation.fingerprint)
+            write_results(run, victim, target, outcomes)
+            if state_hash(victim.model) != before:
+                store.clear(target)
+                raise RuntimeError(f"{run.name}: the attack changed the model it attacks")
+            store.seal(target, run.attack_origin, FILES)
+        files.remove(target / STEPS)  # also what a process that was killed after sealing has left
     return target
 
 

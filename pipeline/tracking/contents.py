@@ -148,7 +148,7 @@ def log_pictures(client: MlflowClient, run_id: str, seed: Seed) -> None:
 def mirror_report(study: Study) -> bool:
     """Mirror the report of a study; False if there is none. A changed report is a new run."""
     folder = study.folder / "report"
-    if not (folder / "metrics.json").exists():
+    if not folder.exists():
         return False
     from pipeline.results.report import opened
 

@@ -42,7 +42,8 @@ class Seed:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """run.json"""
-        return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, "")))
+        fix = f"fix: dvc repro -f train@{self.study.name}-{self.loss}"
+        return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, fix)))
 
     @property
     def fingerprint(self) -> str:
@@ -86,9 +87,13 @@ class Seed:
     @cached_property
     def history(self) -> list[Point]:
         """Every column of history.csv, epoch by epoch, spread evenly over the time of the training."""
-        frame = pd.read_csv(self.train / "history.csv")
-        pace = (self.ended - self.started) / max(1, len(frame))
-        return history_points(frame, [self.started + int(pace * (i + 1)) for i in range(len(frame))])
+
+        def how(file: Path) -> list[Point]:
+            frame = pd.read_csv(file)
+            pace = (self.ended - self.started) / max(1, len(frame))
+            return history_points(frame, [self.started + int(pace * (i + 1)) for i in range(len(frame))])
+
+        return train_file(self.study, self.loss, self.seed, "history.csv", how)
 
     @cached_property
     def best(self) -> list[Point]:
@@ -160,8 +165,8 @@ class Loss:
         means = frame.groupby(["name", "step"], sort=False).agg(value=("value", "mean"), moment=("moment", "max"))
         for name, step, value, moment in means.reset_index().to_numpy():
             yield Point(str(name), float(value), int(moment), int(step))
-        moment = milliseconds(self.measured / "step_time.json")
-        yield Point("step_time_ratio", measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"], moment)
+        ratio = measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"]
+        yield Point("step_time_ratio", ratio, milliseconds(self.measured / "step_time.json"))
 
     @property
     def audit(self) -> dict[str, str]:
