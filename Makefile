@@ -15,7 +15,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 study: setup  ## run every study and print where its report is
-	@python -m pipeline check
+	@python -m pipeline check --write
 	@dvc repro
 	@python -m pipeline where
 

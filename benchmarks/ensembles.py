@@ -149,7 +149,7 @@ if __name__ == "__main__":
     study = config.read(given.study)
     found: list[dict[str, object]] = []
     seconds: list[float] = []
-    for loss in given.losses or config.active()[1]:
+    for loss in given.losses or study.losses:
         for seed in given.seeds or study.training.seeds:
             if given.time:  # in turn with theirs: a slow moment of the machine hits both
                 seconds.append(time_of_ours(study, loss, seed))

@@ -166,7 +166,7 @@ def load(name: str, use: str | None = None) -> type[Loss]:
     if use is not None:
         if not (inspect.isclass(thing) and issubclass(thing, Loss)) or inspect.isabstract(thing):
             raise UserError(f"{use} is no class of a loss; fix: name a class of inputgrad.losses.Loss with a `term`")
-        if getattr(sys.modules[thing.__module__], thing.__name__, None) is not thing:
+        if getattr(sys.modules[thing.__module__], thing.__qualname__, None) is not thing:
             raise UserError(f"{use} cannot be found in another process; fix: define the class at the top of a module")
         return cast("type[Loss]", thing)
     found = [

@@ -140,14 +140,14 @@ def watched(module: str) -> str:
 
 def attacks_code(study: Study) -> str:
     """What DVC watches for the attacks of a study: all of ours, or the one package that has its own attacks."""
-    own = {watched(study.attack.module(name).__name__) for name in {**study.attack.attacks, **study.attack.at_epsilon}}
-    own = {path for path in own if not path.startswith("inputgrad/")}
+    modules = (study.attack.module(name).__name__ for name in (*study.attack.attacks, *study.attack.at_epsilon))
+    own = sorted({module.partition(".")[0] for module in modules} - {"inputgrad"})
     if len(own) > 1:
         raise UserError(
-            f"{study.file}: attack: own attacks come from {' and '.join(sorted(own))}; DVC watches one of them;"
-            " fix: move them into one package"
+            f"{study.file}: attack: own attacks come from {' and '.join(own)}; fix: put them into one package, as DVC"
+            " watches one"
         )
-    return next(iter(own), "inputgrad/attacks")
+    return watched(own[0]) if own else "inputgrad/attacks"
 
 
 def write_params(studies: Iterable[Study]) -> None:

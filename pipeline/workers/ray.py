@@ -90,7 +90,7 @@ def connected(address: str, jobs: int | None) -> Any:
     except ImportError as error:
         raise UserError("--engine ray: Ray is not installed; fix: pip install -r requirements-scale.txt") from error
 
-    code = str(Path(__file__).parents[2])
+    code = os.pathsep.join([str(Path(__file__).parents[2]), str(Path.cwd())])  # here lie one's own losses
     environment = {**NO_TELEMETRY, "DVC_ROOT": str(store.root())}
     environment |= {key: os.environ[key] for key in CARRIED if key in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))

@@ -5,13 +5,19 @@ import torch
 from torch import nn
 
 from inputgrad import registry
-from inputgrad.attacks import Threat, Worst, fab, pgd, traits
+from inputgrad.attacks import Threat, Traits, Worst, fab, pgd
 from inputgrad.errors import UserError
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, per_example_loss
 from pipeline.stages import attack
 
 ATTACKS = registry.names("inputgrad.attacks")
+
+
+def traits(name: str) -> Traits:
+    return registry.module("inputgrad.attacks", name).TRAITS
+
+
 CASES = [(name, task) for name in ATTACKS for task in ("classification", "regression")]
 CASES = [(name, task) for name, task in CASES if task == "classification" or not traits(name).classes]
 QUICK = {"apgd_ce": {"steps": 20}, "apgd_t": {"steps": 20}, "fab_t": {"steps": 20}, "square": {"queries": 200}}
