@@ -35,7 +35,11 @@ def large_epsilon(evidence: Evidence) -> Check | None:
     if not evidence.task.has_classes:
         return None
     left = [1 - evidence.curve("pgd", threat)[-1] for threat in evidence.attack.threat_models]
-    return at_most(max(left), 0.05, "accuracy left under PGD at the grid's largest ε, where every model must be broken")
+    return at_most(
+        max(left),
+        0.05,
+        f"{evidence.task.noun} left under PGD at the grid's largest ε, where every model must be broken",
+    )
 
 
 def more_steps(evidence: Evidence) -> Check:
