@@ -1,4 +1,4 @@
-# make study: environment, data, training, attacks, report.   make test: the same set-up, then every check.
+# make study: environment, data, training, attacks, report.   make test, make test-scale: the same set-up, then checks.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,10 +9,12 @@ export DVC_NO_ANALYTICS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
-.PHONY: help setup study test search format ui lock clean
+POSTGRESQL := $(or $(shell command -v initdb),$(wildcard /usr/lib/postgresql/*/bin/initdb))
+
+.PHONY: help setup study test test-scale postgresql search format ui lock clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 study: setup  ## run every study and print where its report is
 	@python -m pipeline check --write
@@ -24,6 +26,9 @@ test: setup  ## formatter, linter, type checker and all tests
 	@ruff check .
 	@mypy
 	@python -m pytest -n auto --dist loadfile --no-loadscope-reorder
+
+test-scale: setup .venv/scale postgresql  ## the tests that need Ray and PostgreSQL: installs both, then runs them
+	@python -m pytest -m scale
 
 search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
 	@python -m pipeline search $(or $(STUDY),digits) $(or $(LOSS),--all) $(OPTIONS)
@@ -45,6 +50,16 @@ setup: .venv/installed  ## make the environment (done by every other target)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
 	@touch $@
+
+.venv/scale: .venv/installed requirements-scale.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements-scale.txt
+	@touch $@
+
+postgresql:
+ifeq ($(POSTGRESQL),)
+	@test "$$(id -u)" = 0 && { apt-get update && apt-get install --yes --no-install-recommends postgresql; } >/dev/null 2>&1 || \
+	  { echo "error: PostgreSQL is not installed; fix: install Debian's package postgresql, as root" >&2; exit 2; }
+endif
 
 lock: setup  ## pin requirements.in and requirements-scale.in exactly into their .txt
 	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header requirements.in -o requirements.txt

@@ -1,20 +1,24 @@
-"""A study in a folder of its own, so that a benchmark leaves nothing behind."""
+"""The study `digits` in a folder of its own, so that a benchmark leaves nothing behind."""
 
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-EXPERIMENTS = Path(__file__).parents[1] / "experiments"
+DIGITS = Path(__file__).parents[1] / "experiments" / "digits.yaml"
 
 
 @contextmanager
-def elsewhere(study: str = "digits", old: str = "", new: str = "") -> Iterator[None]:
-    """The current folder is one that holds this study alone, with a piece of its text replaced."""
-    text = (EXPERIMENTS / f"{study}.yaml").read_text()
+def elsewhere(**training: object) -> Iterator[None]:
+    """The current folder is one that holds this study alone, with other values under `training:`."""
+    text = DIGITS.read_text(encoding="utf-8")
+    for key, value in training.items():
+        text, found = re.subn(rf"\b{key}: (\[[^]]*\]|[^,}}]+)", f"{key}: {value}", text, count=1)
+        assert found, f"{DIGITS} has no {key}"
     with tempfile.TemporaryDirectory() as folder:
         os.chdir(folder)
         Path("experiments").mkdir()
-        Path(f"experiments/{study}.yaml").write_text(text.replace(old, new) if old else text)
+        Path("experiments/digits.yaml").write_text(text, encoding="utf-8")
         yield

@@ -1,4 +1,4 @@
-"""What it costs to start workers: python tests/benchmarks/engine_start.py
+"""What it costs to start workers: python -m benchmarks.engine_start [rounds]
 
 The same short trainings of one small study with this project's pool (forked from a fresh process that has imported
 torch) and with joblib's (loky: every worker imports torch itself), in turn, each in a process of its own.
@@ -13,28 +13,28 @@ import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 from tests.conftest import PARAMS, TINY
 
-ROUNDS = 5
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 CODE = """
 import sys, time
-from pipeline import parallel
-parallel.fresh = True
+from pipeline.workers import local
+local.fresh = True
 import torch._dynamo
-from pipeline import config, training
-from pipeline.run import runs
-study = config.read("tiny")
+from pipeline.stages import train
+from pipeline.study.read import read_study
+from pipeline.study.run import runs
+study = read_study("tiny")
 todo = [run for loss in ("standard", "gradient_norm") for run in runs(study, loss)]
 fingerprints = [run.fingerprint for run in todo]
 start = time.perf_counter()
 if sys.argv[1] == "forked":
-    with parallel.local() as workers:
-        workers(training.train, todo)
+    with local.local() as workers:
+        workers(train.train, todo)
 else:
     from joblib import Parallel, delayed
-    Parallel(n_jobs=parallel.cores())(delayed(training.train)(run) for run in todo)
+    Parallel(n_jobs=local.cores())(delayed(train.train)(run) for run in todo)
 print(time.perf_counter() - start)
 """
 

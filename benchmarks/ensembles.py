@@ -1,10 +1,10 @@
 """Our worst case against other libraries' standard ensembles, on the same checkpoints.
 
-    python tests/benchmarks/ensembles.py digits pyautoattack    # the library itself, all losses and seeds
-    python tests/benchmarks/ensembles.py digits torchattacks    # pip install --no-deps torchattacks==3.5.1
-    python tests/benchmarks/ensembles.py digits art --losses trades --seeds 0 # adversarial-robustness-toolbox==1.20.1
-    python tests/benchmarks/ensembles.py digits torchattacks_pgd    # its PGD-40 with 5 restarts against ours
-    python tests/benchmarks/ensembles.py digits pyautoattack --grid --time --seeds 0   # every ε; our stage's time too
+    python -m benchmarks.ensembles digits pyautoattack    # the library itself, all losses and seeds
+    python -m benchmarks.ensembles digits torchattacks    # pip install --no-deps torchattacks==3.5.1
+    python -m benchmarks.ensembles digits art --losses trades --seeds 0 # adversarial-robustness-toolbox==1.20.1
+    python -m benchmarks.ensembles digits torchattacks_pgd    # its PGD-40 with 5 restarts against ours
+    python -m benchmarks.ensembles digits pyautoattack --grid --time --seeds 0   # every ε; our stage's time too
 
 After `dvc repro`. A line per model, norm and ε: robust accuracy of ours and of theirs, and their seconds.
 """
@@ -12,7 +12,6 @@ After `dvc repro`. A line per model, norm and ε: robust accuracy of ours and of
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,13 +21,11 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
 from inputgrad.robustness.evaluate import attacked
 from pipeline.stages.attack import Evaluation, victim_of
-from pipeline.study import read as config
+from pipeline.study.read import active, read_study
 from pipeline.study.run import Run, folder
+from pipeline.study.schema import Study
 
 NORMS = {"linf": "Linf", "l2": "L2"}
 SECOND_PGD = {"steps": 40, "restarts": 5}
@@ -95,7 +92,7 @@ def ours(outcomes: pd.DataFrame, norm: str, epsilon: float, attack: str | None) 
     return 1 - float(inside.groupby("example")["broken"].any().mean())
 
 
-def time_of_ours(study: config.Study, loss: str, seed: int) -> float:
+def time_of_ours(study: Study, loss: str, seed: int) -> float:
     """Seconds of all our attacks on one model, at every ε of every threat model, from nothing."""
     victim = victim_of(Evaluation(Run(study, loss, seed)))
     with tempfile.TemporaryDirectory() as folder:
@@ -104,7 +101,7 @@ def time_of_ours(study: config.Study, loss: str, seed: int) -> float:
         return time.perf_counter() - start
 
 
-def compare(study: config.Study, loss: str, seed: int, library: str, grid: bool) -> list[dict[str, object]]:
+def compare(study: Study, loss: str, seed: int, library: str, grid: bool) -> list[dict[str, object]]:
     """One line per norm and ε."""
     victim = victim_of(Evaluation(Run(study, loss, seed)))
     outcomes = pd.read_parquet(folder(study, loss, "attack") / f"seed-{seed}" / "outcomes.parquet")
@@ -146,7 +143,7 @@ if __name__ == "__main__":
     parser.add_argument("--time", action="store_true")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
-    study = config.read(given.study)
+    study = read_study(given.study)
     found: list[dict[str, object]] = []
     seconds: list[float] = []
     for loss in given.losses or study.losses:

@@ -1,4 +1,4 @@
-"""What run folders and MLflow cost: python tests/benchmarks/overhead.py
+"""What run folders and MLflow cost: python -m benchmarks.overhead [epochs]
 
 Epochs bare and with checkpoints and history, in turn, in one process; and what a train stage does once (publish, cost,
 audit, MLflow with its model), which a run of a minute has to carry.
@@ -6,16 +6,12 @@ audit, MLflow with its model), which a run of a minute has to carry.
 
 import os
 import sys
-import tempfile
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
+from benchmarks.elsewhere import elsewhere
 from pipeline.quiet import NO_TELEMETRY
 
 os.environ.update(NO_TELEMETRY)
@@ -55,12 +51,7 @@ def once(run: Run) -> float:
 
 
 if __name__ == "__main__":
-    text = (ROOT / "experiments" / "digits.yaml").read_text()
-    with tempfile.TemporaryDirectory() as folder:
-        os.chdir(folder)
-        Path("experiments").mkdir()
-        epochs = text.replace("epochs: 40", f"epochs: {EPOCHS}").replace("seeds: [0, 1, 2, 3, 4]", "seeds: [0]")
-        Path("experiments/digits.yaml").write_text(epochs)
+    with elsewhere(epochs=EPOCHS, seeds=[0]):
         commands.prepare("digits")
         torch.set_num_threads(1)
         run = Run(read_study("digits"), "gradient_norm", 0)

@@ -1,4 +1,4 @@
-"""SIGKILL to a random worker at random moments: python tests/benchmarks/search_kills.py [kills]
+"""SIGKILL to a random worker at random moments: python -m benchmarks.search_kills [kills]
 
 `digits`, `gradient_norm` with short trials, two workers, as the command runs it, until that many workers were killed.
 Counts the finished trials that were lost or changed, and whether every slot was finished exactly once.
@@ -14,10 +14,8 @@ from pathlib import Path
 import psutil
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
-from tests.benchmarks.elsewhere import elsewhere
-
+from benchmarks.elsewhere import elsewhere
 from pipeline.search import slots, storage
 from pipeline.search.task import SearchTask
 from pipeline.stages import commands
@@ -63,5 +61,5 @@ def main(kills: int) -> None:
 
 
 if __name__ == "__main__":
-    with elsewhere(old="epochs: 40", new="epochs: 8"):
+    with elsewhere(epochs=8):
         main(int(sys.argv[1]) if len(sys.argv) > 1 else 20)

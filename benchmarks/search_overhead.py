@@ -1,4 +1,4 @@
-"""What a trial's storage and tracking cost: python tests/benchmarks/search_overhead.py [rounds]
+"""What a trial's storage and tracking cost: python -m benchmarks.search_overhead [rounds]
 
 Three figures, each taken in one process: the trial as the search runs it against the same training with nothing around
 it (in turn, paired, so that a slow moment hits both); the seconds that claiming, reporting and telling take, with
@@ -8,19 +8,14 @@ training left out; and the seconds that MLflow takes for a trial, which the comm
 import os
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
-
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 
 from pipeline.quiet import NO_TELEMETRY
 
 os.environ.update(NO_TELEMETRY, OMP_NUM_THREADS="1")
 
-from tests.benchmarks.elsewhere import elsewhere
-
+from benchmarks.elsewhere import elsewhere
 from pipeline.search import objective, slots, storage, worker
 from pipeline.search.record import Record
 from pipeline.search.task import SearchTask

@@ -1,4 +1,4 @@
-"""Is a search worth its epochs? python tests/benchmarks/search_quality.py [loss] [repeats] [values]
+"""Is a search worth its epochs? python -m benchmarks.search_quality [loss] [repeats] [values]
 
 First a table: a loss with one knob (`gradient_norm`) on `digits`, really trained at every one of `values` values of it,
 evenly spaced on the log scale of its range, with the scores at every rung and at the end. Then, for every repeat (a
@@ -12,17 +12,13 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 os.environ["OMP_NUM_THREADS"] = "1"
 
-from tests.benchmarks.elsewhere import elsewhere
-
+from benchmarks.elsewhere import elsewhere
 from pipeline.results.statistics import estimate
 from pipeline.search import objective, space, storage, worker
 from pipeline.search.record import Record, facts

@@ -1,4 +1,4 @@
-"""How much faster are two workers than one? python tests/benchmarks/search_throughput.py [pairs]
+"""How much faster are two workers than one? python -m benchmarks.search_throughput [pairs]
 
 The same trials of `digits`, `gradient_norm` (random search, nothing pruned), by one worker and by two of one thread
 each, in turn, so that a slow moment of the machine hits both. Time is taken between the start of the first trial and
@@ -7,20 +7,16 @@ the end of the last: what a long search sees.
 
 import os
 import sys
-from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
 os.environ["OMP_NUM_THREADS"] = "1"
 
 from pipeline.workers import local
 
 local.fresh = True
 
-from tests.benchmarks.elsewhere import elsewhere
-
+from benchmarks.elsewhere import elsewhere
 from pipeline.search import objective, storage
 from pipeline.search.crew import Crew
 from pipeline.search.record import Record

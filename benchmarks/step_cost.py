@@ -1,23 +1,21 @@
-"""What a step of every loss costs relative to `standard`: python tests/benchmarks/step_cost.py
+"""What a step of every loss costs relative to `standard`: python -m benchmarks.step_cost [rounds]
 
 All losses in turn within every round, same net and batch, one thread; the ratio is taken within the round.
 """
 
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from torch import nn
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from inputgrad import losses, registry
 from inputgrad.gradients.forward import Context
 from pipeline.models import cnn
 
-ROUNDS, WARM_UP, BATCH = 30, 3, 64
+ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 30
+WARM_UP, BATCH = 3, 64
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -53,13 +53,39 @@ def only(root: Path, *losses: str) -> None:
     (root / "params.yaml").write_text(stages(*losses), encoding="utf-8")
 
 
-SLOW = ("test_study", "test_campaign", "test_kills", "test_search")
+NO_GPU = "no GPU here"
+"""The only reason to skip a test."""
+
+SLOW = ("test_repro", "test_whole_study", "test_kills", "test_search")
 """Files of minutes. They come first, so that no core waits for the last of them."""
+
+
+SCALE = ("test_ray", "test_fleet", "test_postgres")
+"""Files that need Ray or PostgreSQL: the marker `scale`, run by `make test-scale`."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Without `-m scale` these files are not even imported: Ray need not be installed then."""
+    return True if collection_path.stem in SCALE and config.option.markexpr == "not scale" else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow files first; `make test` gives whole files to the cores in this order."""
+    for item in items:
+        if item.path.stem in SCALE:
+            item.add_marker("scale")
     items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A test that is skipped for want of anything but a GPU fails the run: nobody would see what it tests break."""
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None:  # in a worker of pytest-xdist
+        return
+    for report in terminal.stats.get("skipped", []):
+        if NO_GPU not in str(report.longrepr):
+            terminal.write_line(f"error: skipped, which only a test of a GPU may be: {report.nodeid}", red=True)
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
 @pytest.fixture

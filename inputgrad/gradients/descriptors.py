@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import pandas as pd
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inputgrad.attacks import Threat
 from inputgrad.gradients.forward import Draws, describe, evaluating, rows
+
+if TYPE_CHECKING:
+    from inputgrad.attacks import Threat
 
 CHUNK = 512
 

@@ -21,7 +21,7 @@ from tests.conftest import edit, only
 from tests.pipeline.test_whole_study import LOSSES, results
 
 os.environ.update({room.ALONE: "0", **NO_TELEMETRY})  # read when Ray is imported: keep to 127.0.0.1, call nobody
-ray = pytest.importorskip("ray", reason="Ray is not installed; pip install -r requirements-scale.txt")
+import ray
 
 ROOT = Path(__file__).parents[2]
 

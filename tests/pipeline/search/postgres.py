@@ -23,7 +23,7 @@ def program(name: str) -> str:
         (str(p) for p in sorted(Path("/usr/lib/postgresql").glob(f"*/bin/{name}"))), None
     )
     if found is None:
-        pytest.skip(f"PostgreSQL is not installed here: no {name} (Debian's package is postgresql)")
+        pytest.fail(f"PostgreSQL is not installed here: no {name}; fix: make test-scale")
     return found
 
 
@@ -32,7 +32,7 @@ def user() -> str:
     if os.geteuid():
         return pwd.getpwuid(os.geteuid()).pw_name
     names = {entry.pw_name for entry in pwd.getpwall()}
-    return next((name for name in ("postgres", "nobody") if name in names), "") or pytest.skip(
+    return next((name for name in ("postgres", "nobody") if name in names), "") or pytest.fail(
         "PostgreSQL does not run as root, and there is no user postgres or nobody here"
     )
 
@@ -40,7 +40,6 @@ def user() -> str:
 @contextmanager
 def server() -> Iterator[str]:
     """A running server; gives the address of an empty database, as SQLAlchemy writes it."""
-    pytest.importorskip("psycopg", reason="no driver: pip install -r requirements-scale.txt")
     initdb, postgres, createdb = program("initdb"), program("postgres"), program("createdb")
     owner = user()
     with tempfile.TemporaryDirectory(prefix="postgres-") as place:
@@ -52,7 +51,7 @@ def server() -> Iterator[str]:
         options = ["-D", place + "/data", "-U", "tester", "--auth=trust", "--no-sync"]
         made = subprocess.run([initdb, *options], cwd="/", capture_output=True, text=True, **run_as)  # type: ignore[call-overload]
         if made.returncode:
-            pytest.skip(f"PostgreSQL cannot be set up here: {made.stderr.strip().splitlines()[-1]}")
+            pytest.fail(f"PostgreSQL cannot be set up here: {made.stderr.strip().splitlines()[-1]}")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
