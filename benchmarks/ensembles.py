@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from inputgrad.robustness.evaluate import attacked
 from pipeline.stages.attack import Evaluation, victim_of
-from pipeline.study.read import active, read_study
+from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder
 from pipeline.study.schema import Study
 

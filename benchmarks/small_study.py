@@ -13,6 +13,7 @@ from inputgrad import files
 from pipeline import fingerprint, report, store
 from pipeline.stages import attack, commands, train
 from pipeline.study import origins
+from pipeline.study.params import write_params
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, runs
 
@@ -39,7 +40,6 @@ OLDER = (
     STUDY.replace("digits}", "digits, split_seed: 1}").replace("0.01", "0.02").replace("steps: 2}}", "steps: 3}}", 1)
 )
 """The same study as somebody had it before an edit: other data, another training and another attack."""
-PARAMS = f"studies: [{NAME}]\nlosses: [{', '.join(LOSSES)}]\n"
 Files = dict[str, bytes]
 """Path below the project's root -> contents."""
 
@@ -98,8 +98,9 @@ def repro(command: str, locked: Files) -> None:
 
 def everything(text: str = STUDY) -> Files:
     """Write the study into the current folder and run all its stages; returns every file."""
-    files.write_text(Path("params.yaml"), PARAMS)
+    files.write_text(Path("params.yaml"), f"studies: [{NAME}]\n")
     files.write_text(Path(f"experiments/{NAME}.yaml"), text)
+    write_params([read_study(NAME)])
     for stage, loss in upstream("report", ""):
         make(stage, loss)
     return contents()

@@ -111,7 +111,7 @@ class Crew:
             )
 
     def end(self) -> None:
-        """Kill the workers and give their slots back: what they were at is tried again by the command that continues."""
+        """Kill the workers and give their slots back: what they were at is tried again by the next command."""
         for process in self.processes:
             process.kill()
         for process in self.processes:

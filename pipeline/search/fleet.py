@@ -56,5 +56,5 @@ class Fleet:
             sailing.result()
 
     def end(self) -> None:
-        """Closing the engine has ended them; what this machine's were at is tried again by the command that continues."""
+        """Closing the engine has ended them; what this machine's were at is tried again by the next command."""
         slots.sweep(self.study)

@@ -30,7 +30,10 @@ MISTAKES = [
     ("{ranges: {gradient_nrom: {strength: [0.1, 1]}}}", r"search\.ranges: no 'gradient_nrom'.*'gradient_norm'\?"),
     ("{ranges: {gradient_norm: {stregth: [0.1, 1]}}}", r"ranges\.gradient_norm: no 'stregth'.*'strength'\?"),
     ("{ranges: {gradient_norm: {strength: [1, 0.1]}}}", r"strength: \[1, 0\.1\] must rise and lie inside 0\.001 to 10"),
-    ("{ranges: {gradient_norm: {strength: [1, 100]}}}", r"\[1, 100\] must rise and lie inside .*in inputgrad\.losses\.gradient_norm"),
+    (
+        "{ranges: {gradient_norm: {strength: [1, 100]}}}",
+        r"\[1, 100\] must rise and lie inside .*in inputgrad\.losses\.gradient_norm",
+    ),
     ("{ranges: {gradient_norm: {strength: [1]}}}", r"search\.ranges\.gradient_norm\.strength"),
     ("{ranges: {gradient_norm: {strength: [.nan, 1]}}}", r"search\.ranges\.gradient_norm\.strength.*finite"),
     ("{attacks: {pgf: {}}}", r"search\.attacks: no 'pgf' in inputgrad/attacks/; .*'pgd'"),
