@@ -7,6 +7,7 @@ The machines share the project's folder; nothing but the tasks and their small r
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import uuid
@@ -100,7 +101,7 @@ def connected(address: str, jobs: int | None) -> Any:
             address=address,
             runtime_env={"env_vars": environment},
             log_to_driver=False,
-            logging_level="ERROR",
+            logging_level=logging.ERROR,
             **(here if address == "local" else {}),
         )
     except (ConnectionError, RuntimeError, ValueError) as error:

@@ -154,9 +154,10 @@ def test_saying_it_again_changes_nothing(study):
         tracking.mirror(study, "standard")
     attack(study, "standard")
     tracking.mirror(study, "standard")
+    tracking.track(["tiny"])
     first, rows = view(), table_sizes()
     tracking.mirror(study, "standard")
-    tracking.track(["tiny"], ["standard"])
+    tracking.track(["tiny"])
     assert view() == first
     assert table_sizes() == rows
 
@@ -190,10 +191,10 @@ def test_a_deleted_database_is_rebuilt_from_the_folders_alone(study, tmp_path_fa
     elsewhere = tmp_path_factory.mktemp("clone")
     shutil.copytree("experiments", elsewhere / "experiments")  # no .state, no database
     with chdir(elsewhere), pytest.raises(UserError, match=r"data/tiny\.npz is missing; fix: dvc repro"):
-        tracking.track(["tiny"], ["standard", "gradient_norm"])
+        tracking.track(["tiny"])
     shutil.copytree("data", elsewhere / "data")
     monkeypatch.chdir(elsewhere)
-    tracking.track(["tiny"], ["standard", "gradient_norm"])
+    tracking.track(["tiny"])
     assert (len(first), models) == (6, 2)
     assert view() == first
     assert table_sizes()["logged_models"] == models
@@ -272,7 +273,7 @@ def test_an_attack_on_other_weights_is_not_shown(study, untraced):
     for run in view():
         assert not {key for key, _, _ in run[7]} & {"clean_accuracy", "robust_accuracy"}
     with pytest.raises(UserError, match=r"standard/attack/seed-0 is made .*; fix: dvc repro -f attack@tiny-standard$"):
-        tracking.track(["tiny"], ["standard"])
+        tracking.track(["tiny"])
 
 
 def attacked_with(study, loss, linearity):
@@ -334,7 +335,7 @@ def test_a_sheet_that_is_broken_is_one_line(study, untraced, capsys):
         assert f"masking.json {wrong}" in warned
         assert warned.count("\n") == 1
         with pytest.raises(UserError, match=rf"masking\.json {wrong}.*; fix: dvc repro -f attack@tiny-standard$"):
-            tracking.track(["tiny"], ["standard"])
+            tracking.track(["tiny"])
         reseal(target)
 
 
@@ -347,7 +348,10 @@ def write_report(study, numbers, page):
 
 
 def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(study, untraced, capsys):
-    edit(Path("params.yaml"), "[standard, detached_norm, gradient_norm]", "[standard]")
+    stated = study.file.read_text(encoding="utf-8")
+    others = stated[stated.index("  detached_norm:") : stated.index("attack:")]
+    edit(study.file, others, "")
+    study = read_study("tiny")
     attack(study, "standard")
     tracking.mirror(study, "standard")
     values = {"mean": 0.5, "low": 0.4, "high": 0.6, "n": 2}
@@ -369,7 +373,7 @@ def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(stud
     edit(study.file, "at_epsilon: {square: {queries: 20}", "at_epsilon: {square: {queries: 21}")
     attack(read_study("tiny"), "standard")
     with pytest.raises(UserError, match=r"tiny/report is made .*; fix: dvc repro report@tiny; if nothing changes"):
-        tracking.track(["tiny"], ["standard"])
+        tracking.track(["tiny"])
 
 
 def test_the_tracking_uri_is_honoured(study, untraced, tmp_path, monkeypatch):
@@ -430,12 +434,12 @@ def test_a_server_that_is_down_costs_no_result(study, monkeypatch, capsys):
     assert warned.startswith("warning: tiny/standard is not in MLflow")
     assert warned.count("\n") == 1
     with pytest.raises(UserError, match="no answer from http"):
-        tracking.track(["tiny"], ["standard"])
+        tracking.track(["tiny"])
 
 
 def test_track_without_results_says_what_to_run(project):
     with pytest.raises(UserError, match="dvc repro"):
-        tracking.track(["tiny"], ["standard"])
+        tracking.track(["tiny"])
 
 
 def test_a_short_training_does_not_even_import_mlflow(project):

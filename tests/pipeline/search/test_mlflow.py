@@ -100,7 +100,7 @@ def test_a_deleted_database_is_rebuilt(searched, monkeypatch):
     (searched.task.folder.parents[3] / "mlflow.db").unlink()
     monkeypatch.setattr(tracking, "config", type("Config", (), {"read": lambda *_: searched.task.study}))
     with pytest.raises(tracking.UserError, match="no results yet"):
-        tracking.track(["tiny"], ["standard"])
+        tracking.track(["tiny"])
     assert view()[0]["gradient_norm"].data.metrics["finished"] == 6
 
 

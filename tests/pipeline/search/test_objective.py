@@ -195,5 +195,5 @@ def test_rungs():
 
 def test_a_study_without_standard_has_nothing_to_compare_with(searchable):
     edit(searchable / "experiments/tiny.yaml", "  standard: {}\n", "")
-    with pytest.raises(UserError, match="add 'standard: {}'"):
+    with pytest.raises(UserError, match=r"add 'standard: \{\}'"):
         worker.run_trials(task())
