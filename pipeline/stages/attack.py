@@ -18,7 +18,7 @@ from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws, describe
 from inputgrad.robustness import masking
 from inputgrad.robustness.evaluate import Victim, attacked, plan
-from pipeline import store
+from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
 
@@ -79,6 +79,7 @@ def evaluate(evaluation: Evaluation) -> Path:
     with store.locked(target):
         if not store.is_finished(target, run.attack_origin):
             victim = victim_of(evaluation)
+            run.refuse_changes("attack")
             before = state_hash(victim.model)
             outcomes = attacked(victim, run.study.attack, target / STEPS, evaluation.fingerprint)
             write_results(run, victim, target, outcomes)
@@ -93,7 +94,7 @@ def evaluate(evaluation: Evaluation) -> Path:
 def victim_of(evaluation: Evaluation) -> Victim:
     """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
     run = evaluation.run
-    dataset = run.dataset("test").to(run.device)
+    dataset = data.read(run.study.name, run.study.data, ("test",)).to(run.device)
     x, y, wanted = dataset.x["test"], dataset.y["test"], run.study.attack.examples
     if wanted is not None and wanted > len(x):
         raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(x)}")

@@ -71,13 +71,7 @@ def refuse_changes(todo: Sequence[Run], stage: str) -> None:
     """
     fingerprint.read_again()
     for run in todo:
-        now = Run(read_study(run.study.name), run.loss_name, run.seed)
-        before, after = (one.origin if stage == "train" else one.attack_origin for one in (run, now))
-        if before != after:
-            raise UserError(
-                f"{run.name} is {after.difference(vars(before))}: this changed while the command ran, so nothing is"
-                " published; what is finished is kept; fix: run it again"
-            )
+        run.refuse_changes(stage, read_study(run.study.name))
 
 
 def epochs_done(run: Run) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from inputgrad import files
-from pipeline import store
+from pipeline import data, store
 from pipeline.stages import step_time
 from pipeline.stages.audit import of_study
 from pipeline.study import origins
@@ -20,7 +20,7 @@ def measure(run: Run) -> Path:
     folder = store.state(origin.fingerprint)
     with store.locked(folder):
         if not store.is_finished(folder, origin):
-            dataset = run.dataset("train")
+            dataset = data.read(run.study.name, run.study.data, ("train",))
             files.write_json(folder / "step_time.json", step_time.measure(run, dataset))
             files.write_json(folder / "audit.json", of_study(run.study, run.loss, dataset).as_json())
             store.seal(folder, origin, FILES)

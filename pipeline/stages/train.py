@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from inputgrad import files, tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
-from pipeline import store
+from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
 from pipeline.study.schema import Training
@@ -109,7 +109,8 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
     with store.locked(folder):
         if store.is_finished(folder, run.origin):
             return folder
-        dataset = dataset or run.dataset("train", "validation")
+        dataset = dataset or data.read(run.study.name, run.study.data, ("train", "validation"))
+        run.refuse_changes("train")
         torch.manual_seed(run.seed)
         trainer = Trainer.fresh(run, dataset)
         resume(trainer, folder)

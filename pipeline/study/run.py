@@ -13,7 +13,7 @@ from torch import nn
 from inputgrad.errors import UserError
 from inputgrad.losses import Loss
 from pipeline import data, models, store
-from pipeline.fingerprint import Origin, hash_of_file
+from pipeline.fingerprint import Origin
 from pipeline.study import origins
 from pipeline.study.schema import Study
 
@@ -108,16 +108,21 @@ class Run:
         fix = f"fix: dvc repro -f {stage}@{self.study.name}-{self.loss_name}"
         return store.opened(self.folder(stage), origin, fix)
 
-    def dataset(self, *splits: str) -> data.Dataset:
-        """These splits of the study's data: of the very file that `origin` names.
+    def refuse_changes(self, stage: str, study: Study | None = None) -> None:
+        """Do no work, and publish none, under the name of an origin that is no longer that of `study`.
+
+        A process that starts later than its command, here or on another machine, may have other code or data.
 
         Raises:
-            UserError: it is missing or damaged, or it was replaced since the origin was asked for.
+            UserError: something has changed since the origin was first asked for; the line says what.
         """
-        dataset, file = data.read(self.study.name, self.study.data, splits), data.path(self.study.name)
-        if hash_of_file(file) != self.origin.data[str(file)]:
-            raise UserError(f"{file} was replaced while {self.name} began; fix: run it again")
-        return dataset
+        now = Run(study or self.study, self.loss_name, self.seed)
+        before, after = (one.origin if stage == "train" else one.attack_origin for one in (self, now))
+        if before != after:
+            raise UserError(
+                f"{self.name} is {after.difference(vars(before))}: this changed while the command ran, so nothing is"
+                " published; what is finished is kept; fix: run it again"
+            )
 
     def build(self, dataset: data.Dataset) -> nn.Module:
         """A fresh net on the run's device; the seed alone decides its weights, the loss does not."""

@@ -1,5 +1,7 @@
 """The attack stage: inside the ball, outcomes per example, the model untouched, the test split its alone."""
 
+import shutil
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,6 +124,74 @@ def test_a_killed_evaluation_goes_on_where_it_was_with_the_same_outcome(trained,
     assert len(ran) == trained.steps == trained.done  # no step twice
     assert {name: (target / name).read_bytes() for name in names} == whole
     assert not (target / "steps").exists()
+
+
+def emptied(file, steps):
+    """As a full disk leaves it."""
+    file.write_bytes(b"")
+
+
+def flipped(file, steps):
+    """One bit is another."""
+    contents = bytearray(file.read_bytes())
+    contents[len(contents) // 2] ^= 1
+    file.write_bytes(contents)
+
+
+def of_another_step(file, steps):
+    """What another attack found, under the name of this one."""
+    file.write_bytes(steps[-1].read_bytes())
+
+
+def another_step(file, steps):
+    """The file of another attack, whole, in the place of this one's."""
+    stem, digits = file.stem.rpartition("-")[0], steps[-1].stem.rpartition("-")[2]
+    shutil.copy(steps[-1], file.with_name(f"{stem}-{digits}.parquet"))
+    file.unlink()
+
+
+def of_another_evaluation(file, steps):
+    """The same step on the other seed, which has a name of its own."""
+    other = Evaluation(Run(read_study("tiny"), "standard", 1))
+    attack.evaluate(other)
+    victim, step = attack.victim_of(other), evaluate.plan(other.run.study.attack)[1]
+    contents = evaluate.run_step(victim, step, torch.arange(len(victim.x))).to_parquet(index=False)
+    stem = file.stem.rpartition("-")[0]
+    digits = evaluate.hash_of(other.fingerprint, stem, contents)
+    file.with_name(f"{stem}-{digits}.parquet").write_bytes(contents)
+    file.unlink()
+
+
+@pytest.mark.parametrize("change", [emptied, flipped, of_another_step, another_step, of_another_evaluation])
+def test_a_damaged_or_foreign_step_is_made_again(trained, monkeypatch, capsys, change):
+    target = attack.evaluate(trained)
+    names = (*attack.FILES, store.MANIFEST)
+    whole = {name: (target / name).read_bytes() for name in names}
+    store.clear(target)
+    ran, run_step = [], evaluate.run_step
+
+    def counted(victim, step, index):
+        if len(ran) == 3:
+            raise KeyboardInterrupt
+        ran.append(step.attack)
+        return run_step(victim, step, index)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(evaluate, "run_step", counted)
+        with pytest.raises(KeyboardInterrupt):
+            attack.evaluate(trained)
+    steps = sorted((target / "steps").iterdir())
+    assert [file.name.split("-")[1] for file in steps] == ran == ["noise", "fgsm", "pgd"]
+    change(steps[1], steps)
+    capsys.readouterr()
+    monkeypatch.setattr(evaluate, "run_step", lambda *given: ran.append(given[1].attack) or run_step(*given))
+    attack.evaluate(trained)
+    assert ran[3] == "fgsm"
+    assert len(ran) == trained.steps + 1  # that step and no other
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"note: {target}/steps/001-fgsm-linf-0.1-")
+    assert line.endswith(".parquet is damaged or of another evaluation; the step is made again")
+    assert {name: (target / name).read_bytes() for name in names} == whole
 
 
 def test_an_attack_that_changes_the_model_is_found_out(trained, monkeypatch):
