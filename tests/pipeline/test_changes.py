@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from inputgrad.errors import UserError
 from inputgrad.robustness import evaluate
 from pipeline import data, fingerprint, tracking
 from pipeline.report import page
-from pipeline.stages import commands, train
+from pipeline.stages import attack, commands, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import PARAMS, TINY, edit, only
@@ -260,16 +261,24 @@ def test_a_worker_with_other_code_than_its_command_does_no_work(project, monkeyp
     shutil.rmtree(".state")
     run = Run(read_study("tiny"), "standard", 0)
     _ = run.attack_origin  # asked for by the command; what follows runs in the worker
-    for stage, name in (("train", "pipeline/models/mlp.py"), ("attack", "inputgrad/attacks/fgsm.py")):
+    work = {"pipeline/models/mlp.py": lambda: train.train(run), "inputgrad/attacks/fgsm.py": lambda: attacked(run)}
+    for name, begin in work.items():
         with monkeypatch.context() as patched:
             patched.setattr(fingerprint, "hash_of_module", fingerprint.hash_of_module)
+            done = [during(patched, *STAGES[stage], lambda: None) for stage in ("train", "attack")]
             other_code(name)()
             fingerprint.read_again()
             module = name.removesuffix(".py").replace("/", ".")
-            with pytest.raises(commands.UserError, match=f"tiny/standard/seed-0 is made by another {module}: "):
-                run.refuse_changes(stage)
+            with pytest.raises(UserError, match=f"tiny/standard/seed-0 is made by another {module}: {MEANWHILE}"):
+                begin()
+            assert done == [[], []]
         fingerprint.read_again()
-        run.refuse_changes(stage)
+        begin()
+
+
+def attacked(run):
+    """The attack on a run."""
+    return attack.evaluate(attack.Evaluation(run))
 
 
 def test_a_file_that_is_edited_while_the_command_runs(tmp_path):

@@ -108,6 +108,11 @@ def another_origin_and_its_fingerprint(manifest):
     manifest["fingerprint"] = Origin(**manifest["origin"]).fingerprint
 
 
+def another_fingerprint(manifest):
+    """With a name that does not fit."""
+    manifest["fingerprint"] = "0" * 16
+
+
 def without_a_key(manifest):
     """Without what it was made from."""
     del manifest["origin"]
@@ -120,7 +125,7 @@ def another_form(manifest):
 
 def deep(manifest):
     """With an origin that JSON can say and Python cannot walk through."""
-    manifest["origin"]["settings"] = nested(400)
+    manifest["origin"]["settings"] = nested(600)
 
 
 def no_origin(manifest):
@@ -131,7 +136,7 @@ def no_origin(manifest):
 @pytest.mark.parametrize(
     "change",
     [
-        *(shortened, another_origin, another_origin_and_its_fingerprint),
+        *(shortened, another_origin, another_origin_and_its_fingerprint, another_fingerprint),
         *(without_a_key, another_form, deep, no_origin),
     ],
 )
@@ -139,7 +144,10 @@ def test_a_manifest_that_was_edited_is_none(sealed, change):
     file = sealed / "manifest.json"
     manifest = json.loads(file.read_text(encoding="utf-8"))
     change(manifest)
-    file.write_text(json.dumps(manifest), encoding="utf-8")
+    if change is deep:
+        file.write_text(json.dumps(manifest), encoding="utf-8")
+    else:
+        files.write_json(file, manifest)  # in the form of the project: what it says gives it away
     assert refusal(sealed) == f"{file} is not a manifest of this project"
 
 
@@ -256,8 +264,8 @@ def test_what_dead_processes_left_is_swept_and_nothing_else(tmp_path, dead, livi
         (tmp_path / name).write_text("half")
     (tmp_path / swept[1]).mkdir()
     (tmp_path / swept[1] / "b.png").touch()
-    with store.locked(tmp_path):
-        assert {path.name for path in tmp_path.iterdir()} == {*kept, "lock"}
+    files.sweep(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
 def test_writing_a_file_sweeps_what_was_left_of_it_alone(tmp_path, dead, living):
