@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+temporaries: set[Path] = set()
+"""What this process has not finished writing; a process that ends without leaving its blocks removes these."""
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
@@ -18,14 +21,18 @@ def replacing(target: Path) -> Iterator[Path]:
     target.parent.mkdir(parents=True, exist_ok=True)
     writer = f"{socket.gethostname()}-{os.getpid()}"  # on a shared disk, two machines may have the same process id
     temporary = target.with_name(f".{target.name}.{writer}.tmp")
-    remove(temporary)
+    old = temporary.with_suffix(".old.tmp")
+    temporaries.update((temporary, old))
     try:
+        remove(temporary)
         yield temporary
-        if target.is_dir():  # os.replace cannot replace a folder that is not empty
-            remove(target)
+        if target.is_dir():  # os.replace cannot replace a folder that is not empty; half a folder must never be seen
+            os.replace(target, old)
         os.replace(temporary, target)
     finally:
         remove(temporary)
+        remove(old)
+        temporaries.difference_update((temporary, old))
 
 
 def remove(path: Path) -> None:

@@ -1,5 +1,10 @@
 """python -m pipeline …"""
 
+from pipeline import interrupts
+
+if __name__ == "__main__":
+    interrupts.install()  # before anything else is imported
+
 import sys
 
 

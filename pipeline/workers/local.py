@@ -13,6 +13,7 @@ from threading import Lock
 from typing import Any, ParamSpec, TypeVar
 
 from inputgrad.errors import UserError
+from pipeline.interrupts import end_processes
 from pipeline.workers.process import Killed, Process, start_method
 
 Item = TypeVar("Item")
@@ -146,5 +147,4 @@ class Processes(ThreadPoolExecutor, Workers):
         """End every process at once, whatever it is at: its task has its state on disk."""
         with self.lock:
             self.ended = True
-        for process in self.all:
-            process.kill()
+        end_processes(process.process for process in self.all)

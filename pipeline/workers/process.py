@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import pickle
 import signal
 import sys
@@ -16,6 +15,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, TypeVar
 
 from inputgrad.errors import UserError
+from pipeline import interrupts
 
 Result = TypeVar("Result")
 
@@ -64,11 +64,6 @@ class Process:
             raise error
         return result
 
-    def kill(self) -> None:
-        """End it now, and wait until it is gone."""
-        self.process.kill()
-        self.process.join()
-
 
 def work(pipe: Connection) -> None:
     """A worker's whole life."""
@@ -99,12 +94,12 @@ def start_method() -> BaseContext:
 
 def die_with_parent() -> None:
     """A worker whose parent has ended, however it ended, ends too instead of working on or waiting for ever."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, interrupts.stop)
     parent = multiprocessing.parent_process()
     assert parent is not None
 
     def watch() -> None:
         parent.join()
-        os._exit(1)
+        interrupts.vanish()
 
     threading.Thread(target=watch, daemon=True).start()

@@ -8,6 +8,7 @@ The machines share the project's folder; nothing but the tasks and their small r
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import uuid
 from collections.abc import Callable, Iterator
@@ -134,6 +135,7 @@ def connected(address: str, jobs: int | None) -> Any:
     environment |= {key: os.environ[key] for key in CARRIED if key in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
     here: dict[str, Any] = {"num_cpus": jobs or local.cores(), "include_dashboard": False}
+    before = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address=address,
@@ -145,6 +147,10 @@ def connected(address: str, jobs: int | None) -> Any:
     except (ConnectionError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise UserError(f"--address {address}: no Ray cluster that takes us ({reason})") from error
+    except SystemExit:  # Ray's own way to take SIGTERM
+        raise KeyboardInterrupt from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
     return ray
 
 
