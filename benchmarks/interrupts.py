@@ -4,6 +4,7 @@ python benchmarks/interrupts.py --moments 60
 """
 
 import argparse
+import contextlib
 import os
 import shutil
 import signal
@@ -87,10 +88,8 @@ def interrupt(arguments, folder, after, sign, everybody):
     """What became of one command: a kind, and words for a kind that must not be."""
     mark = uuid.uuid4().hex
     process = start(arguments, folder, mark)
-    try:
+    with contextlib.suppress(subprocess.TimeoutExpired):
         process.wait(after)
-    except subprocess.TimeoutExpired:
-        pass
     ready = process.poll() is not None or is_ready(process)
     sent = time.monotonic()
     if process.poll() is None:
@@ -122,7 +121,7 @@ def main():
     parser.add_argument("--commands", nargs="*", default=list(COMMANDS), choices=list(COMMANDS))
     options = parser.parse_args()
     print(
-        "| command | life | moments | 130 and the line | finished before | no Python yet | left behind | other | slowest |"
+        "| command | life | moments | 130, the line | finished before | no Python yet | left behind | other | slowest |"
     )
     print("|---|---|---|---|---|---|---|---|---|")
     bad = []

@@ -1,11 +1,20 @@
 """python -m pipeline …"""
 
-from pipeline import interrupts
+import _signal  # type: ignore[import-not-found]  # it is there already, while `signal` takes some milliseconds
+
+early: list[int] = []
+if __name__ == "__main__":
+    for number in (_signal.SIGINT, _signal.SIGTERM):
+        _signal.signal(number, lambda number, _: early.append(number))
+
+from pipeline import interrupts  # noqa: E402
 
 if __name__ == "__main__":
     interrupts.install()  # before anything else is imported
+    if early:
+        interrupts.end()
 
-import sys
+import sys  # noqa: E402
 
 
 def run() -> None:
