@@ -13,23 +13,30 @@ from typing import Any
 
 UTF8 = "utf-8"
 
+temporaries: set[Path] = set()
+"""What this process has not finished writing; a process that ends without leaving its blocks removes these."""
+
 
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A temporary path that becomes `target` (a file or a folder) when the block ends, and vanishes when it fails."""
     target.parent.mkdir(parents=True, exist_ok=True)
     sweep(target.parent, target.name)
-    temporary = target.with_name(f".{target.name}.{socket.gethostname()}-{os.getpid()}.tmp")
-    remove(temporary)
+    writer = f"{socket.gethostname()}-{os.getpid()}.tmp"
+    temporary, old = (target.with_name(f".{name}.{writer}") for name in (target.name, f"{target.name}.old"))
+    temporaries.update((temporary, old))
     try:
+        remove(temporary)
         yield temporary
         flush(temporary)
-        if target.is_dir():  # os.replace cannot replace a folder that is not empty
-            remove(target)
+        if target.is_dir():  # os.replace cannot replace a folder that is not empty; half a folder must never be seen
+            os.replace(target, old)
         os.replace(temporary, target)
         flush(target.parent, inside=False)
     finally:
         remove(temporary)
+        remove(old)
+        temporaries.difference_update((temporary, old))
 
 
 def sweep(folder: Path, name: str = "*", held: bool = False) -> None:

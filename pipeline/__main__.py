@@ -1,15 +1,29 @@
 """python -m pipeline …"""
 
-import sys
+import _signal  # type: ignore[import-not-found]  # it is there already, while `signal` takes some milliseconds
+
+early: list[int] = []
+if __name__ == "__main__":
+    for number in (_signal.SIGINT, _signal.SIGTERM):
+        _signal.signal(number, lambda number, _: early.append(number))
+
+from pipeline import interrupts  # noqa: E402
+
+if __name__ == "__main__":
+    interrupts.install()  # before anything else is imported
+    if early:
+        interrupts.end()
+
+import sys  # noqa: E402
 
 
 def run() -> None:
     """The command line; a Python without the project's packages gets one line instead of a traceback."""
     try:
         from pipeline.cli import main
-        from pipeline.workers import local
+        from pipeline.workers import process
 
-        local.fresh = True
+        process.fresh = True
         main()
     except ModuleNotFoundError as error:
         print(

@@ -11,6 +11,7 @@ import click
 
 from inputgrad.cli import print_anywhere, strength
 from inputgrad.errors import UserError
+from pipeline import interrupts
 from pipeline.quiet import NO_TELEMETRY
 
 
@@ -181,10 +182,13 @@ def main() -> None:
     """Run the command; what a user can fix is one line and exit code 2, never a traceback."""
     print_anywhere()
     os.environ.update({key: os.environ.get(key, value) for key, value in NO_TELEMETRY.items()})
-    try:
-        cli.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        fail("stopped; the same command continues where it was", 130)
+    try:  # not cli.main(), which makes an exception of its own and an empty line of an interrupt
+        with cli.make_context("python -m pipeline", sys.argv[1:]) as context:
+            cli.invoke(context)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except KeyboardInterrupt:
+        fail(interrupts.LINE, interrupts.CODE)
     except click.ClickException as error:
         error.show()
         sys.exit(2)
@@ -197,6 +201,8 @@ def main() -> None:
 
 
 def fail(message: str, code: int = 2) -> None:
-    """One line on stderr, and the exit code."""
+    """One line on stderr, and the exit code; after an interrupt, whatever it has turned into, always the same."""
+    if interrupts.noted is not None:
+        interrupts.end()
     print(f"error: {message}", file=sys.stderr)
     sys.exit(code)

@@ -18,7 +18,7 @@ from inputgrad.errors import UserError
 from pipeline.search import slots, space
 from pipeline.search.task import SearchTask
 from pipeline.search.worker import run_trials
-from pipeline.workers.local import die_with_parent, start_method
+from pipeline.workers.process import die_with_parent, start_method
 
 PATIENCE = 10
 """How many workers may be killed without a finished trial between them before the search stops."""

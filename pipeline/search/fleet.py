@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_EXCEPTION, wait
 from dataclasses import dataclass, field
 
 from optuna.study import Study
@@ -48,12 +48,13 @@ class Fleet:
 
     def watch(self, glance: Callable[[], None]) -> None:
         """Until every slot is finished; `glance` is called a few times a second."""
-        # the engine closes first: then the thread beside has nothing to wait for any more
-        with ThreadPoolExecutor(1) as beside, self.engine.open() as workers:
-            sailing = beside.submit(workers, run_trials, [self.task] * self.workers)
-            while not wait([sailing], timeout=GLANCE).done:
+        with self.engine.open() as workers:
+            running = {workers.submit(run_trials, self.task) for _ in range(self.workers)}
+            while running:
+                done, running = wait(running, timeout=GLANCE, return_when=FIRST_EXCEPTION)
+                for future in done:
+                    future.result()
                 glance()
-            sailing.result()
 
     def end(self) -> None:
         """Closing the engine has ended them; what this machine's were at is tried again by the next command."""

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inputgrad.errors import UserError
 from pipeline import data, fingerprint, store
+from pipeline.progress import progress
 from pipeline.study.params import active, read_in_stage
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder, runs
 from pipeline.study.schema import Study
-from pipeline.workers.local import run_all
+from pipeline.workers import Engine
+from pipeline.workers.local import Workers, cores, each
 
 if TYPE_CHECKING:
     from pipeline.stages.attack import Evaluation
@@ -24,10 +27,26 @@ def prepare(study_name: str) -> Path:
     return data.prepare(study_name, study.data)
 
 
-def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
-    """experiments/STUDY/runs/LOSS/train: a folder per seed; beside it `measured`. Seeds train side by side."""
+@contextmanager
+def working(engine: Engine, shown: AbstractContextManager[None], training: Sequence[Run] = ()) -> Iterator[Workers]:
+    """Workers, MLflow for runs that are trained, and a progress display.
+
+    Workers come first: they may be forks of this process, which must not have threads of its own by then.
+    """
     import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
 
+    from pipeline import tracking
+
+    with engine.open() as workers, ExitStack() as threads:
+        for name in dict.fromkeys(run.loss_name for run in training):
+            some = [run for run in training if run.loss_name == name]
+            threads.enter_context(tracking.following(some[0].study, name, some))
+        threads.enter_context(shown)
+        yield workers
+
+
+def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
+    """experiments/STUDY/runs/LOSS/train: a folder per seed; next to it `measured`. Seeds train side by side."""
     from pipeline import tracking
     from pipeline.stages import train as loop
 
@@ -35,16 +54,11 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     todo = runs(study, loss_name)
     for run in todo:
         _ = run.fingerprint  # what is missing is said before any process starts
-    with tracking.following(study, loss_name, todo):
-        run_all(
-            loop.train,
-            todo,
-            label=f"train {study_name} {loss_name}",
-            total=sum(run.epochs for run in todo),
-            done=lambda: sum(epochs_done(run) for run in todo),
-            unit="epochs",
-            jobs=jobs,
-        )
+    total, label = sum(run.epochs for run in todo), f"train {study_name} {loss_name}"
+    shown = progress(label, total, lambda: sum(map(epochs_done, todo)), "epochs")
+    with working(Engine(jobs=min(jobs or cores(), len(todo))), shown, todo) as workers:
+        for _, future in each(workers, loop.train, todo):
+            future.result()
     target = publish_training(todo)
     tracking.mirror(study, loss_name)
     return target
@@ -91,15 +105,11 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     todo = [Evaluation(run) for run in runs(study, loss_name)]
     for evaluation in todo:
         _ = evaluation.fingerprint
-    run_all(
-        evaluate,
-        todo,
-        label=f"attack {study_name} {loss_name}",
-        total=sum(e.steps for e in todo),
-        done=lambda: sum(e.done for e in todo),
-        unit="attacks",
-        jobs=jobs,
-    )
+    total, label = sum(e.steps for e in todo), f"attack {study_name} {loss_name}"
+    shown = progress(label, total, lambda: sum(e.done for e in todo), "attacks")
+    with working(Engine(jobs=min(jobs or cores(), len(todo))), shown) as workers:
+        for _, future in each(workers, evaluate, todo):
+            future.result()
     target = publish_attack(todo)
     tracking.mirror(study, loss_name)
     return target

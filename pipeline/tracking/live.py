@@ -18,6 +18,8 @@ from pipeline.tracking.results import history_points, loss_fingerprint, paramete
 
 EVERY = 10.0
 """Seconds between two looks. The first comes after as many: a short training pays nothing, not even MLflow's import."""
+PATIENCE = 5.0
+"""Seconds that MLflow has to hear of an interrupt."""
 
 
 @contextmanager
@@ -39,16 +41,20 @@ def following(study: Study, loss_name: str, runs: Sequence[Run], every: float = 
 
 @contextmanager
 def looking(look: Callable[[str], None], every: float) -> Iterator[None]:
-    """`look("RUNNING")` every so many seconds from a thread of its own, and once at the end: how did the block end?"""
+    """`look("RUNNING")` every so many seconds from a thread of its own, and once at the end: how did the block end?
+
+    Whoever has interrupted the command does not wait long for a server that does not answer.
+    """
     stop = threading.Event()
 
     def watch() -> None:
         while not stop.wait(every):
             look("RUNNING")
+        look(status)
 
     thread = threading.Thread(target=watch, daemon=True)
-    thread.start()
     status = "FAILED"
+    thread.start()
     try:
         yield
         status = "FINISHED"
@@ -57,8 +63,7 @@ def looking(look: Callable[[str], None], every: float) -> Iterator[None]:
         raise
     finally:
         stop.set()
-        thread.join()
-        look(status)
+        thread.join(PATIENCE if status == "KILLED" else None)
 
 
 class Follower:
@@ -74,7 +79,7 @@ class Follower:
             self.well = self.look(status)
         except Exception as error:
             self.well = False
-            if not self.complained:
+            if not self.complained and status != "KILLED":
                 print(f"note: not followed in MLflow ({reason(error)}); the training goes on", file=sys.stderr)
             self.complained = True
 

@@ -9,12 +9,11 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import NoReturn
 from urllib.error import URLError
 from urllib.request import urlopen
 
 from inputgrad.errors import UserError
-from pipeline import tracking
+from pipeline import interrupts, tracking
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.study.params import active
 from pipeline.tracking import address, server
@@ -36,18 +35,16 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
     refuse_port_in_use(port, host)
     if address.uri().startswith("sqlite:///") and not Path(address.uri().removeprefix("sqlite:///")).exists():
         tracking.track(active())
-    for sign in (signal.SIGTERM, signal.SIGINT):  # a shell starts background jobs with SIGINT ignored
-        signal.signal(sign, _leave)
     # a session of its own: Ctrl-C reaches this process alone, which then ends the server with all its workers
-    process = subprocess.Popen(command(port, host), env=environment(), start_new_session=True)
+    with interrupts.held():
+        process = subprocess.Popen(command(port, host), env=environment(), start_new_session=True)
+        interrupts.at_end.append(lambda: os.killpg(process.pid, signal.SIGKILL))
     try:
         wait_for(process, port, host)
         for name, path in pages().items():
             print(f"{name}: http://{host}:{port}/{path}")
         print(f"MLflow is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
         process.wait()
-    except KeyboardInterrupt:
-        print("", file=sys.stderr)
     finally:
         end(process)
 
@@ -121,7 +118,3 @@ def end(process: subprocess.Popen[bytes]) -> None:
             return
         except subprocess.TimeoutExpired:
             continue
-
-
-def _leave(*_: object) -> NoReturn:
-    raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 
 from inputgrad import files
@@ -19,6 +20,7 @@ from pipeline.workers import Engine
 from pipeline.workers import ray as room
 from tests.conftest import edit, only
 from tests.pipeline.test_whole_study import LOSSES, results
+from tests.pipeline.test_workers import linger, numbers, wait_for
 
 os.environ.update({room.ALONE: "0", **NO_TELEMETRY})  # read when Ray is imported: keep to 127.0.0.1, call nobody
 import ray
@@ -156,16 +158,17 @@ def die(_):
 
 def test_tasks_run_in_the_project_on_both_nodes(project, nodes):
     with Engine(name="ray", address=nodes.address).open() as workers:
-        seen = workers(where, [0, 1, 2, 3])
+        seen = list(workers.map(where, [0, 1, 2, 3]))
+        assert workers.jobs == 2
         assert {folder for folder, _, _ in seen} == {project}
         assert len({node for _, _, node in seen}) == 2
-        assert workers(abs, [-3, 2, -1]) == [3, 2, 1]
-        assert workers(abs, []) == []
+        assert list(workers.map(abs, [-3, 2, -1])) == [3, 2, 1]
 
 
 def test_a_share_of_a_gpu(project, nodes):
     with Engine(name="ray", address=nodes.address, gpus_per_task=0.5).open() as workers:
-        seen = workers(where, [0, 1])
+        seen = list(workers.map(where, [0, 1]))
+        assert workers.jobs == 2
     assert {devices for _, devices, _ in seen} == {"0"}
     assert len({node for _, _, node in seen}) == 1  # the one that has it
     with (
@@ -176,17 +179,31 @@ def test_a_share_of_a_gpu(project, nodes):
 
 
 def test_what_a_task_says_reaches_the_user(project, nodes, monkeypatch):
-    monkeypatch.setattr(room, "RETRIES", 1)
+    monkeypatch.setattr(room, "ATTEMPTS", 2)
     with Engine(name="ray", address=nodes.address).open() as workers:
         with pytest.raises(UserError, match=r"^refused 1$"):
-            workers(refuse, [1])
-        with pytest.raises(UserError, match=r"a task died 2 times.*run it again: it resumes"):
-            workers(die, [1])
+            workers.submit(refuse, 1).result()
+        with pytest.raises(UserError, match=r"a task died 2 times.*fix: run it again, it resumes"):
+            workers.submit(die, 1).result()
+
+
+def test_an_interrupt_leaves_no_task_behind(project, nodes):
+    def interrupted():
+        with Engine(name="ray", address=nodes.address).open() as workers:
+            futures.extend(workers.submit(linger, project) for _ in range(3))
+            wait_for(lambda: len(numbers(project)) == 2)
+            raise KeyboardInterrupt
+
+    futures = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert all(future.done() for future in futures)
+    wait_for(lambda: not any(psutil.pid_exists(pid) for pid in numbers(project)))
 
 
 def test_no_more_tasks_at_a_time_than_jobs(project, nodes):
     with Engine(name="ray", address=nodes.address, jobs=1).open() as workers:
-        begun = workers(moment, range(3))
+        begun = list(workers.map(moment, range(3)))
     assert all(later - earlier > 0.3 for earlier, later in pairwise(begun))
 
 
@@ -199,19 +216,19 @@ def moment(_):
 def test_a_machine_without_the_project_or_with_another_torch(project):
     """What a task does before anything else; on loopback, every node sees the same disk."""
     token = project / "token"
-    there = room.There(abs, project, token, room.version("torch"))
+    there = room.There(project, token, room.version("torch"))
     with pytest.raises(UserError, match="does not share"):
-        there(-1)
+        there(abs, -1)
     token.touch()
-    assert there(-1) == 1
+    assert there(abs, -1) == 1
     with pytest.raises(UserError, match=r"this machine 0\.1; install the same"):
-        room.There(abs, project, token, "0.1")(-1)
+        room.There(project, token, "0.1")(abs, -1)
 
 
 def test_without_an_address_a_ray_of_this_machine(project, monkeypatch):
     """It listens on loopback alone, and it is gone afterwards."""
     monkeypatch.setenv("RAY_AUTH_MODE", "disabled")  # else Ray keeps a token of its own in the home folder
     with Engine(name="ray", jobs=2).open() as workers:
-        assert {folder for folder, _, _ in workers(where, [0, 1])} == {project}
+        assert {folder for folder, _, _ in workers.map(where, [0, 1])} == {project}
         assert ray.get_runtime_context().gcs_address.startswith("127.0.0.1:")
     assert not ray.is_initialized()

@@ -11,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from inputgrad.errors import UserError
+from pipeline import interrupts
 from pipeline.tracking import contents, server, ui
 
 
@@ -48,10 +49,11 @@ def test_it_answers_until_ctrl_c(project, job):
     with server.connected() as client:
         contents.experiment(client, read_study("tiny"))
     port = free_port()
-    code = f"from pipeline.tracking import ui; ui.serve({port})"
+    command = [sys.executable, "-m", "pipeline", "ui", "--port", str(port)]
     environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[2])}
     before = signal.signal(signal.SIGINT, signal.SIG_IGN) if job else None
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, env=environment, **pipes)
     if before is not None:
         signal.signal(signal.SIGINT, before)
     try:
@@ -62,6 +64,7 @@ def test_it_answers_until_ctrl_c(project, job):
             assert b'"tiny"' in answer.read()
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 0
+        assert process.communicate()[1] == f"error: {interrupts.LINE}\n"
+        assert process.returncode == 130
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
