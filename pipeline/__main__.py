@@ -7,9 +7,9 @@ def run() -> None:
     """The command line; a Python without the project's packages gets one line instead of a traceback."""
     try:
         from pipeline.cli import main
-        from pipeline.workers import local
+        from pipeline.workers import process
 
-        local.fresh = True
+        process.fresh = True
         main()
     except ModuleNotFoundError as error:
         print(

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inputgrad import files
 from pipeline import data, store
+from pipeline.progress import progress
 from pipeline.study.read import active, read_study
 from pipeline.study.run import Run, folder, runs
-from pipeline.workers.local import run_all
+from pipeline.workers import Engine
+from pipeline.workers.local import Workers, cores, each
 
 if TYPE_CHECKING:
     from pipeline.stages.attack import Evaluation
@@ -22,10 +26,26 @@ def prepare(study_name: str) -> Path:
     return data.prepare(study_name, study.data["name"], options)
 
 
-def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
-    """experiments/STUDY/runs/LOSS/train: a folder per seed and step_time.json. Seeds train side by side."""
+@contextmanager
+def working(engine: Engine, shown: AbstractContextManager[None], training: Sequence[Run] = ()) -> Iterator[Workers]:
+    """Workers, MLflow for runs that are trained, and a progress display.
+
+    Workers come first: they may be forks of this process, which must not have threads of its own by then.
+    """
     import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
 
+    from pipeline import tracking
+
+    with engine.open() as workers, ExitStack() as threads:
+        for name in dict.fromkeys(run.loss_name for run in training):
+            some = [run for run in training if run.loss_name == name]
+            threads.enter_context(tracking.following(some[0].study, name, some))
+        threads.enter_context(shown)
+        yield workers
+
+
+def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
+    """experiments/STUDY/runs/LOSS/train: a folder per seed and step_time.json. Seeds train side by side."""
     from pipeline import tracking
     from pipeline.stages import train as room
 
@@ -33,16 +53,12 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     todo = runs(study, loss_name)
     for run in todo:
         _ = run.fingerprint  # what is missing is said before any process starts
-    with tracking.following(study, loss_name, todo):
-        run_all(
-            room.train,
-            todo,
-            label=f"train {study_name} {loss_name}",
-            total=sum(run.epochs for run in todo),
-            done=lambda: sum(epochs_done(run) for run in todo),
-            unit="epochs",
-            jobs=jobs,
-        )
+    shown = progress(
+        f"train {study_name} {loss_name}", sum(r.epochs for r in todo), lambda: sum(map(epochs_done, todo)), "epochs"
+    )
+    with working(Engine(jobs=min(jobs or cores(), len(todo))), shown, todo) as workers:
+        for _, future in each(workers, room.train, todo):
+            future.result()
     target = publish_training(todo)
     tracking.mirror(study, loss_name)
     return target
@@ -79,15 +95,12 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     todo = [room.Evaluation(run) for run in runs(study, loss_name)]
     for evaluation in todo:
         _ = evaluation.fingerprint
-    run_all(
-        room.evaluate,
-        todo,
-        label=f"attack {study_name} {loss_name}",
-        total=sum(e.steps for e in todo),
-        done=lambda: sum(e.done for e in todo),
-        unit="attacks",
-        jobs=jobs,
+    shown = progress(
+        f"attack {study_name} {loss_name}", sum(e.steps for e in todo), lambda: sum(e.done for e in todo), "attacks"
     )
+    with working(Engine(jobs=min(jobs or cores(), len(todo))), shown) as workers:
+        for _, future in each(workers, room.evaluate, todo):
+            future.result()
     target = publish_attack(todo)
     tracking.mirror(study, loss_name)
     return target

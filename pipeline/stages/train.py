@@ -76,15 +76,22 @@ class Trainer:
             setattr(self, name, state[name])
 
 
-def train(run: Run, dataset: Dataset | None = None) -> Path:
+class Diverged(UserError):
+    """The loss, or a figure of the validation split, became NaN or infinite."""
+
+
+def train(run: Run, dataset: Dataset | None = None, until: int | None = None) -> Path:
     """Train one run to its end, from wherever it was left; returns its folder.
+
+    With `until`, it is trained to that epoch at most: best.pt and last.pt are there then, what `finish` writes is not.
 
     The folder holds best.pt and last.pt (best by validation score, ties by validation loss), history.csv (a row an
     epoch), gradients.npz (input gradients of the same validation examples at a few epochs) and run.json. The numbers
     are the same whether the run was interrupted or not.
 
     Raises:
-        UserError: the loss turned NaN or infinite (with the step), or a checkpoint is corrupt.
+        Diverged: the loss turned NaN or infinite (with the step).
+        UserError: a checkpoint is corrupt.
     """
     torch.set_num_threads(1)  # seeds run side by side; one thread also makes the sums reproducible
     torch.set_deterministic_debug_mode("warn" if run.device.type == "cuda" else "error")
@@ -98,7 +105,7 @@ def train(run: Run, dataset: Dataset | None = None) -> Path:
         if (folder / "last.pt").exists():
             fix = f"delete {folder} to start this run again"
             trainer.restore(store.load_checkpoint(folder / "last.pt", fix))
-        while trainer.epoch < run.epochs:
+        while trainer.epoch < min(run.epochs, until or run.epochs):
             try:
                 row = train_epoch(trainer) | validate(trainer)
             except (RuntimeError, NotImplementedError) as error:
@@ -109,7 +116,8 @@ def train(run: Run, dataset: Dataset | None = None) -> Path:
             trainer.epoch += 1
             trainer.history.append({"epoch": trainer.epoch, **row})
             save_epoch(trainer, folder)
-        finish(trainer, folder)
+        if trainer.epoch == run.epochs:
+            finish(trainer, folder)
     return folder
 
 
@@ -152,7 +160,7 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
     bad = (~torch.isfinite(totals)).nonzero()
     if len(bad):
         step = trainer.epoch * steps_per_epoch(trainer) + min(int(bad[0]) + 1, steps_per_epoch(trainer))
-        raise UserError(
+        raise Diverged(
             f"{trainer.run.name}: the loss became {float(totals[bad[0]])} at step {step} (epoch {trainer.epoch + 1});"
             f" lower losses.{trainer.run.loss_name}.strength or training.learning_rate in {trainer.run.study.file}"
         )

@@ -5,14 +5,13 @@ The work lands in .state/FINGERPRINT and in the stages' own outputs; `dvc repro`
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic
 
 from inputgrad.errors import UserError
 from pipeline import store
+from pipeline.progress import progress
 from pipeline.stages import commands
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.train import train
@@ -20,22 +19,7 @@ from pipeline.study.read import active, read_study
 from pipeline.study.run import Run, folder, runs
 from pipeline.study.schema import Study
 from pipeline.workers import Engine
-from pipeline.workers.local import Item, Workers, progress
-
-
-@dataclass(frozen=True)
-class Attempt(Generic[Item]):
-    """A task whose UserError is a result, so that one diverging run does not stop the night's others."""
-
-    task: Callable[[Item], object]
-
-    def __call__(self, item: Item) -> UserError | None:
-        """Run it."""
-        try:
-            self.task(item)
-        except UserError as error:
-            return error
-        return None
+from pipeline.workers.local import Item, Workers, each
 
 
 @dataclass
@@ -75,41 +59,36 @@ def run(study_name: str, engine: Engine) -> str:
         return f"{study_name}: all {len(names)} losses are up to date"
     campaign.todo = [run for name in untrained for run in todo[name]]
     campaign.unattacked = sum(len(todo[name]) for name in behind)
-    with started(campaign, engine) as workers:
-        train_all(campaign, workers)
+    shown = progress(study_name, len(campaign.todo) + campaign.unattacked, campaign.done, "tasks")
+    with commands.working(engine, shown, campaign.todo) as workers:
+        missing = [run for run in campaign.todo if not (run.state / "run.json").exists()]
+        attempt_all(campaign, workers, train, missing, lambda run: run)
         for name in untrained:
             if name not in campaign.failed:
                 commands.publish_training(todo[name])
         attacked = {name: evaluations(campaign, todo[name]) for name in behind if name not in campaign.failed}
         campaign.evaluations = [e for some in attacked.values() for e in some]
-        attack_all(campaign, workers)
+        unfinished = [e for e in campaign.evaluations if e.done < e.steps]
+        attempt_all(campaign, workers, evaluate, unfinished, lambda evaluation: evaluation.run)
         for name, some in attacked.items():
             if name not in campaign.failed:
                 commands.publish_attack(some)
     return summary(campaign, untrained, behind)
 
 
-@contextmanager
-def started(campaign: Campaign, engine: Engine) -> Iterator[Workers]:
-    """Workers first: a process that has threads of its own must not be forked any more."""
-    import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
-
-    from pipeline import tracking
-
-    total = len(campaign.todo) + campaign.unattacked
-    with engine.open() as workers, ExitStack() as following:
-        for name, some in by_loss(campaign.todo).items():
-            following.enter_context(tracking.following(campaign.study, name, some))
-        with progress(campaign.study.name, total, campaign.done, "tasks"):
-            yield workers
-
-
-def train_all(campaign: Campaign, workers: Workers) -> None:
-    """Train every run that is not finished."""
-    missing = [run for run in campaign.todo if not (run.state / "run.json").exists()]
-    for run, error in zip(missing, workers(Attempt(train), missing), strict=True):
-        if error:
-            campaign.failed.setdefault(run.loss_name, error)
+def attempt_all(
+    campaign: Campaign,
+    workers: Workers,
+    task: Callable[[Item], object],
+    todo: Sequence[Item],
+    run: Callable[[Item], Run],
+) -> None:
+    """Run a task of every item, which belongs to a run: one that fails does not stop the night's others."""
+    for item, future in each(workers, task, todo):
+        try:
+            future.result()
+        except UserError as error:
+            campaign.failed.setdefault(run(item).loss_name, error)
 
 
 def evaluations(campaign: Campaign, todo: Sequence[Run]) -> list[Evaluation]:
@@ -122,14 +101,6 @@ def evaluations(campaign: Campaign, todo: Sequence[Run]) -> list[Evaluation]:
         campaign.failed.setdefault(todo[0].loss_name, error)
         return []
     return some
-
-
-def attack_all(campaign: Campaign, workers: Workers) -> None:
-    """Attack every run that is not finished."""
-    missing = [e for e in campaign.evaluations if e.done < e.steps]
-    for evaluation, error in zip(missing, workers(Attempt(evaluate), missing), strict=True):
-        if error:
-            campaign.failed.setdefault(evaluation.run.loss_name, error)
 
 
 def summary(campaign: Campaign, trained: Sequence[str], attacked: Sequence[str]) -> str:
@@ -146,11 +117,6 @@ def summary(campaign: Campaign, trained: Sequence[str], attacked: Sequence[str])
     name = campaign.study.name
     done = f"{len(trained)} losses trained, {len(attacked)} attacked"
     return f"{name}: {done}; the report and DVC's record: dvc repro report@{name}"
-
-
-def by_loss(some: Sequence[Run]) -> dict[str, list[Run]]:
-    """Runs in a list a loss."""
-    return {name: [run for run in some if run.loss_name == name] for name in dict.fromkeys(r.loss_name for r in some)}
 
 
 def check_device(run: Run, engine: Engine) -> None:

@@ -10,11 +10,11 @@ import sys
 from collections.abc import Callable
 
 from inputgrad.errors import UserError
+from pipeline.progress import progress
 from pipeline.study.read import read_study
 from pipeline.study.schema import Study
 from pipeline.tracking.address import reason, shown, uri
 from pipeline.tracking.live import following
-from pipeline.workers.local import progress
 
 __all__ = ["following", "mirror", "mirror_report", "track"]
 

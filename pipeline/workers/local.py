@@ -1,29 +1,54 @@
-"""Independent tasks side by side over the cores, with a progress display for people."""
+"""The processes of this machine as an Executor, and what every engine's workers have in common."""
 
 from __future__ import annotations
 
-import ctypes
 import multiprocessing
 import os
-import signal
-import sys
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from itertools import islice
+from queue import SimpleQueue
+from threading import Lock
+from typing import Any, ParamSpec, TypeVar
 
 from inputgrad.errors import UserError
+from pipeline.workers.process import Killed, Process, start_method
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
+Parameters = ParamSpec("Parameters")
 
-fresh = False
-"""True in a command's own process, which has run nothing of torch: it may be forked, and the workers share its imports.
+ATTEMPTS = 6
+"""How often a task is started when its process is killed, or its machine dies, before its future fails."""
 
-A process that has used autograd or a GPU must not be forked; its workers are started afresh.
-"""
+
+class Workers(Executor):
+    """An Executor for tasks that can be run again at any time: what a task has reached, it keeps on disk.
+
+    Attributes:
+        jobs: tasks at a time.
+    """
+
+    jobs: int
+
+
+def each(
+    workers: Workers, task: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[tuple[Item, Future[Result]]]:
+    """Run `task` of every item, at most `workers.jobs` at a time; yield each item with its future as soon as it ends.
+
+    A caller that lets an exception of a future out of the workers' block stops the tasks that are running.
+    """
+    waiting = iter(items)
+    running: dict[Future[Result], Item] = {}
+    while True:
+        for item in islice(waiting, max(0, workers.jobs - len(running))):
+            running[workers.submit(task, item)] = item
+        if not running:
+            return
+        for future in wait(running, return_when=FIRST_COMPLETED).done:
+            yield running.pop(future), future
 
 
 def cores() -> int:
@@ -31,119 +56,95 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-class Workers(Protocol):
-    """Processes, here or on other machines, that take a list of tasks."""
-
-    def __call__(self, task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-        """`task` of every item, results in the order of the items.
-
-        A UserError that a task raises reaches the caller, and the other tasks are stopped.
-        """
-
-
-def run_all(
-    task: Callable[[Item], Result],
-    items: Sequence[Item],
-    *,
-    label: str,
-    total: float,
-    done: Callable[[], float],
-    unit: str,
-    jobs: int | None = None,
-) -> list[Result]:
-    """`task` of every item, in as many processes as there are cores; results in the order of the items.
-
-    Args:
-        task: a picklable function; a UserError it raises reaches the caller, and the other tasks are stopped.
-        items: its arguments, picklable.
-        label: what the display says is being done.
-        total: how much there is to do.
-        unit: of `total`.
-        done: how much of `total` is done by now; called a few times a second.
-        jobs: processes; default: the cores.
-    """
-    with local(min(jobs or cores(), len(items))) as workers, progress(label, total, done, unit):
-        return workers(task, items)
-
-
 @contextmanager
 def local(jobs: int | None = None) -> Iterator[Workers]:
-    """Processes of this machine, as many as `jobs` or as there are cores; one needs no process beside this one.
+    """Processes of this machine, as many as `jobs` or as there are cores; one needs no process but this one.
 
-    They are started on entry: before the caller starts threads or runs anything of torch.
+    They are started on entry: before the caller starts threads or runs anything of torch. When the block is left by an
+    exception, an interrupt included, they are ended at once.
     """
     jobs = jobs or cores()
-    if jobs == 1:
-        yield lambda task, items: [task(item) for item in items]
-        return
-    with ProcessPoolExecutor(jobs, mp_context=start_method(), initializer=die_with_parent) as pool:
-        pool.submit(int)  # a forking pool starts all its processes with the first task
+    with Here() if jobs == 1 else Processes(jobs) as workers:
+        yield workers
+
+
+class Here(Workers):
+    """This process: a task is done when `submit` returns."""
+
+    jobs = 1
+
+    def submit(
+        self, task: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Future[Result]:
+        """Run a task; an interrupt is not kept in its future."""
+        future: Future[Result] = Future()
         try:
-            yield lambda task, items: [f.result() for f in [pool.submit(task, item) for item in items]]
-        except BrokenProcessPool as error:
-            raise UserError("a worker process was killed (out of memory?); run it again: it resumes") from error
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            for worker in multiprocessing.active_children():
-                worker.terminate()
-            raise
+            future.set_result(task(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
 
 
-def start_method() -> multiprocessing.context.BaseContext:
-    """How workers are started: forked from a fresh process without a GPU, else each from a clean server."""
-    import torch
+class Processes(ThreadPoolExecutor, Workers):
+    """Processes of this machine, each asked by one thread; a process that is killed is replaced, its task run again."""
 
-    forked = fresh and sys.platform == "linux" and not torch.cuda.is_available()
-    return multiprocessing.get_context("fork" if forked else "forkserver" if sys.platform != "win32" else "spawn")
+    def __init__(self, jobs: int) -> None:
+        super().__init__(jobs)
+        self.jobs = jobs
+        self.lock, self.ended = Lock(), False
+        self.idle: SimpleQueue[Process] = SimpleQueue()
+        context = start_method()
+        self.all = [Process(context) for _ in range(jobs)]  # the executor starts its threads later, with the tasks
+        for process in self.all:
+            self.idle.put(process)
 
+    def submit(
+        self, task: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Future[Result]:
+        """Have a picklable task done by the next process that is free."""
+        return super().submit(self.attempt, task, *args, **kwargs)
 
-def die_with_parent() -> None:
-    """A worker whose parent is killed ends too, instead of waiting for work for ever."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
+    def attempt(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
+        """Ask one process after the other until one lives long enough to answer."""
+        for _ in range(ATTEMPTS):
+            process = self.idle.get()
+            try:
+                answer: Result = process.ask(task, *args, **kwargs)
+                return answer
+            except Killed:
+                process = self.replaced(process)
+            finally:
+                self.idle.put(process)
+        at = "".join(f" at {item.name}" for item in args[:1] if hasattr(item, "name"))
+        raise UserError(
+            f"a worker process was killed {ATTEMPTS} times{at} (out of memory?);"
+            " fix: run it again, it resumes; take fewer --jobs"
+        )
 
+    def replaced(self, dead: Process) -> Process:
+        """A new process in the place of a dead one; this process has threads by now, so that it must not be forked."""
+        with self.lock:
+            if self.ended:
+                raise CancelledError
+            process = Process(multiprocessing.get_context("forkserver"))
+            self.all[self.all.index(dead)] = process
+            return process
 
-@contextmanager
-def progress(label: str, total: float, done: Callable[[], float], unit: str) -> Iterator[None]:
-    """A bar with rate and time left on stderr while the block runs; nothing where stderr is no terminal."""
-    if not sys.stderr.isatty():
-        yield
-        return
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeElapsedColumn,
-        TimeRemainingColumn,
-    )
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more tasks; with `wait`, end the processes once those that were taken are done."""
+        super().shutdown(wait, cancel_futures=cancel_futures)
+        if wait:
+            self.kill()
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn(f"{unit}  {{task.fields[rate]}}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    stop = threading.Event()
-    with Progress(*columns, console=Console(stderr=True)) as display:
-        bar = display.add_task(label, total=total, rate="")
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        if kind is not None:
+            self.shutdown(wait=False, cancel_futures=True)
+            self.kill()
+        self.shutdown()
 
-        def watch() -> None:
-            while not stop.wait(0.25):
-                speed = display.tasks[bar].speed
-                display.update(bar, completed=done(), rate=f"{speed:.1f}/s" if speed else "")
-
-        watcher = threading.Thread(target=watch, daemon=True)
-        watcher.start()
-        try:
-            yield
-            display.update(bar, completed=total)
-        finally:
-            stop.set()
-            watcher.join()
+    def kill(self) -> None:
+        """End every process at once, whatever it is at: its task has its state on disk."""
+        with self.lock:
+            self.ended = True
+        for process in self.all:
+            process.kill()

@@ -10,21 +10,24 @@ from __future__ import annotations
 import os
 import socket
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Generic
+from typing import Any
 
 from inputgrad.errors import UserError
 from pipeline import store
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.workers import local
-from pipeline.workers.local import Item, Result, Workers
+from pipeline.workers.local import ATTEMPTS, Parameters, Result, Workers
 
-RETRIES = 5
-"""How often a task is started again when its process or its machine dies."""
+MOST = 512
+"""Tasks at a time, whatever the size of the cluster."""
+GLANCE = 0.5
+"""Seconds after which a thread that waits for its task sees that the command ends."""
 PATIENCE = 5.0
 """Seconds in which a cluster's address has to answer; Ray's own patience is a minute and a page of warnings."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -60,20 +63,56 @@ def workers(jobs: int | None, address: str | None, gpus: float | None) -> Iterat
             )
         token.parent.mkdir(exist_ok=True)
         token.touch()
-        options = {"num_cpus": 1, "num_gpus": gpus or 0, "max_retries": RETRIES}
-
-        def work(task: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-            there = There(task, Path.cwd(), token, version("torch"))
-
-            def run(item: Item) -> Result:
-                return there(item)
-
-            return collected(ray, ray.remote(**options)(run), items, jobs or len(items))
-
-        yield work
+        with Cluster(ray, jobs, gpus or 0, There(Path.cwd(), token, version("torch"))) as cluster:
+            yield cluster
     finally:
         token.unlink(missing_ok=True)
         ray.shutdown()  # what still runs is ended; it has its state on disk
+
+
+class Cluster(ThreadPoolExecutor, Workers):
+    """A Ray cluster; one thread for each task that it has. Ray itself places no more tasks than the machines take."""
+
+    def __init__(self, ray: Any, jobs: int | None, gpus: float, there: There) -> None:
+        super().__init__(jobs or MOST)
+        self.ray, self.asked, self.gpus, self.ended = ray, jobs, gpus, False
+
+        def run(task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
+            return there(task, *args, **kwargs)
+
+        self.remote = ray.remote(num_cpus=1, num_gpus=gpus, max_retries=ATTEMPTS - 1)(run)
+
+    @property
+    def jobs(self) -> int:  # type: ignore[override]
+        """Tasks at a time: as asked for, or what the machines take that are in the cluster at this moment."""
+        resources = self.ray.cluster_resources()
+        take = min(resources.get("CPU", 0), resources.get("GPU", 0) / self.gpus if self.gpus else MOST)
+        return self.asked or min(MOST, max(1, int(take)))
+
+    def submit(
+        self, task: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
+    ) -> Future[Result]:
+        """Have a task done somewhere; what Ray cannot place yet waits."""
+        return super().submit(self.result, task, *args, **kwargs)
+
+    def result(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
+        """Of a task, once it is done; its own error if it raised one."""
+        reference = self.remote.remote(task, *args, **kwargs)
+        while not self.ray.wait([reference], timeout=GLANCE)[0]:
+            if self.ended:
+                raise CancelledError
+        try:
+            result: Result = self.ray.get(reference)
+            return result
+        except self.ray.exceptions.RayTaskError as error:
+            raise (error.cause or error) from None
+        except self.ray.exceptions.RayError as error:  # its process or machine died, again and again
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"a task died {ATTEMPTS} times ({reason}); fix: run it again, it resumes") from error
+
+    def __exit__(self, kind: type[BaseException] | None, *rest: object) -> None:
+        self.ended = kind is not None
+        self.shutdown(cancel_futures=self.ended)
 
 
 def connected(address: str, jobs: int | None) -> Any:
@@ -121,15 +160,14 @@ def reach(address: str, host: str, port: str) -> None:
 
 
 @dataclass(frozen=True)
-class There(Generic[Item, Result]):
-    """A task as a worker on any machine runs it: in the project's folder, once it is sure that it is that folder."""
+class There:
+    """How a worker on any machine runs a task: in the project's folder, once it is sure that it is that folder."""
 
-    task: Callable[[Item], Result]
     folder: Path
     token: Path
     torch: str
 
-    def __call__(self, item: Item) -> Result:
+    def __call__(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
         """Run it.
 
         Raises:
@@ -141,28 +179,4 @@ class There(Generic[Item, Result]):
         if (here := version("torch")) != self.torch:
             raise UserError(f"{host} has torch {here}, this machine {self.torch}; install the same requirements.txt")
         os.chdir(self.folder)
-        return self.task(item)
-
-
-def collected(ray: Any, remote: Any, items: Sequence[Item], jobs: int) -> list[Any]:
-    """Results in the order of the items, at most `jobs` tasks being in the cluster at a time."""
-    results: dict[int, Any] = {}
-    running: dict[Any, int] = {}
-    while len(results) < len(items):
-        while len(running) < jobs and len(results) + len(running) < len(items):
-            number = len(results) + len(running)
-            running[remote.remote(items[number])] = number
-        (ready, *_), _ = ray.wait(list(running))
-        results[running.pop(ready)] = result(ray, ready)
-    return [results[number] for number in range(len(items))]
-
-
-def result(ray: Any, reference: Any) -> Any:
-    """Of a task that is done; its own error if it raised one."""
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        raise (error.cause or error) from None
-    except ray.exceptions.RayError as error:  # its process or machine died, again and again
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"a task died {RETRIES + 1} times ({reason}); run it again: it resumes") from error
+        return task(*args, **kwargs)
