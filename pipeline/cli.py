@@ -122,7 +122,7 @@ def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> N
 @click.argument("loss", required=False, callback=plain)
 @click.option("--all", "everything", is_flag=True, help="Every loss of the study that has something to search.")
 @click.option("--trials", type=int, help="In all, those of earlier commands too; default: search.trials of the study.")
-@click.option("--workers", type=int, help="Processes of one thread each; default: the cores of this machine.")
+@click.option("--workers", type=int, help="Tasks at a time; default: one on each core.")
 @click.option("--objective", type=click.Choice(["robust", "pareto"]), default="robust", show_default=True)
 @click.option("--storage", "url", default="", help="An Optuna storage URL, or a journal file; default: one per search.")
 @click.option("--sampler", type=click.Choice(["tpe", "random"]), default="tpe", show_default=True)
@@ -133,13 +133,20 @@ def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> N
 @click.option("--gpus-per-task", type=float, help="What each worker asks of Ray, such as 0.25: four on a GPU.")
 @click.option("--apply", "writes", is_flag=True, help="Write the best into experiments/STUDY.yaml.")
 def search(
-    study: str, loss: str | None, name: str, address: str | None, gpus_per_task: float | None, **options: Any
+    study: str,
+    loss: str | None,
+    name: str,
+    workers: int | None,
+    address: str | None,
+    gpus_per_task: float | None,
+    **options: Any,
 ) -> None:
     """Search the strength of a loss on the validation split. Ctrl-C keeps what was found; run again to continue."""
     from pipeline.search import command
     from pipeline.workers import Engine
 
-    command.search(study, loss, engine=Engine(name=name, address=address, gpus_per_task=gpus_per_task), **options)
+    engine = Engine(name=name, jobs=workers, address=address, gpus_per_task=gpus_per_task)
+    command.search(study, loss, engine=engine, **options)
 
 
 @cli.command()

@@ -26,6 +26,7 @@ HARMLESS = {
     "inputgrad": "the public names of the library",
     "inputgrad.errors": "the words of errors",
     "inputgrad.files": "how files are written; what is read back is held against the hash in its manifest",
+    "inputgrad.losses._published": "published strengths, for a command that converts them",
     "inputgrad.registry": "finds the modules, which are hashed themselves",
     "inputgrad.gradients.layers": "says which layer an error came from",
     "pipeline.store": "how files are written; what is read back is held against the hash in its manifest",

@@ -2,42 +2,43 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
+from optuna.study import Study
+
 from inputgrad.errors import UserError
-from pipeline import data, store
-from pipeline.search import space
+from pipeline import data
 from pipeline.search.apply import apply, line
-from pipeline.search.crew import Crew
-from pipeline.search.display import display, score
+from pipeline.search.display import display
 from pipeline.search.figures import draw
-from pipeline.search.fleet import Fleet
-from pipeline.search.record import Record, facts, knobs
-from pipeline.search.storage import open_study, said_plainly
+from pipeline.search.loop import Loop
+from pipeline.search.record import Record, knobs
+from pipeline.search.sampler import SEEDS
+from pipeline.search.storage import opened
 from pipeline.search.task import SearchTask
+from pipeline.search.words import conclusion, impossible, introduce
 from pipeline.stages import commands
+from pipeline.stages.whole_study import check_device
 from pipeline.study.read import read_study
-from pipeline.tracking.address import shown
 from pipeline.tracking.search import following
 from pipeline.workers import Engine
-from pipeline.workers.local import cores
+from pipeline.workers.local import Workers
 
 WRITE = 3.0
 """Seconds between two writings of the files while a search runs."""
 
 
 def tasks(
-    study_name: str, loss: str | None, everything: bool, trials: int | None, **options: object
+    study_name: str, loss: str | None, everything: bool, trials: int | None, seed: int = 0, **options: object
 ) -> list[SearchTask]:
     """The searches that a command asks for, all of them with the same budget.
 
     Raises:
-        UserError: no loss, an unknown one, one without a strength, or no trials.
+        UserError: no loss, an unknown one, one without a strength, no trials, or a seed that Optuna cannot take.
     """
     study = read_study(study_name)
     if (loss is None) != everything:
@@ -46,7 +47,9 @@ def tasks(
     count = study.search.trials if trials is None else trials
     if count < 1:
         raise UserError(f"--trials {count}: a search needs at least one trial")
-    found = [SearchTask(study=study, loss=name, trials=count, **options) for name in names]  # type: ignore[arg-type]
+    if not 0 <= seed < SEEDS:
+        raise UserError(f"--seed {seed}: no seed of a sampler; fix: a whole number from 0 to {SEEDS - 1}")
+    found = [SearchTask(study=study, loss=name, trials=count, seed=seed, **options) for name in names]  # type: ignore[arg-type]
     for task in found:
         _ = task.space  # what is missing is said before anything runs
     if not data.path(study_name).exists():
@@ -56,125 +59,57 @@ def tasks(
     return found
 
 
-def run(task: SearchTask, workers: int | None, writes: bool = False, engine: Engine | None = None) -> Record:
+def run(task: SearchTask, workers: Workers, writes: bool = False) -> Record:
     """Search one loss to its end and say what was found; `writes` puts it into the study.
 
     Raises:
         UserError: the search cannot run, or no trial meets the constraint.
         KeyboardInterrupt: after the best so far was said; the same command continues.
     """
-    engine = engine or Engine()
-    workers = workers or cores()
-    if task.storage.startswith("sqlite") and workers > 1:
-        raise UserError("sqlite does not stand several workers; leave --storage out (a journal file), or: --workers 1")
-    study = open_study(task)
-    crew = Crew(task, study) if engine.name == "local" else Fleet(task, study, engine)
-    with said_plainly(task.storage):
+    with opened(task) as study:
         introduce(task, Record.of(task, study))
         try:
-            conduct(crew, workers)
+            conduct(Loop(task, study, workers))
         except KeyboardInterrupt:
-            print(f"\nstopped; {conclusion(Record.of(task, study))}")
+            print(f"\nstopped; {conclusion(Record.of(task, study))}", flush=True)
             raise
         record = Record.of(task, study)
-    print(conclusion(record))
+        print(conclusion(record))
     if record.best is None:
         raise UserError(impossible(record))
     back_into_the_study(record, writes)
     return record
 
 
-def conduct(crew: Crew | Fleet, workers: int) -> None:
-    """Let the workers work, show how far they are, and leave the files up to date however it ends."""
-    task, study = crew.task, crew.study
+def conduct(loop: Loop) -> None:
+    """Run the loop, show how far it is, and leave the files up to date however it ends."""
+    task, study = loop.task, loop.study
     first = Record.of(task, study)
-    missing = task.trials - len(first.finished)
-    crew.start(min(workers, missing))  # may fork: no thread has been started yet
-    with following(task.folder), keeping_files(crew), display(first) as show:
+    with following(task.folder), keeping_files(task, study), display(first) as shown:
         written = time.monotonic()
 
-        def glance() -> None:
+        def show() -> None:
             nonlocal written
             record = Record.of(task, study)
-            show(record)
+            shown(record)
             if record.finished and time.monotonic() - written > WRITE:
                 record.write()
                 written = time.monotonic()
 
-        crew.watch(glance)
-        show(Record.of(task, study))
+        loop.run(show)
+        show()
 
 
 @contextmanager
-def keeping_files(crew: Crew | Fleet) -> Iterator[None]:
-    """At the end, however it comes: no worker is left, and the files say what is known."""
+def keeping_files(task: SearchTask, study: Study) -> Iterator[None]:
+    """At the end, however it comes, the files say what is known."""
     try:
         yield
     finally:
-        crew.end()
-        record = Record.of(crew.task, crew.study)
+        record = Record.of(task, study)
         if record.finished:
-            with store.locked(crew.task.state):  # another command may be at the same search
-                record.write()
-                draw(record)
-
-
-def introduce(task: SearchTask, record: Record) -> None:
-    """What is searched, how it is judged, with which budget, and where the trials are kept."""
-    study, epochs = task.study, task.run.epochs
-    drop, noun = study.search.max_clean_drop, "accuracy" if task.higher_is_better else "RMSE"
-    judged = (
-        f"robust validation {noun} under {space.listed(task.judges)}, {study.attack.norm} ε = {study.attack.epsilon:g}"
-    )
-    if task.objective == "robust":
-        judged += (
-            f"; clean validation {noun} at most {drop:g} {'below' if task.higher_is_better else 'above'} standard's"
-        )
-    else:
-        judged = f"clean and {judged}, together"
-    lines = [
-        f"search {task.name}: {'; '.join(space.described(name, r) for name, r in task.space.items())}",
-        f"judged by: {judged}",
-        f"budget: {task.trials} trials of {epochs} epochs = {task.trials * epochs} epochs, the same for every loss;"
-        f" trials train with seed {task.run.seed}, which no reported run has",
-        f"trials are kept in {shown(task.storage)}",
-    ]
-    if record.finished:
-        lines.append(f"{len(record.finished)} trials are there already")
-    print("\n".join(lines), flush=True)
-
-
-def conclusion(record: Record) -> str:
-    """What the finished trials say."""
-    task, done = record.task, len(record.finished)
-    pruned = f", {record.pruned} pruned" if record.pruned else ""
-    said = f"{done} of {task.trials} trials{pruned}, {record.epochs_used} of {task.trials * task.run.epochs} epochs"
-    if record.best is None or record.standard is None:
-        return f"{said}; no trial meets the constraint yet"
-    values = ", ".join(f"{name} {value:g}" for name, value in knobs(record.best).items())
-    found = {name: score(record, facts(record.best)[name]) for name in ("clean", "robust")}
-    base = {name: score(record, value) for name, value in record.standard.items()}
-    edges = record.at_edge(record.best)
-    beyond = f"; {' and '.join(edges)} at an end of the range: better may lie beyond" if edges else ""
-    return (
-        f"{said}; best: trial {record.best.number}, {values}: robust {found['robust']} (standard {base['robust']}),"
-        f" clean {found['clean']} (standard {base['clean']}){beyond}"
-    )
-
-
-def impossible(record: Record) -> str:
-    """Why there is nothing to apply, and what would help."""
-    task = record.task
-    if not record.complete or record.limit is None:
-        return f"{task.name}: no trial came to its end; narrow search.ranges in {task.study.file}"
-    better = max if task.higher_is_better else min
-    closest = better(float(facts(trial)["clean"]) for trial in record.complete)
-    drop = task.shortfall(closest, record.limit) + task.study.search.max_clean_drop
-    return (
-        f"{task.name}: 0 of {len(record.complete)} complete trials meet the constraint (clean score"
-        f" {score(record, record.limit)}, the best has {score(record, closest)}); raise search.max_clean_drop in"
-        f" {task.study.file} to {math.ceil(1000 * drop) / 1000:g} or more, or narrow search.ranges"
-    )
+            record.write()
+            draw(record)
 
 
 def back_into_the_study(record: Record, writes: bool) -> None:
@@ -193,29 +128,30 @@ def search(
     study: str,
     loss: str | None,
     everything: bool,
-    workers: int | None,
     writes: bool,
     trials: int | None,
     engine: Engine | None = None,
     **options: object,
 ) -> None:
     """Every search that was asked for, one after the other; one that finds nothing does not stop the next."""
-    asked = tasks(study, loss, everything, trials, **options)
-    if workers is not None and workers < 1:
-        raise UserError(f"--workers {workers}: a search needs at least one")
     engine = engine or Engine()
+    if engine.jobs is not None and engine.jobs < 1:
+        raise UserError(f"--workers {engine.jobs}: a search needs at least one")
     engine.check()
+    asked = tasks(study, loss, everything, trials, **options)  # type: ignore[arg-type]
+    for task in asked:
+        check_device(task.run, engine)
     failures = []
-    for task in asked:
-        Fleet.check_storage(task, engine)
-    for task in asked:
-        # an earlier --apply of this command has changed the file, not what this loss is searched with
-        try:
-            run(replace(task), workers, writes, engine)
-        except UserError as error:
-            if len(asked) == 1:
-                raise
-            failures.append(str(error))
-            print(f"not found: {error}", file=sys.stderr)
+    # workers first: a process that has threads of its own must not be forked any more
+    with engine.open() as workers:
+        for task in asked:
+            # an earlier --apply of this command has changed the file, not what this loss is searched with
+            try:
+                run(replace(task), workers, writes)
+            except UserError as error:
+                if len(asked) == 1:
+                    raise
+                failures.append(str(error))
+                print(f"not found: {error}", file=sys.stderr)
     if failures:
         raise UserError(f"{len(failures)} of {len(asked)} searches found nothing to apply; their lines are above")

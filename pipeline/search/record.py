@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
-from pipeline.search import slots, space
+from pipeline.search import space, trials
 from pipeline.search.task import SearchTask
 
 
@@ -26,7 +26,7 @@ class Record:
     @classmethod
     def of(cls, task: SearchTask, study: Study) -> Record:
         """As the storage has it now."""
-        return cls(task, study, slots.finished(task, study))
+        return cls(task, study, trials.finished(task, study))
 
     @cached_property
     def standard(self) -> dict[str, float] | None:
@@ -62,7 +62,7 @@ class Record:
         candidates = [trial for trial in self.complete if self.meets(trial)]
         return max(
             candidates,
-            key=lambda t: (sign * facts(t)["robust"], sign * facts(t)["clean"], -slots.slot(t)),
+            key=lambda t: (sign * facts(t)["robust"], sign * facts(t)["clean"], -trials.slot(t)),
             default=None,
         )
 
@@ -90,7 +90,7 @@ class Record:
         """trial, slot, state, the knobs as trained, scores on the validation split, cost."""
         return {
             "trial": trial.number,
-            "slot": slots.slot(trial),
+            "slot": trials.slot(trial),
             "state": trial.state.name.lower(),
             **knobs(trial),
             "clean": facts(trial).get("clean"),

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from optuna.distributions import BaseDistribution
-from optuna.pruners import BasePruner, NopPruner, SuccessiveHalvingPruner
+from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.fingerprint import hash_of
@@ -17,6 +17,8 @@ SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
     "tpe": lambda seed: TPESampler(seed=seed),
     "random": lambda seed: RandomSampler(seed=seed),
 }
+SEEDS = 2**32
+"""Optuna's samplers take seeds from 0 up to this number, without it."""
 
 
 class BySlot(BaseSampler):
@@ -55,8 +57,23 @@ class BySlot(BaseSampler):
         self.inner.after_trial(study, trial, state, values)
 
 
-def pruner(prunes: bool, first_rung: int) -> BasePruner:
-    """Successive halving: at every rung the better half of what has come that far goes on."""
-    if not prunes or not first_rung:
-        return NopPruner()
-    return SuccessiveHalvingPruner(min_resource=first_rung, reduction_factor=2)
+class Halving(BasePruner):
+    """Successive halving: at every rung the better half of the trials that have come that far goes on.
+
+    Optuna's own pruner also counts failed trials, so that a trial that was killed and tried again would count twice.
+    """
+
+    def prune(self, study: Study, trial: FrozenTrial) -> bool:
+        """Whether the trial ends at the rung that it reported last."""
+        rung = trial.last_step
+        if rung is None:
+            return False
+        value = trial.intermediate_values[rung]
+        others = [
+            other.intermediate_values[rung]
+            for other in study.get_trials(deepcopy=False)
+            if other.number != trial.number and other.state != TrialState.FAIL and rung in other.intermediate_values
+        ]
+        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+        ranked = sorted(sign * each for each in [value, *others])
+        return sign * value > ranked[max(len(ranked) // 2, 1) - 1]

@@ -1,4 +1,4 @@
-"""What a search is: small, frozen, and picklable, so that any engine can ship it to a worker."""
+"""What a search is: frozen, and picklable."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Objective = Literal["robust", "pareto"]
 
 @dataclass(frozen=True, kw_only=True)
 class SearchTask:
-    """One search, and what a worker needs to take part in it.
+    """One search.
 
     Attributes:
         study: whose loss is searched.
@@ -58,9 +58,20 @@ class SearchTask:
         return self.url or str(self.folder / "journal.log")
 
     @property
+    def in_file(self) -> bool:
+        """Whether the trials lie in a journal file."""
+        return "://" not in self.storage
+
+    @property
+    def lock(self) -> Path:
+        """The folder that a command holds while it is at this search: a journal file has one writer at a time."""
+        names = [str(Path(self.storage).resolve())] if self.in_file else [self.storage, self.name]
+        return store.state(f"storage-{hash_of(names)}")
+
+    @property
     def state(self) -> Path:
-        """Where the processes of this machine keep their lock."""
-        return store.state(f"search-{hash_of([self.name, self.storage])}")
+        """Where trials keep their trainings until they are told."""
+        return store.state(f"search-{hash_of([self.name, str(self.lock)])}")
 
     @cached_property
     def space(self) -> dict[str, Range]:
@@ -77,6 +88,12 @@ class SearchTask:
         """A trial's run, with the knobs that the study states."""
         study = space.of_trials(self.study)
         return Run(study, self.loss, study.training.seeds[0])
+
+    @property
+    def canonical(self) -> Run:
+        """A run whose fingerprint is the same for all trials: every knob at the low end of its range."""
+        lowest = {name: found.low for name, found in self.space.items()}
+        return Run(space.with_knobs(self.run.study, self.loss, lowest), self.loss, self.run.seed)
 
     @property
     def higher_is_better(self) -> bool:
@@ -110,6 +127,7 @@ class SearchTask:
             "ranges": {name: list(r) for name, r in self.space.items()},
             "objective": self.objective,
             "sampler": {"kind": self.sampler, "seed": self.seed, "prunes": self.prunes},
+            "code and data": self.canonical.fingerprint,  # comes last: whatever has a name of its own is named first
         }
 
     @property

@@ -83,6 +83,10 @@ class Trainer:
             setattr(self, name, state[name])
 
 
+class Diverged(UserError):
+    """The loss, or a figure of the validation split, became NaN or infinite."""
+
+
 def optimizer_of(training: Training, model: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of a study: the one place that makes it."""
     return torch.optim.Adam(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
@@ -101,7 +105,7 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
         until: stop after this epoch; a later call continues.
 
     Raises:
-        UserError: the loss turned NaN or infinite (with the step).
+        Diverged: the loss turned NaN or infinite (with the step).
     """
     torch.set_num_threads(1)  # seeds run side by side; one thread also makes the sums reproducible
     torch.set_deterministic_debug_mode("warn" if run.device.type == "cuda" else "error")
@@ -207,7 +211,7 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
     bad = (~torch.isfinite(totals)).nonzero()
     if len(bad):
         step = trainer.epoch * steps_per_epoch(trainer) + min(int(bad[0]) + 1, steps_per_epoch(trainer))
-        raise UserError(
+        raise Diverged(
             f"{trainer.run.name}: the loss became {float(totals[bad[0]])} at step {step} (epoch {trainer.epoch + 1});"
             f" lower losses.{trainer.run.loss_name}.strength or training.learning_rate in {trainer.run.study.file}"
         )

@@ -81,9 +81,7 @@ def attempt_all(
     todo: Sequence[Item],
     run: Callable[[Item], Run],
 ) -> None:
-    """Run a task of every item, which belongs to a run: one that is finished is checked, one that fails stops no other."""
-    other.
-    """
+    """Run a task of every item, each of one run: what is finished is only checked, what fails stops no other."""
     for item, future in each(workers, task, todo):
         try:
             future.result()

@@ -7,12 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import optuna
 import pytest
 
-from pipeline.search import storage
+from pipeline.search import rung, storage, trials
+from pipeline.search.loop import Loop
+from pipeline.search.objective import Scores
+from pipeline.search.record import Record
 from pipeline.search.task import SearchTask
 from pipeline.stages import commands
 from pipeline.study.read import read_study
+from pipeline.workers.local import Here
 from tests.conftest import edit
 
 ROOT = Path(__file__).parents[3]
@@ -26,17 +31,56 @@ def searchable(project: Path) -> Path:
     return project
 
 
+@pytest.fixture
+def untrained(searchable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Trials take no time at all: their scores are a function of the knobs and the epoch."""
+
+    def look(task: rung.Rung) -> rung.Look:
+        strength = task.run.loss.strength
+        robust = 0.5 + 0.01 * task.epoch - 0.1 * abs(strength - 0.2) ** 0.5
+        return rung.Look(Scores(0.9 - 0.02 * strength, robust), task.epoch, 0.0)
+
+    monkeypatch.setattr(rung, "look", look)
+    monkeypatch.setattr(rung, "reference", lambda _: Scores(0.9, 0.1))
+    return searchable
+
+
 def task(loss: str = "gradient_norm", trials: int = 6, **options: object) -> SearchTask:
     """A search of the study `tiny` as its file is now."""
     return SearchTask(study=read_study("tiny"), loss=loss, trials=trials, **options)  # type: ignore[arg-type]
 
 
-def found(of: SearchTask) -> list[tuple[object, ...]]:
-    """What every finished slot holds, without times and numbers."""
-    from pipeline.search import slots
+def search(of: SearchTask) -> Record:
+    """The whole search in this process, with one worker."""
+    with storage.opened(of) as study:
+        Loop(of, study, Here()).run()
+        return Record.of(of, study)
 
-    study = storage.open_study(of)
-    return [(slots.slot(t), t.state.name, t.params, t.values) for t in slots.finished(of, study)]
+
+def stored(of: SearchTask) -> optuna.Study:
+    """The search as its storage has it now; nothing is written there."""
+    return optuna.load_study(study_name=of.name, storage=storage.connect(of.storage))
+
+
+def found(of: SearchTask) -> list[tuple[object, ...]]:
+    """What every finished slot holds, without times and numbers; empty while there is no search."""
+    try:
+        study = stored(of)
+    except KeyError:
+        return []
+    return [(trials.slot(t), t.state.name, t.params, t.values) for t in trials.finished(of, study)]
+
+
+def check_complete(of: SearchTask) -> None:
+    """Every slot exactly once, nothing left over, every lost trial tried again with its values."""
+    study = stored(of)
+    done = [t for t in study.get_trials() if t.state in trials.FINISHED]
+    assert sorted(trials.slot(t) for t in done) == list(range(of.trials))
+    assert {t.state.name for t in study.get_trials()} <= {"COMPLETE", "PRUNED", "FAIL"}
+    for lost in study.get_trials(states=(optuna.trial.TrialState.FAIL,)):
+        again = next(t for t in done if trials.slot(t) == trials.slot(lost))
+        assert not lost.params or again.params == lost.params
+    assert not of.state.exists()  # no training of a trial is left
 
 
 def start(*arguments: str) -> subprocess.Popen[str]:

@@ -6,9 +6,9 @@ import pandas as pd
 import pytest
 
 from pipeline import tracking
-from pipeline.search import record, storage, worker
 from pipeline.search.figures import draw
 from pipeline.tracking import search, server
+from tests.pipeline.search import conftest
 from tests.pipeline.search.conftest import task
 from tests.pipeline.test_tracking import NOWHERE, artifacts, empty_database  # noqa: F401  a fixture
 
@@ -22,8 +22,7 @@ def searched(searchable, empty_database):  # noqa: F811
 
 def write(of):
     """Run the search as far as asked, and write its files."""
-    worker.run_trials(of)
-    now = record.Record.of(of, storage.open_study(of))
+    now = conftest.search(of)
     now.write()
     draw(now)
     return now
@@ -96,9 +95,8 @@ def test_both_objectives_are_searches_of_their_own(searched):
     assert runs["gradient_norm (pareto)"].data.metrics["finished"] == 2
 
 
-def test_a_deleted_database_is_rebuilt(searched, monkeypatch):
+def test_a_deleted_database_is_rebuilt(searched):
     (searched.task.folder.parents[3] / "mlflow.db").unlink()
-    monkeypatch.setattr(tracking, "config", type("Config", (), {"read": lambda *_: searched.task.study}))
     with pytest.raises(tracking.UserError, match="no results yet"):
         tracking.track(["tiny"])
     assert view()[0]["gradient_norm"].data.metrics["finished"] == 6

@@ -11,41 +11,16 @@ from inputgrad.attacks.pgd import perturb
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
 from pipeline import data, store
-from pipeline.search import objective, worker
+from pipeline.search import objective, rung
 from pipeline.stages import train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import edit
-from tests.pipeline.search.conftest import ROOT, found, task
+from tests.pipeline.search.conftest import ROOT, found, search, stored, task
 
 
-def test_a_trial_s_scores_are_those_of_the_weights_that_the_study_keeps(searchable):
-    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 60")
-    edit(searchable / "experiments/tiny.yaml", "learning_rate: 0.01", "learning_rate: 0.1")
-    run = task().run
-    dataset = objective.read(run.study)
-    looked = []
-    scores = objective.train(run, dataset, lambda epoch, _: looked.append(epoch))
-    best = store.load_checkpoint(train.train(run) / "best.pt", "")
-    model = run.build(dataset)
-    model.load_state_dict(best["model"])
-    assert scores == objective.scores(model, run, dataset)
-    assert scores.clean == max(row["validation_accuracy"] for row in history(run))
-    assert scores.robust < scores.clean
-    assert looked == [15, 30]
-    assert best["epoch"] < 60  # else any epoch would do
-
-
-def history(run):
-    return store.load_checkpoint(run.state / "last.pt", "")["history"]
-
-
-def test_looking_changes_nothing(searchable, monkeypatch):
-    run = task().run
-    dataset = objective.read(run.study)
-    often = objective.train(run, dataset, lambda *_: None)
-    monkeypatch.setattr(objective, "rungs", lambda _: [])
-    assert objective.train(run, dataset, lambda *_: None) == often
+def first_rung(project):
+    return rung.Rung(rung.TrialRun(task().run.study, "gradient_norm", 2, project / "place"), 2)
 
 
 def judged(searchable, attacks):
@@ -126,7 +101,7 @@ def test_the_test_split_is_not_needed(searchable):
         kept = {key: file[key] for key in file.files if not key.endswith("_test")}
     np.savez(data.path("tiny"), **kept)
     of = task(trials=3)
-    assert worker.run_trials(of) == 3
+    search(of)
     assert len(found(of)) == 3
 
 
@@ -139,7 +114,7 @@ def test_regression_is_judged_by_rmse_and_lower_is_better(project):
     )
     data.prepare("table", "diabetes", {})
     of = dataclasses.replace(task(trials=2), study=read_study("table"))
-    worker.run_trials(of)
+    search(of)
     assert not of.higher_is_better
     assert of.limit(0.7) == pytest.approx(0.72)
     assert of.shortfall(0.75, 0.72) == pytest.approx(0.03)
@@ -150,16 +125,27 @@ def test_regression_is_judged_by_rmse_and_lower_is_better(project):
 
 def test_a_loss_that_turns_nan_is_a_pruned_trial_and_not_the_end(searchable, monkeypatch):
     def explode(trainer):
-        if trainer.run.loss.strength > 0.3 and trainer.epoch == 2:
+        if trainer.run.loss.strength > 0.3 and trainer.epoch == 3:
             train.refuse_non_finite(torch.tensor([float("nan")]), trainer)
         return real(trainer)
 
     real = train.train_epoch
     monkeypatch.setattr(train, "train_epoch", explode)
     of = task(trials=8, prunes=False)
-    worker.run_trials(of)
+    trials = search(of).finished
     states = {params["strength"] > 0.3: state for _, state, params, _ in found(of)}
     assert states == {True: "PRUNED", False: "COMPLETE"}
+    lost = [trial for trial in trials if trial.state.name == "PRUNED"]
+    assert all("became nan" in trial.user_attrs["reason"] for trial in lost)
+    assert all(trial.user_attrs["facts"].keys() == {"epochs", "seconds"} for trial in lost)
+    assert {trial.user_attrs["facts"]["epochs"] for trial in lost} == {3}
+
+
+def test_a_score_that_is_not_finite_is_no_score(searchable, monkeypatch):
+    monkeypatch.setattr(objective, "score", lambda model, x, y: float("inf"))
+    seen = rung.look(first_rung(searchable))
+    assert seen.scores is None
+    assert "a validation score is not finite after epoch 2" in seen.reason
 
 
 def test_what_no_strength_can_mend_is_said_before_any_trial(searchable):
@@ -168,8 +154,8 @@ def test_what_no_strength_can_mend_is_said_before_any_trial(searchable):
     np.savez(data.path("tiny"), **kept)
     of = task("gradient_direction")
     with pytest.raises(UserError, match="gradient_direction needs a direction"):
-        worker.run_trials(of)
-    assert found(of) == []
+        search(of)
+    assert stored(of).trials == []
 
 
 def test_standard_is_trained_once_for_all_losses(searchable):
@@ -184,16 +170,16 @@ def test_standard_is_trained_once_for_all_losses(searchable):
 
 def test_without_data_the_stage_that_writes_it_is_named(project):
     with pytest.raises(UserError, match=r"data/tiny\.npz is missing"):
-        worker.run_trials(task())
+        search(task())
 
 
 def test_rungs():
-    assert objective.rungs(40) == [10, 20]
-    assert objective.rungs(8) == [2, 4]
-    assert objective.rungs(3) == []
+    assert objective.rungs(40) == [10, 20, 40]
+    assert objective.rungs(8) == [2, 4, 8]
+    assert objective.rungs(3) == [3]
 
 
 def test_a_study_without_standard_has_nothing_to_compare_with(searchable):
     edit(searchable / "experiments/tiny.yaml", "  standard: {}\n", "")
     with pytest.raises(UserError, match=r"add 'standard: \{\}'"):
-        worker.run_trials(task())
+        search(task())

@@ -7,11 +7,11 @@ import re
 import pandas as pd
 import pytest
 
-from pipeline.search import command, objective, record, slots, storage, worker
+from pipeline.search import objective, record, words
 from pipeline.search.task import SearchTask
 from pipeline.study.read import read_study
 from tests.conftest import edit
-from tests.pipeline.search.conftest import found, task
+from tests.pipeline.search.conftest import found, search, task
 from tests.pipeline.test_cli import expect_refusal
 
 FILES = {"trials.csv", "looks.csv", "search.json", "history.png", "slice.png", "front.png"}
@@ -28,38 +28,27 @@ def unmirrored(monkeypatch):
 def test_the_same_seed_and_one_worker_give_the_same_trials(searchable):
     runs = [task(trials=14, url=f"{name}.log") for name in "ab"]
     for of in runs:
-        worker.run_trials(of)
+        search(of)
     assert found(runs[0]) == found(runs[1])
     other = task(trials=14, url="c.log", seed=1)
-    worker.run_trials(other)
+    search(other)
     assert found(other) != found(runs[0])
 
 
 def test_a_search_that_is_continued_is_the_one_that_was_not_interrupted(searchable):
     """Beyond the random start: the sampler's memory is the trials alone."""
     for trials in (5, 11, 14):
-        worker.run_trials(task(trials=trials, url="continued.log"))
-    worker.run_trials(task(trials=14, url="whole.log"))
+        search(task(trials=trials, url="continued.log"))
+    search(task(trials=14, url="whole.log"))
     assert found(task(trials=14, url="continued.log")) == found(task(trials=14, url="whole.log"))
     assert len({params["strength"] for _, _, params, _ in found(task(trials=14, url="whole.log"))}) == 14
-
-
-def test_a_killed_trial_changes_nothing_either(searchable):
-    of, whole = task(trials=12, url="killed.log"), task(trials=12, url="whole.log")
-    worker.run_trials(whole)
-    worker.run_trials(task(trials=10, url="killed.log"))
-    study = storage.open_study(of)
-    trial = slots.claim(of, study)
-    trial.set_user_attr("owner", {**slots.me(), "born": 1.0})
-    worker.run_trials(of)
-    assert found(of) == found(whole)
 
 
 def test_a_search_writes_its_files_and_says_the_line(searchable, pipeline, unmirrored):
     done = pipeline("search", "tiny", "gradient_norm", "--trials", "6", "--workers", "1")
     assert done.code == 0, done.err
     folder = searchable / "experiments/tiny/search/gradient_norm"
-    assert {p.name for p in folder.iterdir()} == FILES | {"journal.log", "journal.log.lock"}
+    assert {p.name for p in folder.iterdir()} == FILES | {"journal.log"}
     facts = json.loads((folder / "search.json").read_text())
     assert facts["trials"]["finished"] == 6
     assert facts["epochs"]["budget"] == 48
@@ -117,17 +106,16 @@ def test_all_losses_get_the_same_budget(searchable, pipeline, unmirrored):
 
 def test_pruning_compares_robust_scores_at_the_rungs(searchable):
     of = task(trials=4, prunes=False)
-    worker.run_trials(of)
-    for trial in record.Record.of(of, storage.open_study(of)).finished:
+    for trial in search(of).finished:
         looks = trial.user_attrs["looks"]
-        rungs = objective.rungs(of.run.epochs)
+        *rungs, end = objective.rungs(of.run.epochs)
         assert trial.intermediate_values == {epoch: looks[str(epoch)]["robust"] for epoch in rungs} != {}
+        assert trial.values == [looks[str(end)]["robust"]]
 
 
 def test_a_regression_s_best_is_the_lowest_error_that_meets_the_constraint(searchable):
     of = task(trials=6, prunes=False)
-    worker.run_trials(of)
-    now = record.Record.of(of, storage.open_study(of))
+    now = search(of)
     regression = dataclasses.replace(now, task=Lower(**{f.name: getattr(of, f.name) for f in dataclasses.fields(of)}))
     met = [t for t in now.finished if record.facts(t)["clean"] <= now.standard["clean"] + 0.02]
     assert (
@@ -145,12 +133,7 @@ class Lower(SearchTask):
 
 
 def test_pruning_ends_trials_early_and_counts_them(searchable):
-    worker.run_trials(task(trials=12))
-    worker.run_trials(task(trials=12, url="whole.log", prunes=False))
-    pruned, whole = (
-        record.Record.of(of, storage.open_study(of))
-        for of in (task(trials=12), task(trials=12, url="whole.log", prunes=False))
-    )
+    pruned, whole = (search(of) for of in (task(trials=12), task(trials=12, url="whole.log", prunes=False)))
     assert len(pruned.finished) == len(whole.finished) == 12
     assert pruned.pruned > 3
     assert pruned.epochs_used < whole.epochs_used == 12 * 8
@@ -174,6 +157,5 @@ def test_an_impossible_constraint_says_how_many_met_it(searchable, pipeline, unm
 
 def test_the_command_s_words(searchable):
     of = task(trials=2)
-    worker.run_trials(of)
-    said = command.conclusion(record.Record.of(of, storage.open_study(of)))
+    said = words.conclusion(search(of))
     assert re.match(r"2 of 2 trials(, \d pruned)?, \d+ of 16 epochs; best: trial \d, strength [\d.]+: robust", said)
