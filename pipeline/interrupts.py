@@ -76,7 +76,7 @@ def stop(number: int, frame: FrameType | None) -> None:
     noted = time.monotonic()
     if _is_importing(frame):
         end()
-    pass  # a threading.Thread takes locks that the interrupted code may hold
+    _thread.start_new_thread(_watch, ())  # a threading.Thread takes locks that the interrupted code may hold
     _late = _held
     if not _held:
         raise KeyboardInterrupt

@@ -125,7 +125,7 @@ def test_all_four_kinds_are_found_in_the_folder_of_the_project(project):
     assert study.model_function.__module__ == "mypackage.nets"
     assert study.attack.module("my_attack").__name__ == study.attack.module("my_last").__name__ == "mypackage.shift"
     assert study.attack.traits("my_attack").black_box
-    assert study.task == "classification"
+    assert study.task.name == "classification"
 
 
 def test_settings_say_what_is_used_and_those_of_shipped_parts_say_nothing_new(project):

@@ -60,7 +60,7 @@ def test_a_search_of_other_settings_is_refused(searchable, pipeline, old, new, m
 def test_other_code_is_another_search(searchable, pipeline, monkeypatch):
     """Of a loss, of a model, of the training: whatever the run's fingerprint sees."""
     search(task(trials=1))
-    honest = Run.fingerprint.func
+    honest = Run.fingerprint.fget
     monkeypatch.setattr(Run, "fingerprint", property(lambda run: honest(run)[::-1]))
     expect_refusal(
         pipeline("search", "tiny", "gradient_norm", "--trials", "1", "--workers", "1"), "(code and data: ", " there, "
@@ -69,7 +69,7 @@ def test_other_code_is_another_search(searchable, pipeline, monkeypatch):
 
 def test_code_that_changes_while_a_search_runs(searchable, pipeline, monkeypatch):
     """Nothing that was trained by then is told; undone, the same command goes on."""
-    honest, look = Run.fingerprint.func, rung.look
+    honest, look = Run.fingerprint.fget, rung.look
 
     def edited(at):
         if at.epoch == 8:

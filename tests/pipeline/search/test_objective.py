@@ -99,7 +99,7 @@ def test_the_test_split_is_not_needed(searchable):
     """A file without it is enough for a whole search."""
     with np.load(data.path("tiny")) as file:
         kept = {key: file[key] for key in file.files if not key.endswith("_test")}
-    np.savez(data.path("tiny"), **kept)
+    data.write_arrays(data.path("tiny"), kept)
     of = task(trials=3)
     search(of)
     assert len(found(of)) == 3
@@ -112,7 +112,7 @@ def test_regression_is_judged_by_rmse_and_lower_is_better(project):
         "losses: {standard: {}, gradient_norm: {strength: 0.1, of: outputs}}\n"
         "attack: {norm: linf, epsilon: 0.1, grid: [0.0, 0.1]}\n"
     )
-    data.prepare("table", "diabetes", {})
+    data.prepare("table", read_study("table").data)
     of = dataclasses.replace(task(trials=2), study=read_study("table"))
     search(of)
     assert not of.higher_is_better
@@ -142,7 +142,7 @@ def test_a_loss_that_turns_nan_is_a_pruned_trial_and_not_the_end(searchable, mon
 
 
 def test_a_score_that_is_not_finite_is_no_score(searchable, monkeypatch):
-    monkeypatch.setattr(objective, "score", lambda model, x, y: float("inf"))
+    monkeypatch.setattr(objective, "scores", lambda model, run, dataset: objective.Scores(float("inf"), 0.5))
     seen = rung.look(first_rung(searchable))
     assert seen.scores is None
     assert "a validation score is not finite after epoch 2" in seen.reason
@@ -151,7 +151,7 @@ def test_a_score_that_is_not_finite_is_no_score(searchable, monkeypatch):
 def test_what_no_strength_can_mend_is_said_before_any_trial(searchable):
     with np.load(data.path("tiny")) as file:
         kept = {key: file[key] for key in file.files if key != "direction"}
-    np.savez(data.path("tiny"), **kept)
+    data.write_arrays(data.path("tiny"), kept)
     of = task("gradient_direction")
     with pytest.raises(UserError, match="gradient_direction needs a direction"):
         search(of)
