@@ -64,7 +64,8 @@ def best(record: Record) -> str:
 
 def score(record: Record, value: float) -> str:
     """Accuracy in percent, RMSE as it is."""
-    return f"{100 * value:.1f} %" if record.task.higher_is_better else f"{value:.3f}"
+    task = record.task.study.task
+    return f"{task.factor * value:.{task.decimals}f}{task.unit}"
 
 
 def duration(seconds: float) -> str:

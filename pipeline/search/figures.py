@@ -42,7 +42,7 @@ def draw(record: Record) -> list[Path]:
 
 def noun(record: Record) -> str:
     """What the axes show."""
-    return f"validation {'accuracy' if record.task.higher_is_better else 'RMSE'}"
+    return f"validation {record.task.study.task.noun}"
 
 
 def robust(record: Record) -> str:

@@ -14,7 +14,7 @@ from pipeline.tracking.address import shown
 def introduce(task: SearchTask, record: Record) -> None:
     """What is searched, how it is judged, with which budget, and where the trials are kept."""
     study, epochs = task.study, task.run.epochs
-    drop, noun = study.search.max_clean_drop, "accuracy" if task.higher_is_better else "RMSE"
+    drop, noun = study.search.max_clean_drop, study.task.noun
     judged = (
         f"robust validation {noun} under {space.listed(task.judges)}, {study.attack.norm} ε = {study.attack.epsilon:g}"
     )
