@@ -16,9 +16,10 @@ from pipeline.workers import local
 
 local.fresh = True
 
+from pipeline.search.crew import Crew
+
 from benchmarks.elsewhere import elsewhere
 from pipeline.search import objective, storage
-from pipeline.search.crew import Crew
 from pipeline.search.record import Record
 from pipeline.search.task import SearchTask
 from pipeline.stages import commands
