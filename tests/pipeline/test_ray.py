@@ -66,10 +66,10 @@ def finished(process):
     return output, errors
 
 
-def on_one_machine(project, resumed=False):
+def on_one_machine(project):
     """The study's results from the local engine, out of the way."""
     finished(command("--jobs", "2"))
-    reference = results(project, resumed)
+    reference = results(project)
     for folder in (project / ".state", project / "experiments/tiny", project / "mlflow.db"):
         files.remove(folder)
     return reference
@@ -116,7 +116,7 @@ def test_a_node_that_is_killed_costs_nothing(project, nodes):
     """SIGKILL to a node in the middle: its training goes on from its last epoch on the other, to the same bytes."""
     edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 150")
     only(project, "standard")
-    reference = on_one_machine(project, resumed=True)
+    reference = on_one_machine(project)
     process = command("--engine", "ray", "--address", nodes.address)
     while len(before := epochs(project)) < 2 or min(before.values()) < 3:  # one CPU a node: each trains one of the two
         assert process.poll() is None, process.communicate()
@@ -134,7 +134,7 @@ def test_a_node_that_is_killed_costs_nothing(project, nodes):
     finally:
         nodes.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.1")
     finished(process)
-    assert results(project, resumed=True) == reference
+    assert results(project) == reference
 
 
 def epochs(project):
