@@ -42,15 +42,12 @@ class Threat:
 
     @property
     def ball(self) -> ThreatNorm:
-        """The norm itself."""
         return norms.named(self.norm)
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
-        """The admissible point next to `moved`, x being the clean input."""
         return self.ball.project(moved, x, self.epsilon, self.bounds)
 
     def uniform(self, draws: Draws, x: Tensor) -> Tensor:
-        """A displacement drawn uniformly from the ball, shaped as x."""
         return self.ball.uniform(draws, x, self.epsilon)
 
 

@@ -172,7 +172,6 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
 
 
 def same(a: list[Any], b: list[Any]) -> bool:
-    """Equal element by element, tensors bit for bit."""
     return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in zip(a, b, strict=True))
 
 
@@ -232,7 +231,6 @@ def scale(s: Subject) -> float:
 
 
 def all_checks(n: int) -> list[Callable[[Subject], Check]]:
-    """The rows of the table, in order, for a batch of n."""
     doubled, turned = [*range(n), *range(n)], [*reversed(range(n))]
     return [
         sees_the_gradient,

@@ -11,7 +11,6 @@ WIDTH = 100
 
 
 def text(title: str, found: Audit) -> str:
-    """All that a person is told."""
     names = max(len(check.name) for check in found.checks)
     room = WIDTH - names - len("  FAILS  ")
     lines = [f"audit of {title}", ""]

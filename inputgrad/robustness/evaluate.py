@@ -142,7 +142,6 @@ def kept(folder: Path, stem: str, key: str) -> bytes | None:
 
 
 def hash_of(key: str, stem: str, contents: bytes) -> str:
-    """Sixteen hex digits of what one step of one evaluation found."""
     return hashlib.sha256(f"{key} {stem} ".encode() + contents).hexdigest()[:16]
 
 
@@ -170,7 +169,6 @@ def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
 
 
 def points(victim: Victim, step: Step, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
-    """Where the attack moves x, shaped as x."""
     model = victim.source if step.transfer else victim.model
     if step.radii:
         found: Tensor = step.module.nearest(model, x, y, step.norm, victim.bounds, **step.knobs)

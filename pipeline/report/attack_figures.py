@@ -82,7 +82,6 @@ def waterfall_panel(ax: Axes, steps: pd.DataFrame, losses: list[str], measure: M
 
 
 def matrix_axes(ax: Axes, columns: list[str], rows: list[str]) -> None:
-    """Names of the columns above, of the rows left, and nothing else."""
     ax.set_xticks(range(len(columns)), columns, rotation=35, ha="left", fontsize=8, rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
@@ -91,7 +90,6 @@ def matrix_axes(ax: Axes, columns: list[str], rows: list[str]) -> None:
 
 
 def survival(results: Results, summary: Summary) -> Drawing | None:
-    """Share of examples still standing against the size of the perturbation, a panel per norm."""
     if results.distances.empty:
         return None
     threats = results.study.attack.threat_models
@@ -122,7 +120,6 @@ def survival(results: Results, summary: Summary) -> Drawing | None:
 
 
 def pairs(results: Results, summary: Summary) -> Drawing | None:
-    """Losses × losses: paired difference of the headline robust score, row − column."""
     names, table = results.losses, summary.pairs
     if len(names) < 2:
         return None

@@ -38,7 +38,6 @@ def draw(results: Results, summary: Summary, folder: Path) -> list[Drawing]:
 
 
 def score_curves(results: Results, summary: Summary) -> Drawing:
-    """Worst-case score against ε, a panel per threat model."""
     threats = results.study.attack.threat_models
     figure = Figure(figsize=(4.4 * len(threats), 4))
     axes = figure.subplots(1, len(threats), squeeze=False)[0]
@@ -64,7 +63,6 @@ def score_curves(results: Results, summary: Summary) -> Drawing:
 
 
 def each_attack(results: Results, summary: Summary) -> Drawing:
-    """Score against ε for each attack alone."""
     threats, names = results.study.attack.threat_models, alone(results.study)
     shape = len(threats), len(names)
     figure = Figure(figsize=(3.2 * shape[1] + 0.6, 2.9 * shape[0] + 0.6))
@@ -89,7 +87,6 @@ def each_attack(results: Results, summary: Summary) -> Drawing:
 
 
 def score_panel(ax: Axes, scores: pd.DataFrame, threat: Any, results: Results) -> None:
-    """One panel of score against ε."""
     inside = scores[(scores["norm"] == threat.norm) & scores["epsilon"].isin([0.0, *threat.radii])]
     table = intervals(inside.sort_values("epsilon"), ["loss", "epsilon"], "score")
     ax.axvline(threat.epsilon, color="0.5", linestyle=":", linewidth=1)
@@ -101,7 +98,6 @@ def score_panel(ax: Axes, scores: pd.DataFrame, threat: Any, results: Results) -
 
 
 def training_curves(results: Results, summary: Summary) -> Drawing:
-    """Validation score, input-gradient norm and the pull of the term, per epoch."""
     figure = Figure(figsize=(7.4, 8))
     panels = figure.subplots(3, 1, sharex=True)
     columns = ("validation_score", "input_gradient_norm", "term_gradient_ratio")
@@ -128,7 +124,6 @@ def training_curves(results: Results, summary: Summary) -> Drawing:
 
 
 def trade_off(results: Results, summary: Summary) -> Drawing:
-    """Clean against robust score, with intervals on both axes."""
     figure = Figure(figsize=(6.4, 4.6))
     ax = figure.subplots()
     for name, look in styles(results.losses).items():
@@ -155,7 +150,6 @@ def trade_off(results: Results, summary: Summary) -> Drawing:
 
 
 def gradient_panel(results: Results, summary: Summary) -> Drawing:
-    """Input gradients of the same test examples under every loss."""
     figure, how = pictures.panel(results)
     return Drawing(
         name="input_gradients",

@@ -50,8 +50,6 @@ def looks() -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Colour, dashes and mark of one loss."""
-
     color: Any
     dashes: Any
     mark: str
@@ -105,7 +103,6 @@ def curves(ax: Axes, table: pd.DataFrame, x: str, losses: list[str], *, marks: b
 
 
 def legend(figure: Figure, losses: list[str], *, points: bool = False) -> None:
-    """One legend above all panels, in the names and the order of the study."""
     handles = [
         Line2D([], [], label=name, **(look.point if points else look.line | {"marker": look.curve_mark}))
         for name, look in styles(losses).items()

@@ -55,7 +55,6 @@ class Check:
 
     @property
     def ok(self) -> bool:
-        """Whether no seed is flagged."""
         return not self.flagged
 
 
@@ -81,7 +80,6 @@ def over_seeds(found: dict[int, Findings]) -> Sheet:
 
 
 def one(name: str, found: dict[int, Findings]) -> Check:
-    """One check over the seeds that have it."""
     there = {seed: findings[name] for seed, findings in found.items() if name in findings}
     seed = min(there, key=lambda s: there[s].worst_first)
     flagged = sum(not finding.ok for finding in there.values())
@@ -94,10 +92,8 @@ def names(sheets: Iterable[Findings] | Iterable[Sheet]) -> list[str]:
 
 
 def failed(sheet: Sheet) -> list[str]:
-    """Names of the checks that are flagged."""
     return [check.name for check in sheet.values() if not check.ok]
 
 
 def number(value: float | None) -> str:
-    """A value or a threshold of a check."""
     return "–" if value is None else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")

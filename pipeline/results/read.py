@@ -58,11 +58,6 @@ class Results:
 
 
 def read(study: Study, losses: list[str]) -> Results:
-    """Every result of these losses.
-
-    Raises:
-        UserError: a file is missing, unreadable or of another study; the line names it and the fix.
-    """
     runs = [(loss, seed) for loss in losses for seed in study.training.seeds]
     shown = study.training.seeds[0]
     found = {run: attacked.attacked(study, *run) for run in runs}
@@ -89,7 +84,6 @@ def read(study: Study, losses: list[str]) -> Results:
 
 
 def stacked(found: dict[Run, pd.DataFrame]) -> pd.DataFrame:
-    """The frames of all runs below each other, with columns loss and seed in front."""
     frames = [
         pd.DataFrame({"loss": loss, "seed": seed, **{str(k): frame[k] for k in frame}})
         for (loss, seed), frame in found.items()

@@ -17,11 +17,7 @@ COLUMNS = ["example", "attack", "norm", "epsilon", "broken", "loss_after", "dist
 
 
 def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The columns that the report needs, after a look that no attack of the study missed an example it should see.
-
-    Raises:
-        KeyError, ValueError: something is missing, unknown or not finite.
-    """
+    """The columns that the report needs, after a look that no attack of the study missed an example it should see."""
     frame = outcomes[COLUMNS]
     known = set(frame.loc[frame["attack"] == "clean", "example"])
     if unknown := sorted(set(frame["example"]) - known):
@@ -88,7 +84,6 @@ def harm(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def at(table: pd.DataFrame, key: tuple[object, ...]) -> pd.Series[float]:
-    """The row of that key, a value per example."""
     found: pd.Series[float] = table.loc[[key]].iloc[0]
     return found
 

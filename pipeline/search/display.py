@@ -56,17 +56,14 @@ def words(record: Record, done: int, seconds: float) -> str:
 
 
 def best(record: Record) -> str:
-    """The best robust score so far, and whose it is."""
     if record.best is None:
         return "no trial meets the constraint yet"
     return f"best {score(record, facts(record.best)['robust'])} (trial {record.best.number})"
 
 
 def score(record: Record, value: float) -> str:
-    """Accuracy in percent, RMSE as it is."""
     return f"{100 * value:.1f} %" if record.task.higher_is_better else f"{value:.3f}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds below two minutes, else minutes."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

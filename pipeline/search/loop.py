@@ -80,7 +80,6 @@ class Loop:
         return bool(self.running)
 
     def run_of(self, trial: Trial) -> TrialRun:
-        """What a trial trains."""
         values = {name: space.rounded(value) for name, value in trial.params.items()}
         changed = space.with_knobs(self.task.run.study, self.task.loss, values)
         place = self.task.state / f"slot-{trial.user_attrs['slot']}"
@@ -89,7 +88,6 @@ class Loop:
         return run
 
     def advance(self, one: Running) -> None:
-        """Give the next rung of a trial to a worker, or tell how it ended."""
         looks = one.trial.user_attrs.get("looks", {})
         while str(one.rungs[0]) in looks:
             epoch = one.rungs.pop(0)
@@ -126,7 +124,6 @@ class Loop:
         self.advance(one)
 
     def complete(self, one: Running, facts: dict[str, Any]) -> None:
-        """Tell the scores of a trial that was trained to its end."""
         if self.task.objective == "pareto":
             self.tell(one, facts, values=[facts["clean"], facts["robust"]])
             return

@@ -25,7 +25,6 @@ class Record:
 
     @classmethod
     def of(cls, task: SearchTask, study: Study) -> Record:
-        """As the storage has it now."""
         return cls(task, study, trials.finished(task, study))
 
     @cached_property
@@ -36,17 +35,14 @@ class Record:
 
     @property
     def limit(self) -> float | None:
-        """The clean score that a trial must keep."""
         return None if self.standard is None else self.task.limit(self.standard["clean"])
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that were trained to their end."""
         return [trial for trial in self.finished if trial.state == TrialState.COMPLETE]
 
     @property
     def pruned(self) -> int:
-        """How many were ended early."""
         return len(self.finished) - len(self.complete)
 
     def meets(self, trial: FrozenTrial) -> bool:
@@ -79,15 +75,12 @@ class Record:
 
     @property
     def epochs_used(self) -> int:
-        """By the finished trials."""
         return sum(int(facts(trial)["epochs"]) for trial in self.finished)
 
     def frame(self) -> pd.DataFrame:
-        """A row per finished trial."""
         return pd.DataFrame([self.row(trial) for trial in self.finished])
 
     def row(self, trial: FrozenTrial) -> dict[str, Any]:
-        """trial, slot, state, the knobs as trained, scores on the validation split, cost."""
         return {
             "trial": trial.number,
             "slot": trials.slot(trial),
@@ -103,7 +96,6 @@ class Record:
         }
 
     def looks(self) -> pd.DataFrame:
-        """A row per trial and epoch at which it was looked at: clean and robust score."""
         rows = [
             {"trial": trial.number, "epoch": int(epoch), **found}
             for trial in self.finished
@@ -112,7 +104,6 @@ class Record:
         return pd.DataFrame(rows, columns=["trial", "epoch", "clean", "robust"])
 
     def summary(self) -> dict[str, Any]:
-        """search.json: what was searched, with which budget, and what was found."""
         task, epochs = self.task, self.task.run.epochs
         return {
             "study": task.study.name,
@@ -132,12 +123,10 @@ class Record:
         }
 
     def found(self, trial: FrozenTrial) -> dict[str, Any]:
-        """One trial in short."""
         scores = {key: facts(trial)[key] for key in ("clean", "robust")}
         return {"trial": trial.number, "knobs": knobs(trial), "at_edge": self.at_edge(trial), **scores}
 
     def at_edge(self, trial: FrozenTrial) -> list[str]:
-        """The knobs of a trial that lie at an end of their range."""
         return [name for name, value in knobs(trial).items() if space.at_edge(self.task.space[name], value)]
 
     def write(self) -> None:
@@ -150,11 +139,9 @@ class Record:
 
 
 def facts(trial: FrozenTrial) -> dict[str, Any]:
-    """Scores and cost of a finished trial."""
     found: dict[str, Any] = trial.user_attrs["facts"]
     return found
 
 
 def knobs(trial: FrozenTrial) -> dict[str, float]:
-    """The values that were trained."""
     return {name: space.rounded(value) for name, value in trial.params.items()}

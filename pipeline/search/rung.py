@@ -29,7 +29,6 @@ class TrialRun(Run):
 
     @property
     def state(self) -> Path:
-        """The folder this run works in."""
         return self.place / self.fingerprint
 
 
@@ -42,7 +41,6 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """For messages: the run with its knobs."""
         knobs = ", ".join(f"{name} {getattr(self.run.loss, name):g}" for name in type(self.run.loss).search)
         return f"{self.run.name} ({knobs})"
 
@@ -58,11 +56,6 @@ class Look:
 
 
 def look(rung: Rung) -> Look:
-    """Train and score.
-
-    Raises:
-        UserError: the data is missing or damaged, or there is no such device.
-    """
     run, start = rung.run, time.monotonic()
     dataset, reason = objective.read(run.study), ""
     scores: Scores | None = None
@@ -84,7 +77,6 @@ def trained(run: TrialRun, dataset: Dataset, epoch: int) -> Path:
 
 
 def epochs_of(run: TrialRun) -> int:
-    """How many epochs its state has behind it."""
     last = run.state / "last.pt"
     return int(store.load_checkpoint(last, f"delete {run.state}")["epoch"]) if last.exists() else 0
 

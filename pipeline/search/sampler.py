@@ -33,27 +33,22 @@ class BySlot(BaseSampler):
         self.inner = SAMPLERS[kind](seed)
 
     def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Seed."""
         slot = trial.user_attrs["slot"]
         self.inner = SAMPLERS[self.kind](int(hash_of([self.seed, slot])[:8], 16))
         self.inner.before_trial(study, trial)
 
     def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Of the seeded sampler."""
         return self.inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Of the seeded sampler."""
         return self.inner.sample_relative(study, trial, search_space)
 
     def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        """Of the seeded sampler."""
         return self.inner.sample_independent(study, trial, name, distribution)
 
     def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Of the seeded sampler."""
         self.inner.after_trial(study, trial, state, values)
 
 
@@ -64,7 +59,6 @@ class Halving(BasePruner):
     """
 
     def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial ends at the rung that it reported last."""
         rung = trial.last_step
         if rung is None:
             return False

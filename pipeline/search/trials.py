@@ -16,7 +16,6 @@ KEPT = ("slot", "looks")
 
 
 def slot(trial: FrozenTrial) -> int:
-    """Which slot a trial is of."""
     return int(trial.user_attrs["slot"])
 
 

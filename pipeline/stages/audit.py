@@ -40,13 +40,11 @@ def of_study(study: Study, loss: AnyLoss, dataset: Dataset) -> Audit:
 
 
 def batch(study: Study, dataset: Dataset) -> tuple[Tensor, Tensor, Context]:
-    """The first batch of the training split."""
     n = study.training.batch_size
     return dataset.x["train"][:n], dataset.y["train"][:n], dataset.context
 
 
 def fresh(study: Study, dataset: Dataset) -> nn.Module:
-    """The study's model with its first seed's initial weights."""
     return Run(study, "standard", study.training.seeds[0]).build(dataset).to("cpu")
 
 

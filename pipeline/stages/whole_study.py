@@ -102,7 +102,6 @@ def evaluations(campaign: Campaign, todo: Sequence[Run]) -> list[Evaluation]:
 
 
 def summary(campaign: Campaign, trained: Sequence[str], attacked: Sequence[str]) -> str:
-    """Mirror what is published and say what was done, or which losses failed."""
     from pipeline import tracking
 
     for name in attacked:
@@ -130,7 +129,6 @@ def check_device(run: Run, engine: Engine) -> None:
 
 
 def is_trained(todo: Sequence[Run]) -> bool:
-    """Whether the published training of a loss, and what is measured of it, is that of these runs."""
     try:
         store.opened(folder(todo[0].study, todo[0].loss_name, "measured"), origins.of_measured(todo[0]), "")
         return all(run.opened("train") for run in todo)
@@ -139,7 +137,6 @@ def is_trained(todo: Sequence[Run]) -> bool:
 
 
 def is_attacked(todo: Sequence[Run]) -> bool:
-    """Whether the published attack of a trained loss is that on these runs."""
     try:
         return all(run.opened("attack") for run in todo)
     except UserError:

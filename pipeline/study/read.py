@@ -45,7 +45,6 @@ def nested(raw: Any, *keys: str) -> dict[str, Any]:
 
 
 def apart(given: Any) -> tuple[Any, Any]:
-    """The `use` of a part, and its knobs."""
     if not isinstance(given, dict):
         return None, {} if given is None else given
     return given.get("use"), {key: value for key, value in given.items() if key != "use"}
@@ -68,7 +67,6 @@ PACKAGES = {"data": "pipeline.data", "model": "pipeline.models"}
 
 
 def settings_of(file: Path, function: Any) -> type[BaseModel]:
-    """What a study may set of a part."""
     try:
         return registry.settings_of(function)
     except UserError as error:
@@ -76,6 +74,5 @@ def settings_of(file: Path, function: Any) -> type[BaseModel]:
 
 
 def one_loss(file: Path, name: Any, given: Any) -> Loss:
-    """One entry of `losses:`."""
     use, knobs = apart(given)
     return validated(parts.part(file, "losses", name, use, losses.load), knobs, file, f"losses.{name}")

@@ -42,7 +42,6 @@ SEED_NOTE = "`{loss}`, seed {seed}."
 
 
 def experiment(client: MlflowClient, study: Study) -> str:
-    """The experiment of a study."""
     note = STUDY_NOTE.format(
         name=study.name,
         task=study.task.name,
@@ -64,7 +63,6 @@ def experiment(client: MlflowClient, study: Study) -> str:
 
 
 def of_loss(name: str, fingerprint: str, attack: str | None = None, started: int | None = None) -> Wanted:
-    """The run of a loss."""
     return Wanted(
         kind="loss",
         name=name,
@@ -78,7 +76,6 @@ def of_loss(name: str, fingerprint: str, attack: str | None = None, started: int
 def of_seed(
     loss: str, seed: int, fingerprint: str, parent: str, attack: str | None = None, started: int | None = None
 ) -> Wanted:
-    """The run of a seed, below that of its loss."""
     return Wanted(
         kind="seed",
         name=f"seed-{seed}",
@@ -117,7 +114,6 @@ def mirror_loss(study: Study, name: str) -> bool:
 
 
 def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> str:
-    """Mirror one seed; returns its run."""
     wanted = of_seed(seed.loss, seed.seed, seed.fingerprint, parent, seed.attack_fingerprint, seed.started)
     run = Mirror.of(client, where, wanted)
     with run.once("train") as fresh:
@@ -136,7 +132,6 @@ def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> st
 
 
 def log_pictures(client: MlflowClient, run_id: str, seed: Seed) -> None:
-    """The input gradients of the same validation examples, epoch after epoch."""
     there = [file.path for file in client.list_artifacts(run_id, "images")]
     with np.load(seed.train / "gradients.npz", allow_pickle=False) as contents:
         for epoch, gradients in zip(contents["epochs"], contents["gradients"], strict=True):

@@ -69,7 +69,6 @@ def save(seed: Seed, path: Path, model_id: str, location: str, run_id: str) -> N
 
 
 def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
-    """The net of best.pt, from the run's folder alone."""
     fix = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
     weights = store.load_checkpoint(seed.train / "best.pt", fix)["model"]
     model = models.build(seed.study.model, shape, seed.facts["outputs"])

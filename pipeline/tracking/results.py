@@ -31,23 +31,19 @@ class Seed:
 
     @cached_property
     def run(self) -> Run:
-        """The run that the study describes."""
         return Run(self.study, self.loss, self.seed)
 
     @cached_property
     def train(self) -> Path:
-        """Folder of the training, which is that of the study as it stands."""
         return self.run.opened("train")
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """run.json"""
         fix = f"fix: dvc repro -f train@{self.study.name}-{self.loss}"
         return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, fix)))
 
     @property
     def fingerprint(self) -> str:
-        """Of the training."""
         return self.run.fingerprint
 
     @cached_property
@@ -70,12 +66,10 @@ class Seed:
 
     @property
     def attack_fingerprint(self) -> str | None:
-        """Of the weights, the attacks and the ε that is put into the headline."""
         return None if self.attack is None else self.run.attack_origin.fingerprint
 
     @property
     def ended(self) -> int:
-        """When training ended, in milliseconds."""
         return milliseconds(self.train / "run.json")
 
     @cached_property
@@ -97,24 +91,20 @@ class Seed:
 
     @cached_property
     def best(self) -> list[Point]:
-        """The epoch whose weights are kept, and its score."""
         best = self.facts["best"]
         named = {"best_epoch": best["epoch"], **{f"best_{k}": best[k] for k in best if k.startswith("validation_")}}
         return [Point(name, float(value), self.ended) for name, value in named.items()]
 
     @cached_property
     def outcome(self) -> list[Point]:
-        """What the attack found."""
         return [] if self.attack is None else outcome.points(self.study, self.loss, self.seed)
 
     @cached_property
     def findings(self) -> masking.Findings | None:
-        """The masking sheet of this run, None without an attack."""
         return None if self.attack is None else outcome.findings(self.study, self.loss, self.seed)
 
     @property
     def sheet(self) -> dict[str, str]:
-        """The masking sheet as tags."""
         return {} if self.findings is None else outcome.tags({self.seed: self.findings})
 
 
@@ -127,12 +117,10 @@ class Loss:
 
     @cached_property
     def train(self) -> Path:
-        """Folder of the train stage."""
         return folder(self.study, self.name, "train")
 
     @property
     def measured(self) -> Path:
-        """What is measured of the loss beside its training."""
         return folder(self.study, self.name, "measured")
 
     @cached_property
@@ -143,7 +131,6 @@ class Loss:
 
     @property
     def fingerprint(self) -> str:
-        """Of all trainings."""
         return loss_fingerprint([seed.fingerprint for seed in self.seeds])
 
     @property
@@ -170,7 +157,6 @@ class Loss:
 
     @property
     def audit(self) -> dict[str, str]:
-        """What the audit found, as tags: `audit` is depends, detached or independent."""
         found = measured(self.study, self.name, "audit.json", ("kind", "verdict"))
         return {"audit": found["kind"], "audit.verdict": found["verdict"]}
 
@@ -191,7 +177,6 @@ def loss_fingerprint(of_seeds: list[str]) -> str:
 
 
 def history_points(frame: pd.DataFrame, moments: list[int]) -> list[Point]:
-    """history.csv as metrics: step is the epoch."""
     columns = [name for name in frame if name != "epoch"]
     return [
         Point(str(name), float(row[name]), moment, int(row["epoch"]))

@@ -93,12 +93,10 @@ def mirror(folder: Path, status: str | None = None) -> None:
 
 
 def folders(study: Study) -> list[Path]:
-    """Every search of a study that has a finished trial."""
     return sorted(file.parent for file in (study.folder / "search").rglob("search.json"))
 
 
 def milliseconds(moment: str) -> int:
-    """Of an ISO date."""
     return int(1000 * datetime.fromisoformat(moment).timestamp())
 
 
@@ -119,7 +117,6 @@ def experiment(client: MlflowClient, facts: dict[str, Any]) -> str:
 
 
 def already(client: MlflowClient, where: str, parent: str) -> set[str]:
-    """The numbers of the trials that are there in full."""
     found = client.search_runs([where], f"tags.mlflow.parentRunId = '{parent}'", max_results=50_000)
     return {run.data.tags["trial"] for run in found if run.info.status == "FINISHED"}
 
@@ -127,7 +124,6 @@ def already(client: MlflowClient, where: str, parent: str) -> set[str]:
 def child(
     client: MlflowClient, where: str, parent: str, facts: dict[str, Any], row: dict[str, Any], looks: pd.DataFrame
 ) -> None:
-    """The run of one finished trial: its knobs, both scores epoch by epoch, its cost."""
     from pipeline.tracking.server import Mirror, Wanted
 
     knobs = list(facts["settings"]["ranges"])
@@ -153,7 +149,6 @@ def child(
 
 
 def settings(facts: dict[str, Any]) -> dict[str, str]:
-    """What the search was told, as parameters of its run."""
     told = facts["settings"]
     return {
         "loss": facts["loss"],
@@ -169,7 +164,6 @@ def settings(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def headline(facts: dict[str, Any]) -> dict[str, float]:
-    """What the search has found by now, as metrics of its run; a step is a finished trial."""
     best = facts["best"] or {}
     found = {
         "best_robust": best.get("robust"),

@@ -24,11 +24,7 @@ PATIENCE = 60.0
 
 
 def serve(port: int, host: str = "127.0.0.1") -> None:
-    """Show the UI until Ctrl-C. A database that is missing is made from the run folders first.
-
-    Raises:
-        UserError: the port is taken, there are no results yet, or the server does not start.
-    """
+    """Show the UI until Ctrl-C. A database that is missing is made from the run folders first."""
     if address.is_remote():
         print(f"MLFLOW_TRACKING_URI names a server, its UI is at {address.shown(address.uri())}")
         return
@@ -50,7 +46,6 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
 
 
 def command(port: int, host: str) -> list[str]:
-    """MLflow's server over the database and the artifacts, saying only what goes wrong."""
     options = {
         "--backend-store-uri": address.uri(),
         "--registry-store-uri": address.uri(),
@@ -70,7 +65,6 @@ def environment() -> dict[str, str]:
 
 
 def pages() -> dict[str, str]:
-    """Where the UI compares the losses of each study."""
     with server.connected() as client:
         found = [e for e in client.search_experiments() if VIEW_TAG in e.tags]
     key = VIEW_TAG.rpartition(".")[2]
@@ -95,7 +89,6 @@ def refuse_port_in_use(port: int, host: str) -> None:
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, host: str) -> None:
-    """Return as soon as the server answers."""
     deadline = time.monotonic() + PATIENCE
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -109,7 +102,6 @@ def wait_for(process: subprocess.Popen[bytes], port: int, host: str) -> None:
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End the server and whatever it started."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)

@@ -50,9 +50,6 @@ def workers(jobs: int | None, address: str | None, gpus: float | None) -> Iterat
         jobs: tasks at a time; default: as many as the cluster takes.
         address: HOST:PORT; default: RAY_ADDRESS, else none.
         gpus: what each task asks for.
-
-    Raises:
-        UserError: Ray is not installed, the cluster does not answer or is of another version, or it has no such GPU.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     ray = connected(address, jobs)
@@ -94,7 +91,6 @@ class Cluster(ThreadPoolExecutor, Workers):
     def submit(
         self, task: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Future[Result]:
-        """Have a task done somewhere; what Ray cannot place yet waits."""
         return super().submit(self.result, task, *args, **kwargs)
 
     def result(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
@@ -118,7 +114,6 @@ class Cluster(ThreadPoolExecutor, Workers):
 
 
 def connected(address: str, jobs: int | None) -> Any:
-    """The module ray, connected."""
     host, _, port = address.rpartition(":")
     if address != "local":
         reach(address, host, port)
@@ -175,11 +170,6 @@ class There:
     torch: str
 
     def __call__(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
-        """Run it.
-
-        Raises:
-            UserError: this machine does not see the project's folder, or has another torch.
-        """
         host = socket.gethostname()
         if not self.token.exists() or not self.folder.is_dir():
             raise UserError(f"{host} does not share {store.root()}; every machine must see it there (docs/scale.md)")

@@ -68,7 +68,6 @@ def black_box(evidence: Evidence) -> Check:
 
 
 def is_black_box(attack: str, settings: Attack) -> bool:
-    """Whether an attack of the outcomes uses no gradient of the attacked model."""
     if attack == "transfer":
         return True
     return attack != "clean" and attack not in PROBES and settings.traits(attack).black_box
