@@ -1,6 +1,6 @@
 """Data sets: one file each, `load` gives the splits; `prepare` writes them to data/STUDY.npz once.
 
-Tests and attacks see the splits through `read` only, so the test split leaves the file in one place alone.
+Tests and attacks see the splits through `read_data` only, so the test split leaves the file in one place alone.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
     return path(study)
 
 
-def read(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
+def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
     """The prepared splits of one study, once they are known to be whole and made from `source` by the code as it is."""
     file, again = path(study), f"fix: dvc repro -f prepare@{study}"
     contents = arrays_in(file, again)

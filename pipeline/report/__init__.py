@@ -28,7 +28,7 @@ def write(study: Study, losses: list[str]) -> Path:
     if "standard" not in losses:
         raise UserError(f"report of {study.name}: add 'standard' to the losses, the others are compared with it")
     made_from = origin(study, losses)  # before anything is read: a result that is replaced meanwhile is noticed
-    found = read.read(study, losses)
+    found = read.read_results(study, losses)
     compared = summary.summarise(found)
     target = study.folder / "report"
     with files.replacing(target) as folder:

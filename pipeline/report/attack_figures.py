@@ -136,9 +136,9 @@ def pairs(results: Results, summary: Summary) -> Drawing | None:
     ax.imshow(measure.good * values, cmap="RdBu", vmin=-1.7 * reach, vmax=1.7 * reach, aspect="auto")
     form = "+.1f" if measure.factor == 100 else "+.3f"
     for (i, j), value in np.ndenumerate(values):
-        look: dict[str, Any] = {"weight": "bold"} if marked[i, j] else {"color": "0.35"}
+        font: dict[str, Any] = {"weight": "bold"} if marked[i, j] else {"color": "0.35"}
         text = "" if i == j else measure.number(value, form) + "*" * int(marked[i, j])
-        ax.text(j, i, text, ha="center", va="center", fontsize=8, **look)
+        ax.text(j, i, text, ha="center", va="center", fontsize=8, **font)
     matrix_axes(ax, names, names)
     points = " in points" if measure.factor == 100 else ""
     beyond = int(table["beyond_luck"].sum())

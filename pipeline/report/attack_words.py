@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
 from pipeline.results.quantity import Quantity
-from pipeline.results.scores import alone
+from pipeline.results.scores import on_all_examples
 from pipeline.results.summary import Row, Summary
 from pipeline.study.schema import Study
 
@@ -20,7 +20,7 @@ def examples(summary: Summary) -> str:
 
 
 def attacks_run(study: Study) -> str:
-    attack, everyone = study.attack, alone(study)
+    attack, everyone = study.attack, on_all_examples(study)
     said = f"At every ε, on every example: {named(everyone)}."
     if rest := [name for name in attack.attacks if name not in everyone]:
         said += f" At every ε, on the examples that all before it left standing: {named(rest)}."
@@ -75,5 +75,5 @@ def one_check(summary: Summary, name: str) -> str:
     return f"`{name}`: {meaning}. Nothing is flagged{nearest}."
 
 
-def worst(check: masking.Check) -> str:
+def worst(check: masking.CheckOverSeeds) -> str:
     return f"at worst {masking.number(check.worst.value)} in seed {check.seed}"

@@ -17,10 +17,10 @@ from pipeline.report import attack_words, pictures, units, words
 from pipeline.report.attack_figures import pairs, survival, waterfall
 from pipeline.report.drawing import Drawing, reach, score_axis
 from pipeline.report.measure import score
-from pipeline.report.style import curves, legend, looks, styles
+from pipeline.report.style import curves, legend, report_style, styles
 from pipeline.results.quantity import BASELINE
 from pipeline.results.read import Results
-from pipeline.results.scores import WORST, alone
+from pipeline.results.scores import WORST, on_all_examples
 from pipeline.results.statistics import intervals
 from pipeline.results.summary import Summary
 
@@ -30,7 +30,7 @@ COVERED = f"A line that runs inside the broad black one is the same as `{BASELIN
 def draw(results: Results, summary: Summary, folder: Path) -> list[Drawing]:
     """Draw all figures into `folder` as PNG files without dates or versions."""
     folder.mkdir()
-    with looks():
+    with report_style():
         drawings = [drawing for function in ALL if (drawing := function(results, summary)) is not None]
         for drawing in drawings:
             drawing.figure.savefig(folder / f"{drawing.name}.png", metadata={"Software": None})
@@ -63,7 +63,7 @@ def score_curves(results: Results, summary: Summary) -> Drawing:
 
 
 def each_attack(results: Results, summary: Summary) -> Drawing:
-    threats, names = results.study.attack.threat_models, alone(results.study)
+    threats, names = results.study.attack.threat_models, on_all_examples(results.study)
     shape = len(threats), len(names)
     figure = Figure(figsize=(3.2 * shape[1] + 0.6, 2.9 * shape[0] + 0.6))
     panels = figure.subplots(*shape, squeeze=False, sharey=True)
@@ -126,10 +126,10 @@ def training_curves(results: Results, summary: Summary) -> Drawing:
 def trade_off(results: Results, summary: Summary) -> Drawing:
     figure = Figure(figsize=(6.4, 4.6))
     ax = figure.subplots()
-    for name, look in styles(results.losses).items():
+    for name, style in styles(results.losses).items():
         row = next(r for r in summary.rows if r.name == name)
         clean, robust = row.clean.value, row.robust[0].value
-        ax.errorbar(clean.mean, robust.mean, xerr=reach(clean), yerr=reach(robust), elinewidth=1.2, **look.point)
+        ax.errorbar(clean.mean, robust.mean, xerr=reach(clean), yerr=reach(robust), elinewidth=1.2, **style.point)
     named, attack = score(results.study.task), results.study.attack
     score_axis(ax.xaxis, results, "clean ")
     score_axis(ax.yaxis, results, "robust ")

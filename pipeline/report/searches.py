@@ -26,7 +26,7 @@ def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
     """The words of the section, or None where no reported loss was searched for one objective."""
     files = {loss: study.folder / "search" / loss / "search.json" for loss in losses}
     found = {
-        loss: read(file, f"python -m pipeline search {study.name} {loss}")
+        loss: read_search(file, f"python -m pipeline search {study.name} {loss}")
         for loss, file in files.items()
         if file.exists()
     }
@@ -40,7 +40,7 @@ def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
     }
 
 
-def read(file: Path, command: str) -> dict[str, Any]:
+def read_search(file: Path, command: str) -> dict[str, Any]:
     """A search.json; the same search writes it anew from its trials."""
     facts: dict[str, Any] = store.read_json(file, f"delete it, then: {command}")
     try:

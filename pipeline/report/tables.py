@@ -89,7 +89,7 @@ def threshold(summary: Summary, name: str) -> str:
     return " to ".join(masking.number(value) for value in dict.fromkeys([*there[:1], *there[-1:]]))
 
 
-def checked(check: masking.Check | None) -> Cell:
+def checked(check: masking.CheckOverSeeds | None) -> Cell:
     """One check of one loss: the value of the worst seed, and how many seeds are flagged."""
     if check is None:
         return NOTHING

@@ -41,8 +41,8 @@ def answer(summary: Summary) -> str:
     if all(row.robust[0].verdict == "one seed" for row in differing) and differing:
         parts = [single_seed(summary), *doubted(summary)]
     else:
-        parts = [changed(summary), *bought(summary), *doubted(summary), *shifted(summary)]
-    return " ".join([*parts, *told_apart(summary.others)])
+        parts = [changed(summary), *improved(summary), *doubted(summary), *shifted(summary)]
+    return " ".join([*parts, *possible_controls(summary.others)])
 
 
 def changed(summary: Summary) -> str:
@@ -71,7 +71,7 @@ def gradients(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def bought(summary: Summary) -> list[str]:
+def improved(summary: Summary) -> list[str]:
     """What does it buy under attack, and at what price?"""
     measure, attack = score(summary.study.task), summary.study.attack
     groups: dict[str, list[Row]] = {
@@ -178,7 +178,7 @@ def shifted(summary: Summary) -> list[str]:
     ]
 
 
-def told_apart(rows: Sequence[Row]) -> list[str]:
+def possible_controls(rows: Sequence[Row]) -> list[str]:
     """A sentence for every loss whose weights or whose term say that it might be `standard` under another name."""
     return [reach(row) for row in rows if row.equal_weights or row.pull.mean == 0]
 

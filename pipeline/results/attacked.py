@@ -45,7 +45,7 @@ def attacked(study: Study, loss: str, seed: int) -> Attacked:
         distances=distances.to_boundary(found, study),
         headline=headline.to_frame().T.reset_index(drop=True),
         descriptors=attack_file(study, loss, seed, "descriptors.parquet", described),
-        findings=attack_file(study, loss, seed, "masking.json", masking.read),
+        findings=attack_file(study, loss, seed, "masking.json", masking.read_sheet),
     )
 
 

@@ -16,14 +16,14 @@ T = TypeVar("T")
 
 
 def attack_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
-    return read(Run(study, loss, seed), "attack", name, how)
+    return read_file(Run(study, loss, seed), "attack", name, how)
 
 
 def train_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
-    return read(Run(study, loss, seed), "train", name, how)
+    return read_file(Run(study, loss, seed), "train", name, how)
 
 
-def read(run: Run, stage: str, name: str, how: Callable[[Path], T]) -> T:
+def read_file(run: Run, stage: str, name: str, how: Callable[[Path], T]) -> T:
     """`how` of a file in the folder of a run, which is checked first."""
     return understood(run.opened(stage) / name, how, f"fix: dvc repro -f {stage}@{run.study.name}-{run.loss_name}")
 

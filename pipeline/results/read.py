@@ -57,7 +57,7 @@ class Results:
     dataset: data.Dataset
 
 
-def read(study: Study, losses: list[str]) -> Results:
+def read_results(study: Study, losses: list[str]) -> Results:
     runs = [(loss, seed) for loss in losses for seed in study.training.seeds]
     shown = study.training.seeds[0]
     found = {run: attacked.attacked(study, *run) for run in runs}
@@ -79,7 +79,7 @@ def read(study: Study, losses: list[str]) -> Results:
         audits={loss: trained.audit(study, loss) for loss in losses},
         pictures=same_examples(study, pictures),
         shown_seed=shown,
-        dataset=data.read(study.name, study.data, ("train", "test")),
+        dataset=data.read_data(study.name, study.data, ("train", "test")),
     )
 
 

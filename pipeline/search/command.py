@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 
 from inputgrad.errors import UserError
 from pipeline import data
@@ -97,7 +97,7 @@ def conduct(loop: Loop) -> None:
 
 
 @contextmanager
-def keeping_files(task: SearchTask, study: Study) -> Iterator[None]:
+def keeping_files(task: SearchTask, study: OptunaStudy) -> Iterator[None]:
     """At the end, however it comes, the files say what is known."""
     try:
         yield

@@ -15,7 +15,7 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
-from pipeline.report.style import BLACK, BLUE, ORANGE, VERMILLION, looks
+from pipeline.report.style import BLACK, BLUE, ORANGE, VERMILLION, report_style
 from pipeline.search.record import Record, facts, knobs
 
 PALE = "0.7"
@@ -32,7 +32,7 @@ def draw(record: Record) -> list[Path]:
         figures["importance"] = importance
     written = []
     for name, paint in figures.items():
-        with looks(), files.replacing(record.task.folder / f"{name}.png") as temporary:
+        with report_style(), files.replacing(record.task.folder / f"{name}.png") as temporary:
             paint(record)
             plt.savefig(temporary, format="png", metadata={"Software": None})
             plt.close()

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
@@ -20,11 +20,11 @@ class Record:
     """What a search has found by now: the finished trial of every slot."""
 
     task: SearchTask
-    study: Study
+    study: OptunaStudy
     finished: list[FrozenTrial]
 
     @classmethod
-    def of(cls, task: SearchTask, study: Study) -> Record:
+    def of(cls, task: SearchTask, study: OptunaStudy) -> Record:
         return cls(task, study, trials.finished(task, study))
 
     @cached_property
@@ -95,7 +95,7 @@ class Record:
             "ended": trial.datetime_complete.isoformat() if trial.datetime_complete else None,
         }
 
-    def looks(self) -> pd.DataFrame:
+    def rung_scores(self) -> pd.DataFrame:
         rows = [
             {"trial": trial.number, "epoch": int(epoch), **found}
             for trial in self.finished
@@ -132,7 +132,7 @@ class Record:
     def write(self) -> None:
         """Write the files, each whole or not at all; search.json comes last."""
         folder = self.task.folder
-        for name, frame in (("trials.csv", self.frame()), ("looks.csv", self.looks())):
+        for name, frame in (("trials.csv", self.frame()), ("looks.csv", self.rung_scores())):
             with files.replacing(folder / name) as temporary:
                 frame.to_csv(temporary, index=False, encoding="utf-8")
         files.write_json(folder / "search.json", self.summary())

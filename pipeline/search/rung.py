@@ -46,7 +46,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Look:
+class RungResult:
     """What was seen at a rung. `scores` is None where the training diverged; then `reason` says it."""
 
     scores: Scores | None
@@ -55,9 +55,9 @@ class Look:
     reason: str = ""
 
 
-def look(rung: Rung) -> Look:
+def measure(rung: Rung) -> RungResult:
     run, start = rung.run, time.monotonic()
-    dataset, reason = objective.read(run.study), ""
+    dataset, reason = objective.read_splits(run.study), ""
     scores: Scores | None = None
     try:
         folder = trained(run, dataset, rung.epoch)
@@ -66,7 +66,7 @@ def look(rung: Rung) -> Look:
             scores, reason = None, f"{run.name}: a validation score is not finite after epoch {rung.epoch}"
     except Diverged as error:
         reason = str(error)
-    return Look(scores, epochs_of(run), round(time.monotonic() - start, 3), reason)
+    return RungResult(scores, epochs_of(run), round(time.monotonic() - start, 3), reason)
 
 
 def trained(run: TrialRun, dataset: Dataset, epoch: int) -> Path:
@@ -83,6 +83,6 @@ def epochs_of(run: TrialRun) -> int:
 
 def reference(task: SearchTask) -> Scores:
     """The first task of a search: refuse what no strength could fix, and score `standard`."""
-    dataset = objective.read(task.study)
+    dataset = objective.read_splits(task.study)
     objective.refuse_unusable(task.run, dataset)
     return objective.standard(task.study, dataset)

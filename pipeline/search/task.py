@@ -76,7 +76,7 @@ class SearchTask:
 
     @cached_property
     def judges(self) -> dict[str, dict[str, Any]]:
-        return objective.judges(self.study, objective.read(self.study).outputs)
+        return objective.judges(self.study, objective.read_splits(self.study).outputs)
 
     @property
     def run(self) -> Run:

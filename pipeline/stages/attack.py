@@ -85,7 +85,7 @@ def evaluate(evaluation: Evaluation) -> Path:
 def victim_of(evaluation: Evaluation) -> Victim:
     """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
     run = evaluation.run
-    dataset = data.read(run.study.name, run.study.data, ("test",)).to(run.device)
+    dataset = data.read_data(run.study.name, run.study.data, ("test",)).to(run.device)
     x, y, wanted = dataset.x["test"], dataset.y["test"], run.study.attack.examples
     if wanted is not None and wanted > len(x):
         raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(x)}")

@@ -110,7 +110,7 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
     with store.locked(folder):
         if store.is_finished(folder, run.origin):
             return folder
-        dataset = dataset or data.read(run.study.name, run.study.data, ("train", "validation"))
+        dataset = dataset or data.read_data(run.study.name, run.study.data, ("train", "validation"))
         run.refuse_changes("train")
         torch.manual_seed(run.seed)
         trainer = Trainer.fresh(run, dataset)

@@ -14,7 +14,7 @@ from pipeline.study.schema import Study
 from pipeline.tracking import server
 from pipeline.tracking.outcome import metric
 from pipeline.tracking.point import Point, milliseconds
-from pipeline.tracking.results import Loss, Seed, parameters
+from pipeline.tracking.results import LossFolder, SeedFolder, parameters
 from pipeline.tracking.server import Mirror, Wanted
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def of_seed(
 
 def mirror_loss(study: Study, name: str) -> bool:
     """Mirror the folders of one loss; False if there are none."""
-    loss = Loss(study, name)
+    loss = LossFolder(study, name)
     if not loss.seeds:
         return False
     started, ended = min(seed.started for seed in loss.seeds), max(seed.ended for seed in loss.seeds)
@@ -113,7 +113,7 @@ def mirror_loss(study: Study, name: str) -> bool:
     return True
 
 
-def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> str:
+def mirror_seed(client: MlflowClient, where: str, parent: str, seed: SeedFolder) -> str:
     wanted = of_seed(seed.loss, seed.seed, seed.fingerprint, parent, seed.attack_fingerprint, seed.started)
     run = Mirror.of(client, where, wanted)
     with run.once("train") as fresh:
@@ -131,7 +131,7 @@ def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> st
     return run.id
 
 
-def log_pictures(client: MlflowClient, run_id: str, seed: Seed) -> None:
+def log_pictures(client: MlflowClient, run_id: str, seed: SeedFolder) -> None:
     there = [file.path for file in client.list_artifacts(run_id, "images")]
     with np.load(seed.train / "gradients.npz", allow_pickle=False) as contents:
         for epoch, gradients in zip(contents["epochs"], contents["gradients"], strict=True):

@@ -57,7 +57,7 @@ def metric(name: str) -> str:
 
 
 def findings(study: Study, loss: str, seed: int) -> masking.Findings:
-    return attack_file(study, loss, seed, "masking.json", masking.read)
+    return attack_file(study, loss, seed, "masking.json", masking.read_sheet)
 
 
 def tags(found: dict[int, masking.Findings]) -> dict[str, str]:
@@ -67,6 +67,6 @@ def tags(found: dict[int, masking.Findings]) -> dict[str, str]:
     return {"masking": ", ".join(masking.failed(sheet)) or "ok", **each}
 
 
-def shown(check: masking.Check) -> str:
+def shown(check: masking.CheckOverSeeds) -> str:
     value = check.worst.value
     return ("ok" if check.ok else "FLAG") + ("" if value is None else f" {value:.3g}")

@@ -22,7 +22,7 @@ from pipeline.tracking.point import Point, milliseconds
 
 
 @dataclass(frozen=True)
-class Seed:
+class SeedFolder:
     """One finished run: train/seed-N, and attack/seed-N as soon as it is there."""
 
     study: Study
@@ -109,7 +109,7 @@ class Seed:
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossFolder:
     """All seeds of one loss that have a training folder."""
 
     study: Study
@@ -124,9 +124,9 @@ class Loss:
         return folder(self.study, self.name, "measured")
 
     @cached_property
-    def seeds(self) -> list[Seed]:
+    def seeds(self) -> list[SeedFolder]:
         """The study's, once the loss has been trained; a folder of another study, or a damaged one, is an error."""
-        seeds = [Seed(self.study, self.name, seed) for seed in self.study.training.seeds]
+        seeds = [SeedFolder(self.study, self.name, seed) for seed in self.study.training.seeds]
         return [seed for seed in seeds if seed.train] if self.train.exists() else []
 
     @property
@@ -166,7 +166,7 @@ class Loss:
         found = {seed.seed: seed.findings for seed in self.seeds if seed.findings is not None}
         return outcome.tags(found) if len(found) == len(self.seeds) else {}
 
-    def outcome_of(self, seed: Seed) -> list[Point]:
+    def outcome_of(self, seed: SeedFolder) -> list[Point]:
         """A mean over some of the seeds would be called the mean over all: none before every seed is attacked."""
         return seed.outcome if self.attack_fingerprint else []
 

@@ -17,7 +17,7 @@ from pipeline.fingerprint import hash_of
 from pipeline.search import space
 from pipeline.study.schema import Study
 from pipeline.tracking.address import reason
-from pipeline.tracking.live import EVERY, looking
+from pipeline.tracking.live import EVERY, repeating
 from pipeline.tracking.point import Point
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def following(folder: Path, every: float = EVERY) -> Iterator[None]:
     """Mirror a search while the block runs, and once more at its end; a failure is one line and no exception."""
     complaints: set[str] = set()
 
-    def look(status: str) -> None:
+    def update(status: str) -> None:
         try:
             if (folder / "search.json").exists():
                 mirror(folder, status)
@@ -48,7 +48,7 @@ def following(folder: Path, every: float = EVERY) -> Iterator[None]:
                 print(f"note: not followed in MLflow ({reason(error)}); {again}", file=sys.stderr)
             complaints.add(reason(error))
 
-    with looking(look, every):
+    with repeating(update, every):
         yield
 
 
@@ -59,7 +59,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
 
     facts = store.read_json(folder / "search.json", f"write it again with: python -m pipeline search (in {folder})")
     status = status or ("FINISHED" if facts["trials"]["finished"] >= facts["trials"]["asked"] else "KILLED")
-    trials, looks = (pd.read_csv(folder / f"{name}.csv") for name in ("trials", "looks"))
+    trials, rungs = (pd.read_csv(folder / f"{name}.csv") for name in ("trials", "looks"))
     started, ended = milliseconds(trials["started"].min()), milliseconds(trials["ended"].max())
     with server.connected() as client:
         where = experiment(client, facts)
@@ -79,7 +79,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
                     parent.id,
                     facts,
                     {str(k): v for k, v in row.dropna().items()},
-                    looks[looks["trial"] == row["trial"]],
+                    rungs[rungs["trial"] == row["trial"]],
                 )
         parent.log(parameters=settings(facts))
         parent.log(Point(name, value, ended, len(trials)) for name, value in headline(facts).items())
@@ -122,7 +122,7 @@ def already(client: MlflowClient, where: str, parent: str) -> set[str]:
 
 
 def child(
-    client: MlflowClient, where: str, parent: str, facts: dict[str, Any], row: dict[str, Any], looks: pd.DataFrame
+    client: MlflowClient, where: str, parent: str, facts: dict[str, Any], row: dict[str, Any], rungs: pd.DataFrame
 ) -> None:
     from pipeline.tracking.server import Mirror, Wanted
 
@@ -140,7 +140,7 @@ def child(
     run.tag({"trial": number, "state": row["state"], "meets_constraint": str(row.get("meets_constraint", ""))})
     run.log(
         [
-            *(Point(n, look[n], end, int(look["epoch"])) for _, look in looks.iterrows() for n in ("clean", "robust")),
+            *(Point(n, rung[n], end, int(rung["epoch"])) for _, rung in rungs.iterrows() for n in ("clean", "robust")),
             *(Point(name, float(row[name]), end) for name in ("epochs", "seconds")),
         ],
         {"loss": facts["loss"], "study": facts["study"], **{name: str(row[name]) for name in knobs}},

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OLD = " (superseded)"
 """At the end of a run's name: its settings are no longer those of the study."""
 FIX = "fix the server or MLFLOW_TRACKING_URI, or delete mlflow.db, and run: python -m pipeline track"
-MANNERS = {
+ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own patience with a server that is down is four minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -37,7 +37,7 @@ def connected() -> Iterator[MlflowClient]:
 
     The same lock keeps two processes from creating one run twice.
     """
-    for name, value in {**NO_TELEMETRY, **MANNERS}.items():
+    for name, value in {**NO_TELEMETRY, **ENVIRONMENT}.items():
         os.environ.setdefault(name, value)
     with store.locked(store.root() / ".state" / "mlflow"), collector_paused(), warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):  # MLflow's own; its errors are exceptions

@@ -19,7 +19,7 @@ from pipeline.study.params import active
 from pipeline.tracking import address, server
 from pipeline.tracking.contents import VIEW_TAG
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds that the server may take to answer for the first time."""
 
 
@@ -89,7 +89,7 @@ def refuse_port_in_use(port: int, host: str) -> None:
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, host: str) -> None:
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise UserError(f"the MLflow server ended with code {process.returncode}; its own words are above")
@@ -98,7 +98,7 @@ def wait_for(process: subprocess.Popen[bytes], port: int, host: str) -> None:
                 return
         except (URLError, OSError):
             time.sleep(0.2)
-    raise UserError(f"the MLflow server did not answer on {host}:{port} within {PATIENCE:g} s")
+    raise UserError(f"the MLflow server did not answer on {host}:{port} within {TIMEOUT:g} s")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:

@@ -97,6 +97,6 @@ def die_with_parent() -> None:
 
     def watch() -> None:
         parent.join()
-        interrupts.vanish()
+        interrupts.end_silently()
 
     threading.Thread(target=watch, daemon=True).start()

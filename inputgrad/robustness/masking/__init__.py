@@ -18,7 +18,7 @@ from inputgrad.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Finding:
     """What a check found: its figure, the limit it is held against, and why that matters."""
 
     ok: bool
