@@ -29,7 +29,7 @@ from inputgrad.errors import UserError
 from pipeline.results import read, report
 from pipeline.study.read import read_study
 from pipeline.tracking import refuse_foreign_attacks
-from pipeline.tracking.results import Loss
+from pipeline.tracking.results import LossFolder
 
 GOOD = ("refused, then repaired", "repaired with a note", "no effect")
 BAD = ("silently used", "traceback", "refused without advice", "not repaired")
@@ -38,14 +38,14 @@ BAD = ("silently used", "traceback", "refused without advice", "not repaired")
 def track() -> None:
     """What MLflow is told of a loss."""
     refuse_foreign_attacks(read_study(NAME), LOSS)
-    loss = Loss(read_study(NAME), LOSS)
+    loss = LossFolder(read_study(NAME), LOSS)
     _ = list(loss.points), loss.facts, loss.audit, loss.sheet
 
 
 READERS: dict[str, Callable[[], object]] = {
     "train": lambda: small.make("train", LOSS),
     "attack": lambda: small.make("attack", LOSS),
-    "report": lambda: read.read(read_study(NAME), LOSSES),
+    "report": lambda: read.read_results(read_study(NAME), LOSSES),
     "page": lambda: report.opened(read_study(NAME)),
     "track": track,
 }

@@ -140,7 +140,7 @@ MUTATIONS: list[Row] = [
         "broken=lambda outputs, y: outputs.argmax(1) == y",
         ATTACKS,
     ),
-    ("inputgrad/attacks/pgd.py", "worst.watching(left)", "(lambda z: -worst.look(z, left))", ATTACKS),
+    ("inputgrad/attacks/pgd.py", "worst.watching(left)", "(lambda z: -worst.measure(z, left))", ATTACKS),
     ("inputgrad/attacks/fab.py", "(size < distance[left])", "(size > 0)", ATTACKS),
     ("inputgrad/attacks/fab.py", "(distance > enough)", "(distance > 1e9)", ATTACKS),
     ("inputgrad/attacks/_autoattack.py", "return (x - self.low) / self.width", "return x / self.width", ATTACKS),

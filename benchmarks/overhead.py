@@ -26,7 +26,7 @@ EPOCHS = int(sys.argv[1]) if len(sys.argv) > 1 else 150
 
 def per_epoch(run: Run) -> np.ndarray:
     """Seconds of every epoch, bare and with its files, in turn: (epochs, 2). A slow moment hits both alike."""
-    dataset = data.read(run.study.name, run.study.data, ("train", "validation"))
+    dataset = data.read_data(run.study.name, run.study.data, ("train", "validation"))
     trainers = [train.Trainer.fresh(run, dataset) for _ in range(2)]
     folder = store.state("benchmark")
     seconds = np.zeros((run.epochs, 2))

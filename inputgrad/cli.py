@@ -83,6 +83,5 @@ def main() -> None:
 
 
 def fail(message: str, code: int = 2) -> None:
-    """One line on stderr, and the exit code."""
     click.echo(f"error: {message}", err=True)
     sys.exit(code)

@@ -55,7 +55,6 @@ def sweep(folder: Path, name: str = "*", held: bool = False) -> None:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether this machine has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -76,7 +75,6 @@ def flush(path: Path, inside: bool = True) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder, if it is there."""
     if path.is_dir():
         shutil.rmtree(path)
     else:
@@ -84,13 +82,11 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write text as UTF-8, whatever the locale."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding=UTF8)
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as readable JSON."""
     write_text(path, as_json(value))
 
 

@@ -32,22 +32,13 @@ def names(package: str) -> list[str]:
 
 
 def module(package: str, name: str) -> ModuleType:
-    """Import one module of a package.
-
-    Raises:
-        UserError: the package has no module of that name.
-    """
     if name not in names(package):
         raise UserError(f"no {name!r} in {package.replace('.', '/')}/; {nearest(name, names(package))}")
     return importlib.import_module(f"{package}.{name}")
 
 
 def find(package: str, name: str, use: str | None = None) -> Any:
-    """The module `name` of a package or, with `use`, the module or object of one's own that goes by that name.
-
-    Raises:
-        UserError: there is none, it cannot be imported, or the name is that of a module of the package.
-    """
+    """The module `name` of a package or, with `use`, the module or object of one's own that goes by that name."""
     if use is None:
         return module(package, name)
     if name in names(package):
@@ -57,11 +48,7 @@ def find(package: str, name: str, use: str | None = None) -> Any:
 
 
 def imported(path: str) -> Any:
-    """What `package.module` or `package.module:Name` names; packages of the current folder are found too.
-
-    Raises:
-        UserError: there is no such thing, or importing it fails.
-    """
+    """What `package.module` or `package.module:Name` names; packages of the current folder are found too."""
     if not re.fullmatch(rf"{NAME}(\.{NAME})*(:{NAME})?", path):
         raise UserError(f"{path!r} is no path to a module; fix: write mypackage.module or mypackage.module:Name")
     if (here := str(Path.cwd())) not in sys.path:
@@ -86,11 +73,7 @@ def options(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 @cache
 def settings_of(function: Callable[..., Any]) -> type[BaseModel]:
-    """The keyword-only parameters of `function` as a strict, frozen model: YAML is checked against the code.
-
-    Raises:
-        UserError: a parameter has no type, or one that a file cannot state.
-    """
+    """The keyword-only parameters of `function` as a strict, frozen model: YAML is checked against the code."""
     given = [p for p in inspect.signature(function).parameters.values() if p.kind is p.KEYWORD_ONLY]
     config = ConfigDict(extra="forbid", frozen=True)
     name = f"{function.__module__}.{function.__name__}"

@@ -27,11 +27,6 @@ def sources() -> dict[str, tuple[str, Published]]:
 
 
 def find(source: str) -> tuple[str, Published]:
-    """One source.
-
-    Raises:
-        UserError: there is none of that name.
-    """
     known = sources()
     if source not in known:
         raise UserError(f"no source '{source}'; {nearest(source, known)}")
@@ -39,11 +34,7 @@ def find(source: str) -> tuple[str, Published]:
 
 
 def convert(source: str, published: float, setting: Setting, back: bool = False) -> float:
-    """A published strength as ours, or (`back`) ours as the source would write it.
-
-    Raises:
-        UserError: an unknown source, a strength that is no strength, or a missing part of the setting.
-    """
+    """A published strength as ours, or (`back`) ours as the source would write it."""
     _, entry = find(source)
     if not (math.isfinite(published) and published >= 0):
         raise UserError(f"a strength is a finite number >= 0, not {published}")

@@ -135,16 +135,11 @@ TASKS = {task.name: task for task in (Classification, Regression)}
 
 
 def of(y: Tensor) -> Task:
-    """The task that these targets belong to."""
     return next(task for task in TASKS.values() if task.owns(y))
 
 
 def named(name: str) -> Task:
-    """The task of that name, as the `TASK` of a data set states it.
-
-    Raises:
-        UserError: there is none.
-    """
+    """The task of that name, as the `TASK` of a data set states it."""
     if name not in TASKS:
         raise UserError(f"no task {name!r}; {nearest(name, TASKS)}")
     return TASKS[name]

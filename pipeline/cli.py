@@ -180,9 +180,9 @@ def track() -> None:
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 def ui(port: int, host: str) -> None:
     """Open the MLflow UI."""
-    from pipeline.tracking import ui as room
+    from pipeline.tracking import ui as mlflow_ui
 
-    room.serve(port, host)
+    mlflow_ui.serve(port, host)
 
 
 def main() -> None:

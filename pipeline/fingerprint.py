@@ -59,7 +59,6 @@ class Origin:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits."""
         return hash_of(asdict(self))
 
     def difference(self, other: dict[str, Any]) -> str:
@@ -91,11 +90,6 @@ def hash_of(value: Any, files: Iterable[Path] = ()) -> str:
 
 
 def hash_of_file(file: Path) -> str:
-    """Of the bytes of a file.
-
-    Raises:
-        UserError: there is no such file.
-    """
     try:
         stat = file.stat()
         return _hash_of_bytes(file, stat.st_mtime_ns, stat.st_size)
@@ -113,9 +107,6 @@ def code_of(*roots: str) -> tuple[dict[str, str], dict[str, str]]:
     """The code that the modules `roots` run: module -> hash of ours, and library -> version of what is not of ours.
 
     Read once in a process, until `read_again`.
-
-    Raises:
-        UserError: a module cannot be read as Python.
     """
     found = closure(roots)
     ours = {name: hash_of_module(file) for name, file in found.ours.items() if name not in HARMLESS}
@@ -226,11 +217,6 @@ def running(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def tree_of(file: Path) -> ast.Module:
-    """The syntax tree of a file.
-
-    Raises:
-        UserError: it is not valid Python.
-    """
     try:
         return ast.parse(file.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
@@ -259,7 +245,6 @@ def is_text(node: ast.AST) -> bool:
 
 @cache
 def installed(name: str) -> str:
-    """The version of a library, by its name in Python."""
     distribution = DISTRIBUTIONS.get(name, name)
     try:
         return version(distribution)

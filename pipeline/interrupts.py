@@ -68,7 +68,7 @@ def stop(number: int, frame: FrameType | None) -> None:
     """
     global noted, _late
     if os.getpid() != _main:  # a worker: its parent has the say
-        vanish()
+        end_silently()
     if noted is not None:
         if time.monotonic() - noted > AGAIN:
             end()
@@ -112,7 +112,7 @@ def end() -> NoReturn:
         os._exit(CODE)
 
 
-def vanish() -> NoReturn:
+def end_silently() -> NoReturn:
     """End a worker without a word and without a half-written file."""
     with suppress(Exception):
         _remove_temporaries()

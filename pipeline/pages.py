@@ -13,7 +13,6 @@ FOLDER = Path("docs") / "losses"
 
 
 def write(folder: Path = FOLDER) -> list[Path]:
-    """Write every page and the index; returns what was written."""
     pages = {folder / f"{name}.md": page(name) for name in registry.names("inputgrad.losses")}
     pages[folder / "README.md"] = index()
     for file, text in pages.items():
@@ -23,7 +22,6 @@ def write(folder: Path = FOLDER) -> list[Path]:
 
 
 def page(name: str) -> str:
-    """The page of one loss: what it is, its formula and source, its knobs, where to search, how to use it."""
     loss = losses.load(name)
     module = inspect.getmodule(loss)
     summary = inspect.getdoc(module) or ""
@@ -56,7 +54,6 @@ def paragraphs(loss: type[Loss]) -> list[str]:
 
 
 def knobs(loss: type[Loss]) -> list[str]:
-    """A table row per knob of the loss's own; strength first."""
     shared = set(Loss.model_fields) - {"strength"}
     rows = []
     for name, field in loss.model_fields.items():
@@ -68,7 +65,6 @@ def knobs(loss: type[Loss]) -> list[str]:
 
 
 def example(loss: type[Loss]) -> str:
-    """The YAML of the loss with its default strength."""
     return "{}" if loss.__name__ == "Standard" else f"{{strength: {loss.model_fields['strength'].default:g}}}"
 
 
@@ -77,7 +73,6 @@ NEEDS = {"gradient_direction": "direction", "right_reasons": "mask"}
 
 
 def context(name: str) -> str:
-    """The argument that a loss cannot do without."""
     return f", Context({NEEDS[name]}={NEEDS[name]})" if name in NEEDS else ""
 
 
@@ -90,7 +85,6 @@ def importing(name: str) -> str:
 
 
 def index() -> str:
-    """The list of all losses, and the knobs they share."""
     rows = [
         f"| [`{n}`]({n}.md) | {inspect.getdoc(inspect.getmodule(losses.load(n))) or ''} |"
         for n in registry.names("inputgrad.losses")

@@ -123,7 +123,6 @@ def publish(parts: dict[str, Path], target: Path) -> None:
 
 
 def read_json(path: Path, fix: str) -> Any:
-    """Read JSON, or say in one line which file is broken and how to fix it."""
     try:
         return json.loads(path.read_text(encoding=UTF8))
     except FileNotFoundError as error:
@@ -143,11 +142,7 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
 
 
 def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:
-    """Read a checkpoint without running any code from it (`weights_only=True`), and hold it against its own hash.
-
-    Raises:
-        UserError: missing, truncated, damaged, or holding anything but tensors and plain values.
-    """
+    """Read a checkpoint without running any code from it (`weights_only=True`), and hold it against its own hash."""
     import torch
 
     try:

@@ -22,12 +22,13 @@ from inputgrad.gradients.norms import BallNorm, ThreatNorm
 class Traits:
     """What the attack stage must know of an attack.
 
-    alone: cheap; it sees every example at every ε, so that it can be judged alone. Others see only what still stands.
+    sees_all_examples: cheap; it is run on every example at every ε, so that it can be judged by itself. The others are
+        run only on the examples that are not broken yet.
     black_box: it uses no gradient of the model it attacks.
-    classes: it crosses a decision boundary, so it has no meaning for regression.
+    classes: it crosses a decision boundary, so it is not defined for a regression.
     """
 
-    alone: bool = False
+    sees_all_examples: bool = False
     black_box: bool = False
     classes: bool = False
 
@@ -42,15 +43,12 @@ class Threat:
 
     @property
     def ball(self) -> ThreatNorm:
-        """The norm itself."""
         return norms.named(self.norm)
 
     def project(self, moved: Tensor, x: Tensor) -> Tensor:
-        """The admissible point next to `moved`, x being the clean input."""
         return self.ball.project(moved, x, self.epsilon, self.bounds)
 
     def uniform(self, draws: Draws, x: Tensor) -> Tensor:
-        """A displacement drawn uniformly from the ball, shaped as x."""
         return self.ball.uniform(draws, x, self.epsilon)
 
 
@@ -68,9 +66,9 @@ class Worst:
         self.loss = torch.full((len(x),), -torch.inf, dtype=x.dtype, device=x.device)
         self.broken = torch.zeros(len(x), dtype=torch.bool, device=x.device)
         with torch.no_grad():
-            self.look(x, torch.arange(len(x), device=x.device))
+            self.measure(x, torch.arange(len(x), device=x.device))
 
-    def look(self, moved: Tensor, index: Tensor) -> Tensor:
+    def measure(self, moved: Tensor, index: Tensor) -> Tensor:
         """The losses at `moved` (candidates for the examples `index`), differentiable; remembers what is worse."""
         if not len(moved):
             return moved.flatten(1).sum(1)  # none; many a model cannot take an empty batch
@@ -91,4 +89,4 @@ class Worst:
 
     def watching(self, index: Tensor) -> Callable[[Tensor], Tensor]:
         """The objective of an ascent over the examples `index`, which remembers every point it passes."""
-        return lambda moved: self.look(moved, index)
+        return lambda moved: self.measure(moved, index)

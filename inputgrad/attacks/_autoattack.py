@@ -76,17 +76,12 @@ def boxed(attack: Attack, model: nn.Module, x: Tensor, y: Tensor, threat: Threat
 
 
 def classes(model: nn.Module, x: Tensor) -> int:
-    """Number of classes."""
     with torch.no_grad():
         return int(model(x[:1]).shape[1])
 
 
 def targets_of(name: str, wanted: int, found: int, least: int = 2) -> int:
-    """How many target classes there are: `wanted`, or all but the true one.
-
-    Raises:
-        UserError: the attack is not defined for so few classes.
-    """
+    """How many target classes there are: `wanted`, or all but the true one."""
     if found < least:
         raise UserError(f"attack {name} needs {least} classes or more, the model has {found}; take it out of the study")
     return min(wanted, found - 1)

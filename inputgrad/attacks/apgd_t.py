@@ -20,11 +20,7 @@ Count = Annotated[int, Field(gt=0)]
 def perturb(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, steps: Count = 100, targets: Count = 9
 ) -> Tensor:
-    """The library's targeted APGD towards the likeliest wrong classes, shaped as x.
-
-    Raises:
-        UserError: fewer than four classes, where the ratio is not defined.
-    """
+    """The library's targeted APGD towards the likeliest wrong classes, shaped as x."""
     from pyautoattack.autopgd_base import APGDAttack_targeted
 
     count = targets_of("apgd_t", targets, classes(model, x), least=4) if len(x) else 0

@@ -19,7 +19,7 @@ from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
 
-TRAITS = Traits(alone=True, classes=True)
+TRAITS = Traits(sees_all_examples=True, classes=True)
 Count = Annotated[int, Field(gt=0)]
 
 

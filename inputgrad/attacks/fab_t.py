@@ -12,5 +12,4 @@ TRAITS = Traits(classes=True)
 def perturb(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, targets: Count = 9, steps: Count = 100
 ) -> Tensor:
-    """The nearest point found where it lies inside the ball, x itself elsewhere; shaped as x."""
     return fab.perturb(model, x, y, threat, draws, targets=targets, steps=steps)

@@ -6,7 +6,7 @@ from inputgrad.attacks import Threat, Traits
 from inputgrad.attacks.pgd import climb
 from inputgrad.gradients.forward import Draws
 
-TRAITS = Traits(alone=True)
+TRAITS = Traits(sees_all_examples=True)
 
 
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws) -> Tensor:

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from inputgrad.attacks import Threat, Traits, Worst
 from inputgrad.gradients.forward import Draws
 
-TRAITS = Traits(alone=True, black_box=True)
+TRAITS = Traits(sees_all_examples=True, black_box=True)
 
 
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, tries: int = 5) -> Tensor:
@@ -15,5 +15,5 @@ def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws
     everyone = torch.arange(len(x), device=x.device)
     with torch.no_grad():
         for _ in range(tries):
-            worst.look(threat.project(x + threat.uniform(draws, x), x), everyone)
+            worst.measure(threat.project(x + threat.uniform(draws, x), x), everyone)
     return worst.x

@@ -11,7 +11,7 @@ from inputgrad.gradients.forward import Draws
 
 Count = Annotated[int, Field(gt=0)]
 
-TRAITS = Traits(alone=True)
+TRAITS = Traits(sees_all_examples=True)
 
 
 def perturb(
@@ -48,5 +48,5 @@ def climb(
             start=None if draws is None else threat.uniform(draws, x[left]),
             bounds=threat.bounds,
         )
-        worst.look(moved, left)  # the ascent saw every point but its last
+        worst.measure(moved, left)  # the ascent saw every point but its last
     return worst.x

@@ -35,7 +35,7 @@ def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws
             share = FIRST_SHARE * (1 - query / queries) ** 2
             candidate = delta if query == 0 else threat.ball.propose(delta, draws, threat.epsilon, share)
             moved = threat.project(x + candidate, x)
-            worst.look(moved, everyone)
+            worst.measure(moved, everyone)
             value = objective(model(moved), y)
             higher = value > best
             best = torch.where(higher, value, best)

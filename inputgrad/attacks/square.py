@@ -19,11 +19,7 @@ Count = Annotated[int, Field(gt=0)]
 
 
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, queries: Count = 5000) -> Tensor:
-    """The library's Square attack on images (N, C, H, W), shaped as x.
-
-    Raises:
-        UserError: inputs that are not images, or tiny ones; `random_search` is the black box for those.
-    """
+    """The library's Square attack on images (N, C, H, W), shaped as x."""
     from pyautoattack.square import SquareAttack
 
     if x.dim() != 4 or min(x.shape[2:]) < SMALLEST:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from torch import Tensor, nn
 
-from inputgrad.audit.checks import Check, all_checks
+from inputgrad.audit.checks import CheckResult, all_checks
 from inputgrad.audit.subject import AnyLoss, Subject
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
@@ -45,7 +45,7 @@ What to write      x = x.detach().requires_grad_(True)
 class Audit:
     """The rows and what follows from them."""
 
-    checks: list[Check]
+    checks: list[CheckResult]
 
     @property
     def kind(self) -> Kind:

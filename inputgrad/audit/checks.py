@@ -20,7 +20,7 @@ NOTHING = 1e-9
 
 
 @dataclass(frozen=True)
-class Check:
+class CheckResult:
     """One row: its name, the measured figure, whether it is as it must be, and what it means."""
 
     name: str
@@ -30,10 +30,10 @@ class Check:
     why: str
 
 
-def sees_the_gradient(s: Subject) -> Check:
+def sees_the_gradient(s: Subject) -> CheckResult:
     """Turn the input gradient without touching the outputs on the batch: does the loss's value move?"""
     slope = tilt_slopes(s)[0]
-    return Check(
+    return CheckResult(
         "value depends on the input gradient",
         abs(slope) > scale(s),
         slope,
@@ -42,11 +42,11 @@ def sees_the_gradient(s: Subject) -> Check:
     )
 
 
-def trains_on_it(s: Subject) -> Check:
+def trains_on_it(s: Subject) -> CheckResult:
     """The same slope by autograd: what the optimiser would see of that dependence."""
     difference, autograd = tilt_slopes(s)
     agrees = abs(autograd - difference) <= 1e-4 * abs(difference) + scale(s)
-    return Check(
+    return CheckResult(
         "that dependence reaches the parameters",
         abs(autograd) > scale(s),
         autograd,
@@ -74,7 +74,7 @@ def tilt_slopes(s: Subject) -> tuple[float, float]:
     return (values[0] - values[1]) / (2 * h), autograd
 
 
-def reaches_the_parameters(s: Subject) -> Check:
+def reaches_the_parameters(s: Subject) -> CheckResult:
     """Size of the parameter gradient that the task loss alone does not explain."""
     whole = s.gradient()
     task = s.task()
@@ -83,7 +83,7 @@ def reaches_the_parameters(s: Subject) -> Check:
     part = collect(s.parameters)
     term, base = float((whole - part).norm()), float(part.norm())
     ratio = f", {term / base:.3g} × the task's" if base else ""
-    return Check(
+    return CheckResult(
         "the term changes the parameter gradient",
         term > NOTHING * (1 + base),
         term / base if base else term,
@@ -92,7 +92,7 @@ def reaches_the_parameters(s: Subject) -> Check:
     )
 
 
-def agrees_with_a_difference(s: Subject) -> Check:
+def agrees_with_a_difference(s: Subject) -> CheckResult:
     """The total's gradient along a random direction of the weights, against a central difference in float64."""
     tape: list[Tensor] = []
     with constants(tape, record=True):
@@ -113,7 +113,7 @@ def agrees_with_a_difference(s: Subject) -> Check:
             values.append(s.total(shifted).data)
     difference, along = float(values[0] - values[1]) / (2 * h), float(exact @ direction)
     gap = abs(difference - along) / max(abs(difference), abs(along), 1e-9)
-    return Check(
+    return CheckResult(
         "gradient agrees with a central difference",
         gap < 1e-4,
         gap,
@@ -122,13 +122,13 @@ def agrees_with_a_difference(s: Subject) -> Check:
     )
 
 
-def batch_changes(s: Subject, name: str, index: list[int]) -> Check:
+def batch_changes(s: Subject, name: str, index: list[int]) -> CheckResult:
     """The batch repeated or permuted must give the same value and the same parameter gradient."""
     other = s.rows(index)
     value = abs(float(other.total().detach()) - float(s.total().detach()))
     whole = s.gradient()
     gap = max(value, float((other.gradient() - whole).norm())) / (1 + float(whole.norm()))
-    return Check(
+    return CheckResult(
         f"batch {name} changes nothing",
         gap < 1e-8,
         gap,
@@ -137,7 +137,7 @@ def batch_changes(s: Subject, name: str, index: list[int]) -> Check:
     )
 
 
-def no_side_effects(s: Subject) -> Check:
+def no_side_effects(s: Subject) -> CheckResult:
     """`.grad`, buffers, weights, modes, requires_grad flags and the random state, before and after one call."""
     model = s.model
     collect(s.parameters)
@@ -151,7 +151,7 @@ def no_side_effects(s: Subject) -> Check:
     norm = float(left.norm())
     if norm > 0:
         touched.insert(0, f".grad of the parameters (norm {norm:.3g}: it is added to the step)")
-    return Check(
+    return CheckResult(
         "no side effects",
         not touched,
         float(len(touched)),
@@ -172,7 +172,6 @@ def snapshot(model: nn.Module) -> dict[str, Any]:
 
 
 def same(a: list[Any], b: list[Any]) -> bool:
-    """Equal element by element, tensors bit for bit."""
     return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in zip(a, b, strict=True))
 
 
@@ -184,14 +183,14 @@ def coupled(model: nn.Module) -> list[str]:
     ]
 
 
-def examples_are_apart(s: Subject) -> Check:
+def examples_do_not_mix(s: Subject) -> CheckResult:
     """The input gradient of one example's output must not touch its neighbours."""
     leaf = s.x.clone().requires_grad_(True)
     saved = copy.deepcopy(s.model)
     (g,) = torch.autograd.grad(saved(leaf)[0].sum(), leaf)
     others = float(g[1:].norm() / g.norm().clamp_min(1e-30))
     names = coupled(s.model)
-    return Check(
+    return CheckResult(
         "examples do not mix",
         others < NOTHING,
         others,
@@ -200,11 +199,11 @@ def examples_are_apart(s: Subject) -> Check:
     )
 
 
-def zero_rows(s: Subject) -> Check:
+def zero_rows(s: Subject) -> CheckResult:
     """Examples whose loss has no input gradient give a term nothing to work on."""
     gradients = describe(s.model, s.x, s.y)[2]
     share = float((gradients.flatten(1).norm(dim=1) < 1e-12).double().mean())
-    return Check(
+    return CheckResult(
         "examples have an input gradient",
         share < 0.5,
         share,
@@ -213,10 +212,10 @@ def zero_rows(s: Subject) -> Check:
     )
 
 
-def second_derivatives(s: Subject) -> Check:
+def second_derivatives(s: Subject) -> CheckResult:
     """Run every layer alone, twice backwards: the ones that cannot are named."""
     failing = [name for name, error in layers_without_double_backward(s.model, s.x) if error]
-    return Check(
+    return CheckResult(
         "every layer supports double backward",
         not failing,
         float(len(failing)),
@@ -231,8 +230,7 @@ def scale(s: Subject) -> float:
     return NOTHING * (1 + abs(float(s.total().detach())))
 
 
-def all_checks(n: int) -> list[Callable[[Subject], Check]]:
-    """The rows of the table, in order, for a batch of n."""
+def all_checks(n: int) -> list[Callable[[Subject], CheckResult]]:
     doubled, turned = [*range(n), *range(n)], [*reversed(range(n))]
     return [
         sees_the_gradient,
@@ -242,7 +240,7 @@ def all_checks(n: int) -> list[Callable[[Subject], Check]]:
         lambda s: batch_changes(s, "repeated", doubled),
         lambda s: batch_changes(s, "permuted", turned),
         no_side_effects,
-        examples_are_apart,
+        examples_do_not_mix,
         zero_rows,
         second_derivatives,
     ]

@@ -21,11 +21,7 @@ from inputgrad.losses import Loss
 
 
 def run(loss: str, model: str, batch: str) -> Audit:
-    """The audit of a loss on a model and a batch, each named as MODULE:NAME.
-
-    Raises:
-        UserError: one of them cannot be imported, is of a wrong type, or its code fails.
-    """
+    """The audit of a loss on a model and a batch, each named as MODULE:NAME."""
     the_loss, net, given = loss_of(loss), model_of(model), batch_of(batch)
     with running(f"{loss} on {model} and {batch}"):
         return audit(the_loss, net, *given)

@@ -86,13 +86,8 @@ class Subject:
         on_device = chosen.to(self.x.device)
         return replace(self, x=self.x[on_device], y=self.y[on_device], index=self.index[chosen])
 
-    def on(self, model: nn.Module) -> Subject:
-        """The same loss on another model."""
-        return replace(self, model=model)
-
     @property
     def parameters(self) -> list[nn.Parameter]:
-        """The parameters that learn."""
         return [p for p in self.model.parameters() if p.requires_grad]
 
     def gradient(self) -> Tensor:

@@ -11,14 +11,13 @@ WIDTH = 100
 
 
 def text(title: str, found: Audit) -> str:
-    """All that a person is told."""
     names = max(len(check.name) for check in found.checks)
-    room = WIDTH - names - len("  FAILS  ")
+    width = WIDTH - names - len("  FAILS  ")
     lines = [f"audit of {title}", ""]
     for check in found.checks:
-        figure = textwrap.wrap(check.figure, room)
+        figure = textwrap.wrap(check.figure, width)
         lines.append(f"{check.name:{names}}  {'ok   ' if check.ok else 'FAILS'}  {figure[0]}")
-        rest = figure[1:] + ([] if check.ok else textwrap.wrap(f"({check.why})", room))
-        lines += [" " * (WIDTH - room) + line for line in rest]
+        rest = figure[1:] + ([] if check.ok else textwrap.wrap(f"({check.why})", width))
+        lines += [" " * (WIDTH - width) + line for line in rest]
     lines += ["", found.verdict]
     return "\n".join([*lines, "", EXPLANATION] if found.kind == "detached" else lines)

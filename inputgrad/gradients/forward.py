@@ -93,15 +93,12 @@ class RowDraws(Draws):
         self.index, self.size = index.cpu(), size
 
     def uniform(self, like: Tensor) -> Tensor:
-        """As `Draws.uniform`."""
         return super().uniform(self._whole(like))[self.index].to(like)
 
     def normal(self, like: Tensor) -> Tensor:
-        """As `Draws.normal`."""
         return super().normal(self._whole(like))[self.index].to(like)
 
     def integers(self, like: Tensor, high: int) -> Tensor:
-        """As `Draws.integers`."""
         return super().integers(self._whole(like), high)[self.index].to(like.device)
 
     def _whole(self, like: Tensor) -> Tensor:

@@ -62,5 +62,4 @@ def try_twice(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -
 
 
 def is_float(value: Any) -> bool:
-    """A floating-point tensor."""
     return isinstance(value, Tensor) and value.is_floating_point()

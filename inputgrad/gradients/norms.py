@@ -58,20 +58,16 @@ class Linf(ThreatNorm):
     name, library, each_input = "linf", "Linf", True
 
     def size(self, delta: Tensor) -> Tensor:
-        """max_j |δ_j|."""
         length: Tensor = rows(delta).norm(p=torch.inf, dim=1)
         return length
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The signs."""
         return gradient.sign()
 
     def shorten(self, delta: Tensor, epsilon: float) -> Tensor:
-        """Every number on its own."""
         return delta.clamp(-epsilon, epsilon)
 
     def uniform(self, draws: Draws, x: Tensor, epsilon: float) -> Tensor:
-        """Every number on its own."""
         return (2 * draws.uniform(x) - 1) * epsilon
 
     def propose(self, delta: Tensor, draws: Draws, epsilon: float, share: float) -> Tensor:
@@ -87,22 +83,18 @@ class L2(ThreatNorm):
     name, library = "l2", "L2"
 
     def size(self, delta: Tensor) -> Tensor:
-        """‖δ‖₂."""
         length: Tensor = rows(delta).norm(p=2, dim=1)
         return length
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        """The gradient, divided by its length."""
         length = rows(gradient).norm(dim=1)
         return gradient / expand(length.clamp_min(torch.finfo(length.dtype).tiny), gradient)
 
     def shorten(self, delta: Tensor, epsilon: float) -> Tensor:
-        """In the same direction."""
         length = rows(delta).norm(dim=1)
         return delta * expand((epsilon / length.clamp_min(1e-12)).clamp_max(1.0), delta)
 
     def uniform(self, draws: Draws, x: Tensor, epsilon: float) -> Tensor:
-        """A uniform direction, and a radius for a uniform volume."""
         direction = draws.normal(x)
         d = rows(x).shape[1]
         radius = draws.uniform(x.new_empty(len(x))) ** (1 / d)  # volume grows as r^d
@@ -119,11 +111,6 @@ NORMS: dict[str, ThreatNorm] = {norm.name: norm for norm in (Linf(), L2())}
 
 
 def named(name: str) -> ThreatNorm:
-    """The norm of that name.
-
-    Raises:
-        UserError: there is none.
-    """
     if name not in NORMS:
         raise UserError(f"no norm {name!r} of a ball; {nearest(name, NORMS)}")
     return NORMS[name]

@@ -157,11 +157,7 @@ class Loss(BaseModel, ABC):
 
 
 def load(name: str, use: str | None = None) -> type[Loss]:
-    """The loss class of inputgrad/losses/NAME.py: the one `Loss` that the file defines; or the class that `use` names.
-
-    Raises:
-        UserError: there is no such loss, or `use` names something else.
-    """
+    """The loss class of inputgrad/losses/NAME.py: the one `Loss` that it defines; or the class that `use` names."""
     thing = registry.find("inputgrad.losses", name, use)
     if use is not None:
         if not (inspect.isclass(thing) and issubclass(thing, Loss)) or inspect.isabstract(thing):

@@ -40,7 +40,6 @@ class Curvature(Loss):
     }
 
     def term(self, at: Forward) -> Tensor:
-        """The squared difference of the two gradients, (N,)."""
         z = at.constant_gradient().sign()
         z = z / expand(rows(z).norm(dim=1).clamp_min(torch.finfo(z.dtype).tiny), z)
         difference = at.at(at.x.detach() + self.h * z).gradient() - at.gradient()

@@ -19,5 +19,4 @@ class DetachedNorm(Loss):
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
 
     def term(self, at: Forward) -> Tensor:
-        """‖g_i‖², a constant, (N,)."""
         return rows(at.constant_gradient()).square().sum(1)

@@ -41,10 +41,8 @@ class FGSM(Loss):
 
     @property
     def weight_of_task(self) -> float:
-        """c, `task_weight`."""
         return self.task_weight
 
     def term(self, at: Forward) -> Tensor:
-        """The loss at the moved input, (N,)."""
         adversary = Adversary(epsilon=self.epsilon, step=self.step, random_start=self.random_start)
         return per_example_loss(at.model(adversary.move(at, self.of, self.descend)), at.y)

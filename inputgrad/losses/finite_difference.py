@@ -32,7 +32,6 @@ class FiniteDifference(Loss):
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
 
     def term(self, at: Forward) -> Tensor:
-        """½ of the squared difference quotient, (N,)."""
         moved = at.at(at.x.detach() + self.h * self._direction(at.constant_gradient()), track=False)
         return ((moved.losses - at.losses) / self.h).square() / 2
 

@@ -30,7 +30,6 @@ class GradientAlignment(Loss):
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-2, 10.0), "epsilon": Range(1e-2, 0.5)}
 
     def term(self, at: Forward) -> Tensor:
-        """1 - cos in [0, 2], (N,)."""
         x = at.x.detach()
         noise = self.epsilon * (2 * at.draws.uniform(x) - 1)
         there = at.at(norms.named("linf").project(x + noise, x, self.epsilon, at.context.bounds)).gradient()

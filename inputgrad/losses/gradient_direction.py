@@ -44,7 +44,6 @@ class GradientDirection(Loss):
     }
 
     def term(self, at: Forward) -> Tensor:
-        """1 - cos(g_i, t_i) in [0, 2], (N,)."""
         direction = at.context.direction
         if direction is None:
             raise UserError("gradient_direction needs a direction: Context(direction=...)")

@@ -59,7 +59,6 @@ class GradientNorm(Loss):
     }
 
     def term(self, at: Forward) -> Tensor:
-        """‖g_i‖_p or its square, (N,)."""
         g = rows(at.gradient(self.of))
         if self.p == 2 and self.squared:
             return g.square().sum(1)  # smooth at g = 0, where the root is not

@@ -31,7 +31,6 @@ class JacobianNorm(Loss):
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-4, 1.0)}
 
     def term(self, at: Forward) -> Tensor:
-        """½‖J_i‖²_F or its unbiased estimate, (N,)."""
         outputs = rows(at.outputs)
         if self.projections == 0:
             raise UserError("jacobian_norm: projections: give 1 or more, or -1 for the exact norm")

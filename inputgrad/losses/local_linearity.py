@@ -33,7 +33,6 @@ class LocalLinearity(Loss):
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-2, 10.0), "epsilon": Range(1e-2, 0.5)}
 
     def term(self, at: Forward) -> Tensor:
-        """The violation of linearity plus mu times the linear change, (N,)."""
         moved = self._least_linear(at)
         linear = rows((moved - at.x.detach()) * at.gradient()).sum(1)
         violation = at.at(moved, track=False).losses - at.losses - linear

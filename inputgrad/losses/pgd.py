@@ -32,9 +32,7 @@ class PGD(Loss, Adversary):
 
     @property
     def weight_of_task(self) -> float:
-        """c, `task_weight`."""
         return self.task_weight
 
     def term(self, at: Forward) -> Tensor:
-        """The loss at the end of the ascent, (N,)."""
         return self.losses(at)

@@ -43,7 +43,6 @@ class RightReasons(Loss):
     }
 
     def term(self, at: Forward) -> Tensor:
-        """The squared norm of the masked gradient, (N,)."""
         if at.context.mask is None:
             raise UserError("right_reasons needs a mask: Context(mask=...)")
         gradient = at.gradient("log_probabilities" if tasks.of(at.y).has_classes else "outputs")

@@ -15,5 +15,4 @@ class Standard(Loss):
     tracks_input: ClassVar[bool] = False
 
     def term(self, at: Forward) -> Tensor:
-        """0 for every example, (N,)."""
         return at.losses.new_zeros(len(at.y))

@@ -36,7 +36,6 @@ class TRADES(Loss):
     tracks_input: ClassVar[bool] = False
 
     def term(self, at: Forward) -> Tensor:
-        """The divergence of the prediction at the moved input from that at x, (N,)."""
         x = at.x.detach()
         with evaluating(at.model):
             with torch.no_grad():

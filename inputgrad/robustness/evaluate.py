@@ -48,14 +48,14 @@ class Step:
     """One attack in one norm at one ε; a minimal-norm attack asks for no ε and is judged at all of `radii`.
 
     attack: its word in the outcomes. module: its code. transfer: made on the source instead.
-    alone: every example is attacked, not only those still standing.
+    sees_all_examples: every example is attacked, not only those still standing.
     """
 
     attack: str
     module: ModuleType
     norm: BallNorm
     epsilon: float
-    alone: bool
+    sees_all_examples: bool
     knobs: dict[str, Any] = field(default_factory=dict)
     radii: tuple[float, ...] = ()
     transfer: bool = False
@@ -85,7 +85,7 @@ def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[f
             module=module,
             norm=threat.norm,
             epsilon=epsilon,
-            alone=attack.traits(name).alone,
+            sees_all_examples=attack.traits(name).sees_all_examples,
             knobs=knobs_of(knobs),
             radii=tuple(radii) if once else (),
         )
@@ -95,11 +95,11 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
     """What runs at the headline ε only: the probes of the masking sheet, transfer, and the expensive attacks."""
     where: dict[str, Any] = {"norm": threat.norm, "epsilon": threat.epsilon}
     for name, knobs in PROBES.items():
-        yield Step(attack=name, module=pgd, alone=True, knobs=knobs, **where)
-    yield Step(attack="transfer", module=pgd, alone=True, transfer=True, **where)
+        yield Step(attack=name, module=pgd, sees_all_examples=True, knobs=knobs, **where)
+    yield Step(attack="transfer", module=pgd, sees_all_examples=True, transfer=True, **where)
     for name in sorted(attack.at_epsilon, key=lambda name: attack.traits(name).black_box):
-        module, knobs = attack.module(name), knobs_of(attack.at_epsilon[name])
-        yield Step(attack=name, module=module, alone=attack.traits(name).alone, knobs=knobs, **where)
+        module, knobs, traits = attack.module(name), knobs_of(attack.at_epsilon[name]), attack.traits(name)
+        yield Step(attack=name, module=module, sees_all_examples=traits.sees_all_examples, knobs=knobs, **where)
 
 
 def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.DataFrame:
@@ -119,7 +119,7 @@ def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.
         stem = f"{number:03d}-{step.attack}-{step.norm}-{step.epsilon:g}"
         contents = kept(folder, stem, key)
         if contents is None:
-            index = torch.arange(len(victim.x)) if step.alone else standing(pd.concat(found), step)
+            index = torch.arange(len(victim.x)) if step.sees_all_examples else standing(pd.concat(found), step)
             # no row where nothing stands any more: a model need not take an empty batch, so it is never given one
             frame = run_step(victim, step, index) if len(index) else clean.iloc[:0]
             contents = frame.to_parquet(index=False)
@@ -142,7 +142,6 @@ def kept(folder: Path, stem: str, key: str) -> bytes | None:
 
 
 def hash_of(key: str, stem: str, contents: bytes) -> str:
-    """Sixteen hex digits of what one step of one evaluation found."""
     return hashlib.sha256(f"{key} {stem} ".encode() + contents).hexdigest()[:16]
 
 
@@ -170,7 +169,6 @@ def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
 
 
 def points(victim: Victim, step: Step, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
-    """Where the attack moves x, shaped as x."""
     model = victim.source if step.transfer else victim.model
     if step.radii:
         found: Tensor = step.module.nearest(model, x, y, step.norm, victim.bounds, **step.knobs)

@@ -60,7 +60,6 @@ class Attack(ThreatModel):
 
     @property
     def threat_models(self) -> list[ThreatModel]:
-        """The headline threat model first."""
         return [self] if self.secondary is None else [self, self.secondary]
 
     def module(self, name: str) -> ModuleType:
@@ -68,7 +67,6 @@ class Attack(ThreatModel):
         return attack_module(name, {**self.attacks, **self.at_epsilon}.get(name, {}))
 
     def traits(self, name: str) -> Traits:
-        """What the attack stage must know of an attack."""
         found: Traits = self.module(name).TRAITS
         return found
 

@@ -1,6 +1,6 @@
 """Data sets: one file each, `load` gives the splits; `prepare` writes them to data/STUDY.npz once.
 
-Tests and attacks see the splits through `read` only, so the test split leaves the file in one place alone.
+Tests and attacks see the splits through `read_data` only, so the test split leaves the file in one place alone.
 """
 
 from __future__ import annotations
@@ -67,18 +67,15 @@ class Dataset:
     features: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str) -> Dataset:
-        """The same with its tensors on `device`."""
         x, y = ({s: t.to(device) for s, t in part.items()} for part in (self.x, self.y))
         return replace(self, x=x, y=y, context=self.context.to(device))
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of one input."""
         return tuple(next(iter(self.x.values())).shape[1:])
 
 
 def path(study: str) -> Path:
-    """Where `prepare` writes the data of a study."""
     return Path("data") / f"{study}.npz"
 
 
@@ -118,12 +115,8 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
     return path(study)
 
 
-def read(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
-    """The prepared splits of one study, once they are known to be whole and made from `source` by the code as it is.
-
-    Raises:
-        UserError: the file is missing, damaged, of another origin, or holds numbers that are not finite.
-    """
+def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
+    """The prepared splits of one study, once they are known to be whole and made from `source` by the code as it is."""
     file, again = path(study), f"fix: dvc repro -f prepare@{study}"
     contents = arrays_in(file, again)
     wanted, found = origin(source), json.loads(str(contents.pop("origin")))
@@ -176,7 +169,6 @@ def write_arrays(file: Path, contents: Mapping[str, np.ndarray]) -> None:
 
 
 def hashed(contents: bytes | memoryview) -> bytes:
-    """HASH hex digits."""
     return hashlib.sha256(contents).hexdigest().encode()
 
 

@@ -20,7 +20,6 @@ ACTIVATIONS: dict[str, Callable[[], nn.Module]] = {
 
 
 def activation(name: str) -> nn.Module:
-    """A fresh activation layer by name."""
     return ACTIVATIONS[name]()
 
 
@@ -32,5 +31,4 @@ def function_of(settings: Mapping[str, Any]) -> Callable[..., nn.Module]:
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...], outputs: int) -> nn.Module:
-    """The net of a `model:`, for inputs of `shape`, giving (N, outputs)."""
     return function_of(settings)(shape, outputs, **registry.options(settings))

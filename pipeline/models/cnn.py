@@ -39,5 +39,4 @@ class Centre(nn.Module):
     """Pixels of [0, 1] to [-1, 1]: the normalisation lives in the model, so that ε is in the data's own units."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """2x - 1, same shape."""
         return 2 * x - 1

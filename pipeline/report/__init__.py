@@ -21,9 +21,6 @@ def write(study: Study, losses: list[str]) -> Path:
     Args:
         study: whose train and attack stages have run.
         losses: the losses to report, in the order of the tables and figures; `standard` is among them.
-
-    Raises:
-        UserError: a result is missing or unreadable; the line names the file and the command that writes it.
     """
     from pipeline.report import page  # matplotlib and torch are slow to import
     from pipeline.results import read, summary
@@ -31,7 +28,7 @@ def write(study: Study, losses: list[str]) -> Path:
     if "standard" not in losses:
         raise UserError(f"report of {study.name}: add 'standard' to the losses, the others are compared with it")
     made_from = origin(study, losses)  # before anything is read: a result that is replaced meanwhile is noticed
-    found = read.read(study, losses)
+    found = read.read_results(study, losses)
     compared = summary.summarise(found)
     target = study.folder / "report"
     with files.replacing(target) as folder:
@@ -46,11 +43,7 @@ def write(study: Study, losses: list[str]) -> Path:
 
 
 def refuse_changes(study: Study, losses: list[str], made_from: Origin) -> None:
-    """Publish no report that does not belong to study, code and results as they are now.
-
-    Raises:
-        UserError: something has changed since it was begun; the line says what.
-    """
+    """Publish no report that does not belong to study, code and results as they are now."""
     read_again()
     now = origin(read_study(study.name), losses)
     if now != made_from:

@@ -82,7 +82,6 @@ def waterfall_panel(ax: Axes, steps: pd.DataFrame, losses: list[str], measure: M
 
 
 def matrix_axes(ax: Axes, columns: list[str], rows: list[str]) -> None:
-    """Names of the columns above, of the rows left, and nothing else."""
     ax.set_xticks(range(len(columns)), columns, rotation=35, ha="left", fontsize=8, rotation_mode="anchor")
     ax.set_yticks(range(len(rows)), rows, fontsize=8)
     ax.tick_params(length=0, labeltop=True, labelbottom=False)
@@ -91,7 +90,6 @@ def matrix_axes(ax: Axes, columns: list[str], rows: list[str]) -> None:
 
 
 def survival(results: Results, summary: Summary) -> Drawing | None:
-    """Share of examples still standing against the size of the perturbation, a panel per norm."""
     if results.distances.empty:
         return None
     threats = results.study.attack.threat_models
@@ -122,7 +120,6 @@ def survival(results: Results, summary: Summary) -> Drawing | None:
 
 
 def pairs(results: Results, summary: Summary) -> Drawing | None:
-    """Losses × losses: paired difference of the headline robust score, row − column."""
     names, table = results.losses, summary.pairs
     if len(names) < 2:
         return None
@@ -139,9 +136,9 @@ def pairs(results: Results, summary: Summary) -> Drawing | None:
     ax.imshow(measure.good * values, cmap="RdBu", vmin=-1.7 * reach, vmax=1.7 * reach, aspect="auto")
     form = "+.1f" if measure.factor == 100 else "+.3f"
     for (i, j), value in np.ndenumerate(values):
-        look: dict[str, Any] = {"weight": "bold"} if marked[i, j] else {"color": "0.35"}
+        font: dict[str, Any] = {"weight": "bold"} if marked[i, j] else {"color": "0.35"}
         text = "" if i == j else measure.number(value, form) + "*" * int(marked[i, j])
-        ax.text(j, i, text, ha="center", va="center", fontsize=8, **look)
+        ax.text(j, i, text, ha="center", va="center", fontsize=8, **font)
     matrix_axes(ax, names, names)
     points = " in points" if measure.factor == 100 else ""
     beyond = int(table["beyond_luck"].sum())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
 from pipeline.results.quantity import Quantity
-from pipeline.results.scores import alone
+from pipeline.results.scores import on_all_examples
 from pipeline.results.summary import Row, Summary
 from pipeline.study.schema import Study
 
@@ -15,14 +15,12 @@ BEYOND = "beyond every ε tried"
 
 
 def examples(summary: Summary) -> str:
-    """How many test examples were attacked."""
     of = f" of {summary.available}" if summary.examples < summary.available else ""
     return f"{summary.examples}{of} test examples"
 
 
 def attacks_run(study: Study) -> str:
-    """Which attacks run where."""
-    attack, everyone = study.attack, alone(study)
+    attack, everyone = study.attack, on_all_examples(study)
     said = f"At every ε, on every example: {named(everyone)}."
     if rest := [name for name in attack.attacks if name not in everyone]:
         said += f" At every ε, on the examples that all before it left standing: {named(rest)}."
@@ -34,17 +32,14 @@ def attacks_run(study: Study) -> str:
 
 
 def named(names: list[str]) -> str:
-    """All of them, in words."""
     return ", ".join(f"`{name}`" for name in names)
 
 
 def distance(quantity: Quantity | None) -> str:
-    """A median distance."""
     return BEYOND if quantity is None else DISTANCE.value(quantity.value)
 
 
 def pairs_tested(summary: Summary) -> str:
-    """What a star in the matrix of pairs claims."""
     table = summary.pairs
     counts = sorted(set(table["n_seeds"]))
     n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
@@ -60,7 +55,6 @@ def pairs_tested(summary: Summary) -> str:
 
 
 def verdict(row: Row) -> str:
-    """The masking sheet of one loss in some words."""
     total, flags = len(row.masking), row.flags
     return f"{total - len(flags)} of {total} checks" if flags else f"{total} of {total} checks"
 
@@ -71,7 +65,6 @@ def reasons(summary: Summary) -> list[str]:
 
 
 def one_check(summary: Summary, name: str) -> str:
-    """One check over all losses."""
     there = [(row, row.masking[name]) for row in summary.rows if name in row.masking]
     row, check = min(there, key=lambda pair: pair[1].worst.worst_first)
     meaning = check.worst.reason.rstrip(".")
@@ -82,6 +75,5 @@ def one_check(summary: Summary, name: str) -> str:
     return f"`{name}`: {meaning}. Nothing is flagged{nearest}."
 
 
-def worst(check: masking.Check) -> str:
-    """The worst seed of a check."""
+def worst(check: masking.CheckOverSeeds) -> str:
     return f"at worst {masking.number(check.worst.value)} in seed {check.seed}"

@@ -25,7 +25,6 @@ class Drawing:
 
 
 def score_axis(axis: Any, results: Results, what: str = "") -> None:
-    """Label an axis with the score and its unit."""
     task = results.study.task
     if task.factor == 100:
         axis.set_major_formatter(PercentFormatter(1, decimals=None))

@@ -17,10 +17,10 @@ from pipeline.report import attack_words, pictures, units, words
 from pipeline.report.attack_figures import pairs, survival, waterfall
 from pipeline.report.drawing import Drawing, reach, score_axis
 from pipeline.report.measure import score
-from pipeline.report.style import curves, legend, looks, styles
+from pipeline.report.style import curves, legend, report_style, styles
 from pipeline.results.quantity import BASELINE
 from pipeline.results.read import Results
-from pipeline.results.scores import WORST, alone
+from pipeline.results.scores import WORST, on_all_examples
 from pipeline.results.statistics import intervals
 from pipeline.results.summary import Summary
 
@@ -30,7 +30,7 @@ COVERED = f"A line that runs inside the broad black one is the same as `{BASELIN
 def draw(results: Results, summary: Summary, folder: Path) -> list[Drawing]:
     """Draw all figures into `folder` as PNG files without dates or versions."""
     folder.mkdir()
-    with looks():
+    with report_style():
         drawings = [drawing for function in ALL if (drawing := function(results, summary)) is not None]
         for drawing in drawings:
             drawing.figure.savefig(folder / f"{drawing.name}.png", metadata={"Software": None})
@@ -38,7 +38,6 @@ def draw(results: Results, summary: Summary, folder: Path) -> list[Drawing]:
 
 
 def score_curves(results: Results, summary: Summary) -> Drawing:
-    """Worst-case score against ε, a panel per threat model."""
     threats = results.study.attack.threat_models
     figure = Figure(figsize=(4.4 * len(threats), 4))
     axes = figure.subplots(1, len(threats), squeeze=False)[0]
@@ -64,8 +63,7 @@ def score_curves(results: Results, summary: Summary) -> Drawing:
 
 
 def each_attack(results: Results, summary: Summary) -> Drawing:
-    """Score against ε for each attack alone."""
-    threats, names = results.study.attack.threat_models, alone(results.study)
+    threats, names = results.study.attack.threat_models, on_all_examples(results.study)
     shape = len(threats), len(names)
     figure = Figure(figsize=(3.2 * shape[1] + 0.6, 2.9 * shape[0] + 0.6))
     panels = figure.subplots(*shape, squeeze=False, sharey=True)
@@ -89,7 +87,6 @@ def each_attack(results: Results, summary: Summary) -> Drawing:
 
 
 def score_panel(ax: Axes, scores: pd.DataFrame, threat: Any, results: Results) -> None:
-    """One panel of score against ε."""
     inside = scores[(scores["norm"] == threat.norm) & scores["epsilon"].isin([0.0, *threat.radii])]
     table = intervals(inside.sort_values("epsilon"), ["loss", "epsilon"], "score")
     ax.axvline(threat.epsilon, color="0.5", linestyle=":", linewidth=1)
@@ -101,7 +98,6 @@ def score_panel(ax: Axes, scores: pd.DataFrame, threat: Any, results: Results) -
 
 
 def training_curves(results: Results, summary: Summary) -> Drawing:
-    """Validation score, input-gradient norm and the pull of the term, per epoch."""
     figure = Figure(figsize=(7.4, 8))
     panels = figure.subplots(3, 1, sharex=True)
     columns = ("validation_score", "input_gradient_norm", "term_gradient_ratio")
@@ -128,13 +124,12 @@ def training_curves(results: Results, summary: Summary) -> Drawing:
 
 
 def trade_off(results: Results, summary: Summary) -> Drawing:
-    """Clean against robust score, with intervals on both axes."""
     figure = Figure(figsize=(6.4, 4.6))
     ax = figure.subplots()
-    for name, look in styles(results.losses).items():
+    for name, style in styles(results.losses).items():
         row = next(r for r in summary.rows if r.name == name)
         clean, robust = row.clean.value, row.robust[0].value
-        ax.errorbar(clean.mean, robust.mean, xerr=reach(clean), yerr=reach(robust), elinewidth=1.2, **look.point)
+        ax.errorbar(clean.mean, robust.mean, xerr=reach(clean), yerr=reach(robust), elinewidth=1.2, **style.point)
     named, attack = score(results.study.task), results.study.attack
     score_axis(ax.xaxis, results, "clean ")
     score_axis(ax.yaxis, results, "robust ")
@@ -155,7 +150,6 @@ def trade_off(results: Results, summary: Summary) -> Drawing:
 
 
 def gradient_panel(results: Results, summary: Summary) -> Drawing:
-    """Input gradients of the same test examples under every loss."""
     figure, how = pictures.panel(results)
     return Drawing(
         name="input_gradients",

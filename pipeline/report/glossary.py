@@ -8,7 +8,6 @@ from pipeline.results.summary import Summary
 
 
 def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[str, str]]:
-    """Terms of the report and what they mean here."""
     study = summary.study
     distance = [
         (

@@ -45,11 +45,9 @@ class Measure:
         return f".{decimals}f"
 
     def value(self, estimate: Estimate) -> str:
-        """The mean with its unit."""
         return self.number(estimate.mean, self.form(estimate)) + self.unit
 
     def difference(self, estimate: Estimate) -> str:
-        """The mean of a difference with its sign and unit."""
         return self.number(estimate.mean, "+" + self.form(estimate)) + self.difference_unit
 
     def interval(self, estimate: Estimate) -> str:
@@ -65,7 +63,6 @@ class Measure:
         return f"{interval}, n = {estimate.n}" if interval else f"n = {estimate.n}, no interval"
 
     def verdict(self, quantity: Quantity) -> str:
-        """The verdict in one or two words."""
         if not quantity.differs:
             return {"undecided": "no difference found", "one seed": "one seed"}.get(quantity.verdict, quantity.verdict)
         up = quantity.verdict == "higher"
@@ -79,7 +76,6 @@ DISTANCE = Measure(name="median distance", good=1)
 
 
 def score(task: Task) -> Measure:
-    """Accuracy in percent, or RMSE."""
     return Measure(
         name=task.noun,
         factor=task.factor,

@@ -90,5 +90,4 @@ def code(text: str) -> Markup:
 
 
 def data_uri(file: Path) -> str:
-    """A PNG file inside the page itself."""
     return f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"

@@ -16,7 +16,6 @@ SIGNED = "RdBu_r"  # diverging and safe for colour-blind eyes; white is 0
 
 
 def panel(results: Results) -> tuple[Figure, str]:
-    """The figure and how to read it."""
     return image_panel(results) if results.pictures[BASELINE]["x"].ndim > 2 else table_panel(results)
 
 
@@ -63,12 +62,10 @@ def natural(image: np.ndarray) -> np.ndarray:
 
 
 def label(y: np.ndarray) -> str:
-    """The class or the target of an example."""
     return f"class {y}" if np.issubdtype(y.dtype, np.integer) else f"target {float(np.ravel(y)[0]):.2g}"
 
 
 def name_row(ax: Axes, name: str) -> None:
-    """The row's name, left of its first picture."""
     ax.set_ylabel(name, rotation=0, ha="right", va="center")
 
 
@@ -100,7 +97,6 @@ def table_panel(results: Results) -> tuple[Figure, str]:
 
 
 def strip(ax: Axes, name: str, values: np.ndarray, reach: float) -> AxesImage:
-    """One heat map, values (examples, features)."""
     ax.set_title(name)
     ax.grid(visible=False)
     ax.spines[:].set_visible(False)

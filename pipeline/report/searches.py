@@ -23,14 +23,10 @@ FIGURES = {
 
 
 def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
-    """The words of the section, or None where no reported loss was searched for one objective.
-
-    Raises:
-        UserError: a search.json is unreadable, or of another version of this project.
-    """
+    """The words of the section, or None where no reported loss was searched for one objective."""
     files = {loss: study.folder / "search" / loss / "search.json" for loss in losses}
     found = {
-        loss: read(file, f"python -m pipeline search {study.name} {loss}")
+        loss: read_search(file, f"python -m pipeline search {study.name} {loss}")
         for loss, file in files.items()
         if file.exists()
     }
@@ -44,7 +40,7 @@ def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
     }
 
 
-def read(file: Path, command: str) -> dict[str, Any]:
+def read_search(file: Path, command: str) -> dict[str, Any]:
     """A search.json; the same search writes it anew from its trials."""
     facts: dict[str, Any] = store.read_json(file, f"delete it, then: {command}")
     try:
@@ -55,7 +51,6 @@ def read(file: Path, command: str) -> dict[str, Any]:
 
 
 def budget(found: dict[str, dict[str, Any]]) -> str:
-    """Whether every loss got the same, in a sentence."""
     budgets = {loss: (facts["trials"]["asked"], facts["epochs"]["per_trial"]) for loss, facts in found.items()}
     if len(set(budgets.values())) == 1:
         trials, epochs = next(iter(budgets.values()))
@@ -65,7 +60,6 @@ def budget(found: dict[str, dict[str, Any]]) -> str:
 
 
 def judged(found: dict[str, dict[str, Any]]) -> str:
-    """By which attacks the trials were judged, in a sentence."""
     judges = {loss: space.listed(facts["settings"]["judges"]) for loss, facts in found.items()}
     said = next(iter(judges.values()))
     if len(set(judges.values())) > 1:
@@ -77,7 +71,6 @@ def judged(found: dict[str, dict[str, Any]]) -> str:
 
 
 def row(study: Study, loss: str, facts: dict[str, Any]) -> dict[str, str]:
-    """One search as the cells of the table."""
     measure, best, trials, epochs = score(study.task), facts["best"], facts["trials"], facts["epochs"]
     cells = {
         "loss": loss,
@@ -98,7 +91,6 @@ def row(study: Study, loss: str, facts: dict[str, Any]) -> dict[str, str]:
 
 
 def pictures(folder: Path) -> list[dict[str, str]]:
-    """The figures of a search as parts of the page, those that there are."""
     files = {folder / f"{name}.png": text for name, text in FIGURES.items()}
     return [
         {"text": text, "source": f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"}

@@ -21,7 +21,7 @@ COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # yellow is too pale fo
 DASHES = ("-", (0, (5, 1.5)), (0, (1.5, 1)))
 MARKS = "osD^vPX"
 
-LOOKS: dict[Any, Any] = {
+SETTINGS: dict[Any, Any] = {
     "figure.dpi": 150,
     "savefig.dpi": 150,
     "figure.constrained_layout.use": True,
@@ -40,18 +40,16 @@ LOOKS: dict[Any, Any] = {
 
 
 @contextmanager
-def looks() -> Iterator[None]:
+def report_style() -> Iterator[None]:
     """Matplotlib's own defaults with the changes above, whatever the user's matplotlibrc says."""
     with mpl.rc_context():
         mpl.rcdefaults()
-        mpl.rcParams.update(LOOKS)
+        mpl.rcParams.update(SETTINGS)
         yield
 
 
 @dataclass(frozen=True, kw_only=True)
 class Style:
-    """Colour, dashes and mark of one loss."""
-
     color: Any
     dashes: Any
     mark: str
@@ -97,18 +95,17 @@ def curves(ax: Axes, table: pd.DataFrame, x: str, losses: list[str], *, marks: b
         losses: in the order of the legend.
         marks: whether every point is marked; for few points.
     """
-    for name, look in styles(losses).items():
+    for name, style in styles(losses).items():
         part = table[table["loss"] == name]
-        ax.plot(part[x], part["mean"], marker=look.curve_mark if marks else "", **look.line)
+        ax.plot(part[x], part["mean"], marker=style.curve_mark if marks else "", **style.line)
         low, high = part["low"].to_numpy(), part["high"].to_numpy()
-        ax.fill_between(part[x], low, high, color=look.color, alpha=0.15, linewidth=0, zorder=1)
+        ax.fill_between(part[x], low, high, color=style.color, alpha=0.15, linewidth=0, zorder=1)
 
 
 def legend(figure: Figure, losses: list[str], *, points: bool = False) -> None:
-    """One legend above all panels, in the names and the order of the study."""
     handles = [
-        Line2D([], [], label=name, **(look.point if points else look.line | {"marker": look.curve_mark}))
-        for name, look in styles(losses).items()
+        Line2D([], [], label=name, **(style.point if points else style.line | {"marker": style.curve_mark}))
+        for name, style in styles(losses).items()
     ]
     columns = max(1, int(figure.get_figwidth() / 1.9))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(losses), columns))

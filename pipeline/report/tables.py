@@ -19,7 +19,6 @@ NOTHING: Cell = {"text": "–", "interval": "", "n": "", "verdict": ""}
 
 
 def table_row(row: Row, measure: Measure) -> dict[str, Any]:
-    """One loss as the cells of the tables of scores."""
     cost = row.cost
     quartiles = f"[{cost['ratio_quartile_low']:.2f}, {cost['ratio_quartile_high']:.2f}]"
     return {
@@ -39,7 +38,6 @@ def table_row(row: Row, measure: Measure) -> dict[str, Any]:
 
 
 def measured(quantity: Quantity, measure: Measure) -> dict[str, Cell | None]:
-    """The cells of a value and of its difference from the baseline, which has none."""
     found: dict[str, Cell | None] = {
         "value": cell(measure.value(quantity.value), quantity.value, measure),
         "difference": None,
@@ -51,7 +49,6 @@ def measured(quantity: Quantity, measure: Measure) -> dict[str, Cell | None]:
 
 
 def cell(text: str, estimate: Estimate, measure: Measure) -> Cell:
-    """A number, its interval, its n and the verdict on it."""
     interval = measure.interval(estimate)
     count = f"n = {estimate.n}" if interval else f"n = {estimate.n}, no interval"
     return {"text": text, "interval": interval, "n": count, "verdict": ""}
@@ -92,7 +89,7 @@ def threshold(summary: Summary, name: str) -> str:
     return " to ".join(masking.number(value) for value in dict.fromkeys([*there[:1], *there[-1:]]))
 
 
-def checked(check: masking.Check | None) -> Cell:
+def checked(check: masking.CheckOverSeeds | None) -> Cell:
     """One check of one loss: the value of the worst seed, and how many seeds are flagged."""
     if check is None:
         return NOTHING
@@ -102,7 +99,6 @@ def checked(check: masking.Check | None) -> Cell:
 
 
 def descriptor_table(summary: Summary) -> dict[str, Any]:
-    """A row per loss, a column per descriptor; a cell holds the value and below it the difference."""
     names = list(summary.baseline.descriptors)
     rows = []
     for row in [summary.baseline, *summary.others]:
@@ -119,7 +115,6 @@ def descriptor_table(summary: Summary) -> dict[str, Any]:
 
 
 def waterfall_tables(results: Results, summary: Summary) -> list[dict[str, Any]]:
-    """Per threat model: the score after each attack, with its interval."""
     measure = score(summary.study.task)
     found = []
     for threat in summary.study.attack.threat_models:

@@ -8,14 +8,12 @@ from pipeline.data import Dataset
 
 
 def inputs(dataset: Dataset) -> str:
-    """The unit of ε and of the inputs."""
     if bounds := dataset.context.bounds:
         return f"inputs span {bounds[0]:g} to {bounds[1]:g}"
     return "standard deviations" if standardised(dataset.x["train"]) else "own units"
 
 
 def targets(dataset: Dataset) -> str:
-    """The unit of the RMSE."""
     return "standard deviations" if standardised(dataset.y["train"]) else "own units"
 
 

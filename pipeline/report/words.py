@@ -17,7 +17,6 @@ MANY = 4
 
 
 def threat(norm: str, epsilon: float) -> str:
-    """A threat model at one radius."""
     return f"{norm} ε = {epsilon:g}"
 
 
@@ -30,7 +29,6 @@ def joined(names: Sequence[str]) -> str:
 
 
 def seeds(rows: Sequence[Row]) -> str:
-    """The number of seeds behind a figure."""
     counts = sorted({row.clean.value.n for row in rows})
     return f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
 
@@ -43,12 +41,11 @@ def answer(summary: Summary) -> str:
     if all(row.robust[0].verdict == "one seed" for row in differing) and differing:
         parts = [single_seed(summary), *doubted(summary)]
     else:
-        parts = [changed(summary), *bought(summary), *doubted(summary), *shifted(summary)]
-    return " ".join([*parts, *told_apart(summary.others)])
+        parts = [changed(summary), *improved(summary), *doubted(summary), *shifted(summary)]
+    return " ".join([*parts, *possible_controls(summary.others)])
 
 
 def changed(summary: Summary) -> str:
-    """Does it change the network?"""
     rows, total = summary.others, len(summary.others)
     count = sum(any(q.differs for q in row.headline) for row in rows)
     if count:
@@ -74,7 +71,7 @@ def gradients(rows: Sequence[Row]) -> list[str]:
     return found
 
 
-def bought(summary: Summary) -> list[str]:
+def improved(summary: Summary) -> list[str]:
     """What does it buy under attack, and at what price?"""
     measure, attack = score(summary.study.task), summary.study.attack
     groups: dict[str, list[Row]] = {
@@ -134,7 +131,6 @@ def single_seed(summary: Summary) -> str:
 
 
 def against(quantity: Quantity, summary: Summary, measure: Measure) -> str:
-    """A robust score beside the baseline's."""
     mine, base = quantity.value, summary.baseline.robust[0].value
     return (
         f"robust {measure.name} {measure.value(mine)} against {measure.value(base)},"
@@ -143,13 +139,11 @@ def against(quantity: Quantity, summary: Summary, measure: Measure) -> str:
 
 
 def change(quantity: Quantity, measure: Measure) -> str:
-    """A difference with its interval."""
     assert quantity.difference is not None
     return f"{measure.difference(quantity.difference)} {measure.bounds(quantity.difference)}"
 
 
 def price(row: Row, measure: Measure) -> str:
-    """What the best loss costs in clean score and in time."""
     time = f"{row.cost['ratio']:.2f} times `{BASELINE}`'s time per step"
     clean = {
         "better": f"clean {measure.name} even gets better",
@@ -184,7 +178,7 @@ def shifted(summary: Summary) -> list[str]:
     ]
 
 
-def told_apart(rows: Sequence[Row]) -> list[str]:
+def possible_controls(rows: Sequence[Row]) -> list[str]:
     """A sentence for every loss whose weights or whose term say that it might be `standard` under another name."""
     return [reach(row) for row in rows if row.equal_weights or row.pull.mean == 0]
 
@@ -209,7 +203,6 @@ def reach(row: Row) -> str:
 
 
 def about(row: Row, summary: Summary) -> str:
-    """One loss in one sentence or two."""
     if row.identical:
         return reach(row)
     measure, attack = score(summary.study.task), summary.study.attack

@@ -35,7 +35,6 @@ class Attacked:
 
 
 def attacked(study: Study, loss: str, seed: int) -> Attacked:
-    """Everything of one run but its pictures."""
     found = outcomes(study, loss, seed)
     harm, threat = scores.harm(found, study), study.attack
     attack = (threat.norm, threat.epsilon)
@@ -46,17 +45,15 @@ def attacked(study: Study, loss: str, seed: int) -> Attacked:
         distances=distances.to_boundary(found, study),
         headline=headline.to_frame().T.reset_index(drop=True),
         descriptors=attack_file(study, loss, seed, "descriptors.parquet", described),
-        findings=attack_file(study, loss, seed, "masking.json", masking.read),
+        findings=attack_file(study, loss, seed, "masking.json", masking.read_sheet),
     )
 
 
 def outcomes(study: Study, loss: str, seed: int) -> pd.DataFrame:
-    """outcomes.parquet, complete."""
     return attack_file(study, loss, seed, "outcomes.parquet", lambda f: scores.complete(pd.read_parquet(f), study))
 
 
 def described(file: Path) -> pd.DataFrame:
-    """descriptors.parquet, complete and averaged over the examples."""
     return descriptors.means(descriptors.complete(pd.read_parquet(file)))
 
 

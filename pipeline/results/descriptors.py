@@ -18,7 +18,6 @@ HEADLINE = "gradient_norm_l2"
 
 
 def label(name: str) -> str:
-    """A descriptor in table heads."""
     return LABELS.get(name, name.replace("_", " "))
 
 
@@ -45,11 +44,7 @@ def means(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def complete(frame: pd.DataFrame) -> pd.DataFrame:
-    """`frame`, after a look that every descriptor is there.
-
-    Raises:
-        KeyError, ValueError: one is missing, or no input gradient is finite.
-    """
+    """`frame`, after a look that every descriptor is there."""
     if not np.isfinite(frame[["example", *LABELS]][HEADLINE].astype(float)).any():
         raise ValueError(f"{HEADLINE} is nowhere finite")
     return frame

@@ -16,16 +16,14 @@ T = TypeVar("T")
 
 
 def attack_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
-    """A file of the attack stage."""
-    return read(Run(study, loss, seed), "attack", name, how)
+    return read_file(Run(study, loss, seed), "attack", name, how)
 
 
 def train_file(study: Study, loss: str, seed: int, name: str, how: Callable[[Path], T]) -> T:
-    """A file of the train stage."""
-    return read(Run(study, loss, seed), "train", name, how)
+    return read_file(Run(study, loss, seed), "train", name, how)
 
 
-def read(run: Run, stage: str, name: str, how: Callable[[Path], T]) -> T:
+def read_file(run: Run, stage: str, name: str, how: Callable[[Path], T]) -> T:
     """`how` of a file in the folder of a run, which is checked first."""
     return understood(run.opened(stage) / name, how, f"fix: dvc repro -f {stage}@{run.study.name}-{run.loss_name}")
 
@@ -38,11 +36,7 @@ def measured(study: Study, loss: str, name: str, wanted: tuple[str, ...]) -> dic
 
 
 def measured_folder(study: Study, loss: str) -> Path:
-    """What is measured of a loss beside its training, once it is known to be that of the study as it stands.
-
-    Raises:
-        UserError: it is missing, damaged, or made from something else; the line names the command that repairs it.
-    """
+    """What is measured of a loss beside its training, once it is known to be that of the study as it stands."""
     fix = f"fix: dvc repro -f train@{study.name}-{loss}"
     origin = origins.of_measured(Run(study, loss, study.training.seeds[0]))
     return store.opened(folder(study, loss, "measured"), origin, fix)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 
-class Finding(BaseModel):
+class StoredFinding(BaseModel):
     """One check of one run, as masking.json has it; `value` is None where there was nothing to measure."""
 
     model_config = ConfigDict(frozen=True, allow_inf_nan=False)
@@ -33,12 +33,12 @@ class Finding(BaseModel):
         return self.ok, self.margin
 
 
-Findings = dict[str, Finding]
+Findings = dict[str, StoredFinding]
 SHEET = TypeAdapter(Findings)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class CheckOverSeeds:
     """One check of one loss over its seeds.
 
     Attributes:
@@ -48,22 +48,21 @@ class Check:
     """
 
     name: str
-    worst: Finding
+    worst: StoredFinding
     seed: int
     flagged: int
     n: int
 
     @property
     def ok(self) -> bool:
-        """Whether no seed is flagged."""
         return not self.flagged
 
 
-Sheet = dict[str, Check]
+Sheet = dict[str, CheckOverSeeds]
 """The checks of one loss by name, in the sheet's order."""
 
 
-def read(file: Path) -> Findings:
+def read_sheet(file: Path) -> Findings:
     """masking.json of one run.
 
     Raises:
@@ -80,12 +79,11 @@ def over_seeds(found: dict[int, Findings]) -> Sheet:
     return {name: one(name, found) for name in names(found.values())}
 
 
-def one(name: str, found: dict[int, Findings]) -> Check:
-    """One check over the seeds that have it."""
+def one(name: str, found: dict[int, Findings]) -> CheckOverSeeds:
     there = {seed: findings[name] for seed, findings in found.items() if name in findings}
     seed = min(there, key=lambda s: there[s].worst_first)
     flagged = sum(not finding.ok for finding in there.values())
-    return Check(name=name, worst=there[seed], seed=seed, flagged=flagged, n=len(there))
+    return CheckOverSeeds(name=name, worst=there[seed], seed=seed, flagged=flagged, n=len(there))
 
 
 def names(sheets: Iterable[Findings] | Iterable[Sheet]) -> list[str]:
@@ -94,10 +92,8 @@ def names(sheets: Iterable[Findings] | Iterable[Sheet]) -> list[str]:
 
 
 def failed(sheet: Sheet) -> list[str]:
-    """Names of the checks that are flagged."""
     return [check.name for check in sheet.values() if not check.ok]
 
 
 def number(value: float | None) -> str:
-    """A value or a threshold of a check."""
     return "–" if value is None else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")

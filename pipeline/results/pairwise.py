@@ -47,7 +47,6 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
 
 
 def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> dict[str, Any]:
-    """One pair, over the seeds that both have."""
     mine, theirs = (score.xs(name, level="loss") for name in (loss, other))
     seeds = mine.index.intersection(theirs.index)
     mine, theirs = mine[seeds], theirs[seeds]

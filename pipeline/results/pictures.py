@@ -50,11 +50,9 @@ def enlarged(image: Array, width: int, lowest: int = 1) -> Array:
 
 
 def side_by_side(images: list[Array]) -> Array:
-    """Images of one height with white between them."""
     padded = [np.pad(image, ((0, 0), (0, GAP), (0, 0)), constant_values=255) for image in images]
     return np.concatenate(padded, axis=1)[:, :-GAP]
 
 
 def stacked(rows: list[Array]) -> Array:
-    """Rows of one width with white between them."""
     return side_by_side([row.swapaxes(0, 1) for row in rows]).swapaxes(0, 1)

@@ -26,7 +26,6 @@ class Quantity:
 
     @property
     def verdict(self) -> Verdict:
-        """What the numbers allow to say about the difference."""
         if self.difference is None:
             return "baseline"
         if self.identical:
@@ -39,16 +38,11 @@ class Quantity:
 
     @property
     def differs(self) -> bool:
-        """Whether the interval of the difference excludes 0."""
         return self.verdict in ("higher", "lower")
 
 
 def compare(frame: pd.DataFrame, column: str, loss: str, identical: bool) -> Quantity:
-    """The estimate of one loss and of its difference from the baseline; `frame` has a row per loss and seed.
-
-    Raises:
-        KeyError: the loss has no row.
-    """
+    """The estimate of one loss and of its difference from the baseline; `frame` has a row per loss and seed."""
     by_seed = {name: part.set_index("seed")[column] for name, part in frame.groupby("loss")}
     mine, base = by_seed[loss], by_seed.get(BASELINE)
     paired = loss != BASELINE and base is not None and len(mine.index.intersection(base.index)) > 0

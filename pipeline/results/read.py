@@ -57,12 +57,7 @@ class Results:
     dataset: data.Dataset
 
 
-def read(study: Study, losses: list[str]) -> Results:
-    """Every result of these losses.
-
-    Raises:
-        UserError: a file is missing, unreadable or of another study; the line names it and the fix.
-    """
+def read_results(study: Study, losses: list[str]) -> Results:
     runs = [(loss, seed) for loss in losses for seed in study.training.seeds]
     shown = study.training.seeds[0]
     found = {run: attacked.attacked(study, *run) for run in runs}
@@ -84,12 +79,11 @@ def read(study: Study, losses: list[str]) -> Results:
         audits={loss: trained.audit(study, loss) for loss in losses},
         pictures=same_examples(study, pictures),
         shown_seed=shown,
-        dataset=data.read(study.name, study.data, ("train", "test")),
+        dataset=data.read_data(study.name, study.data, ("train", "test")),
     )
 
 
 def stacked(found: dict[Run, pd.DataFrame]) -> pd.DataFrame:
-    """The frames of all runs below each other, with columns loss and seed in front."""
     frames = [
         pd.DataFrame({"loss": loss, "seed": seed, **{str(k): frame[k] for k in frame}})
         for (loss, seed), frame in found.items()

@@ -14,21 +14,13 @@ from pipeline.study.schema import Study
 
 
 def opened(study: Study) -> Path:
-    """experiments/STUDY/report, once it is known to be made from the results of the study as they stand.
-
-    Raises:
-        UserError: it, or a result that it needs, is missing, damaged or older; the line names the command to run.
-    """
+    """experiments/STUDY/report, once it is known to be made from the results of the study as they stand."""
     fix = f"fix: dvc repro report@{study.name}; if nothing changes by that: dvc repro -f report@{study.name}"
     return store.opened(study.folder / "report", origin(study, list(study.losses)), fix)
 
 
 def origin(study: Study, losses: Sequence[str]) -> Origin:
-    """The study, the results of the losses that are reported, and what writes the report.
-
-    Raises:
-        UserError: a result is missing, damaged, or made from something else than the study as it stands.
-    """
+    """The study, the results of the losses that are reported, and what writes the report."""
     return origins.of_report(study, losses, manifests(study, losses))
 
 

@@ -17,11 +17,7 @@ COLUMNS = ["example", "attack", "norm", "epsilon", "broken", "loss_after", "dist
 
 
 def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """The columns that the report needs, after a look that no attack of the study missed an example it should see.
-
-    Raises:
-        KeyError, ValueError: something is missing, unknown or not finite.
-    """
+    """The columns that the report needs, after a look that no attack of the study missed an example it should see."""
     frame = outcomes[COLUMNS]
     known = set(frame.loc[frame["attack"] == "clean", "example"])
     if unknown := sorted(set(frame["example"]) - known):
@@ -42,9 +38,10 @@ def complete(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     return frame
 
 
-def alone(study: Study) -> list[str]:
+def on_all_examples(study: Study) -> list[str]:
     """The attacks that see every example at every ε, so that each can be judged alone; a regression's all do."""
-    return [name for name in study.attack.attacks if not study.task.has_classes or study.attack.traits(name).alone]
+    attack, all_do = study.attack, not study.task.has_classes
+    return [name for name in attack.attacks if all_do or attack.traits(name).sees_all_examples]
 
 
 def expected(study: Study) -> list[tuple[str, str, float]]:
@@ -52,7 +49,7 @@ def expected(study: Study) -> list[tuple[str, str, float]]:
     found = [("clean", "none", 0.0)]
     for threat in study.attack.threat_models:
         for epsilon in filter(None, threat.radii):
-            found += [(attack, threat.norm, epsilon) for attack in alone(study)]
+            found += [(attack, threat.norm, epsilon) for attack in on_all_examples(study)]
     return found
 
 
@@ -62,7 +59,7 @@ def spared(outcomes: pd.DataFrame, study: Study) -> Iterator[str]:
     Such an attack may have no rows at all, where nothing was left: without this look, one that never ran would pass.
     """
     everyone, attack = set(outcomes["example"]), study.attack
-    everywhere = [name for name in attack.attacks if name not in alone(study)]
+    everywhere = [name for name in attack.attacks if name not in on_all_examples(study)]
     for threat in attack.threat_models:
         of_norm = outcomes[outcomes["norm"].isin(["none", threat.norm])]
         for epsilon in filter(None, threat.radii):
@@ -88,7 +85,6 @@ def harm(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 
 
 def at(table: pd.DataFrame, key: tuple[object, ...]) -> pd.Series[float]:
-    """The row of that key, a value per example."""
     found: pd.Series[float] = table.loc[[key]].iloc[0]
     return found
 
@@ -105,7 +101,7 @@ def worst(table: pd.DataFrame) -> pd.DataFrame:
 def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Scores of one run: norm, epsilon, attack (`clean`, each that sees every example everywhere, `worst`), score."""
     table = harm(outcomes, study)
-    each = table[table.index.get_level_values("attack").isin(["clean", *alone(study)])]
+    each = table[table.index.get_level_values("attack").isin(["clean", *on_all_examples(study)])]
     total = worst(table).assign(attack=WORST).set_index("attack", append=True)
     rows: pd.DataFrame = study.task.score_of_harm(pd.concat([each, total]).mean(axis=1)).rename("score").reset_index()
     clean = rows.loc[rows["attack"] == "clean", "score"].item()
@@ -115,5 +111,5 @@ def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
 def without_attack(study: Study, clean: float) -> pd.DataFrame:
     """The clean score as ε = 0 of every norm and attack: where each curve starts."""
     norms = dict.fromkeys(threat.norm for threat in study.attack.threat_models)
-    rows = [(norm, 0.0, attack, clean) for norm in norms for attack in (*alone(study), WORST)]
+    rows = [(norm, 0.0, attack, clean) for norm in norms for attack in (*on_all_examples(study), WORST)]
     return pd.DataFrame(rows, columns=["norm", "epsilon", "attack", "score"])

@@ -21,7 +21,6 @@ class Estimate(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the interval exists and lies on one side of 0."""
         return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
 
 
@@ -38,7 +37,6 @@ def interval(mean: Any, sem: Any, n: Any) -> tuple[Any, Any]:
 
 
 def estimate(values: pd.Series[float]) -> Estimate:
-    """Mean and interval of one number per seed."""
     n = len(values)
     if n == 1:
         return Estimate(float(values.iloc[0]), None, None, 1)

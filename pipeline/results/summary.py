@@ -71,7 +71,6 @@ class Row:
 
     @property
     def flags(self) -> list[str]:
-        """The failed checks of the masking sheet."""
         return failed(self.masking)
 
     @property
@@ -98,12 +97,10 @@ class Summary:
 
     @property
     def baseline(self) -> Row:
-        """What the others are compared with."""
         return next(row for row in self.rows if row.name == BASELINE)
 
     @property
     def others(self) -> list[Row]:
-        """All but the baseline."""
         return [row for row in self.rows if row.name != BASELINE]
 
     def metrics(self) -> dict[str, Any]:
@@ -127,12 +124,10 @@ class Summary:
 
 
 def stated(quantity: Quantity | None) -> dict[str, Any] | None:
-    """An estimate for metrics.json."""
     return None if quantity is None else quantity.value._asdict()
 
 
 def summarise(results: Results) -> Summary:
-    """One row per loss, each compared with the baseline seed by seed."""
     return Summary(
         study=results.study,
         rows=[row(results, loss) for loss in results.losses],
@@ -143,7 +138,6 @@ def summarise(results: Results) -> Summary:
 
 
 def row(results: Results, loss: str) -> Row:
-    """Everything the report says about one loss."""
     equal = equal_weights(results, loss)
     identical = all(equal)
     scores, threats = results.scores, results.study.attack.threat_models
@@ -201,7 +195,6 @@ def to_boundary(results: Results, loss: str, identical: bool) -> dict[str, Quant
 
 
 def worst_case(scores: pd.DataFrame, norm: str, epsilon: float) -> pd.DataFrame:
-    """The rows of the worst case over attacks at one radius."""
     return scores[(scores["attack"] == WORST) & (scores["norm"] == norm) & (scores["epsilon"] == epsilon)]
 
 

@@ -12,7 +12,6 @@ from pipeline.study.schema import Study
 
 
 def history(study: Study, loss: str, seed: int) -> pd.DataFrame:
-    """Epoch, validation score, input-gradient norm and how strongly the term pulls."""
     score = study.task.validation_key
     columns = ["epoch", score, "input_gradient_norm", "term_gradient_ratio"]
     frame = train_file(study, loss, seed, "history.csv", lambda f: pd.read_csv(f)[columns])
@@ -25,7 +24,6 @@ def weights_hash(study: Study, loss: str, seed: int) -> str:
 
 
 def weights(study: Study, loss: str, seed: int, name: str) -> dict[str, Any]:
-    """The state_dict in a checkpoint of the train stage."""
     fix = f"fix: dvc repro -f train@{study.name}-{loss}"
     return train_file(study, loss, seed, name, lambda file: dict(store.load_checkpoint(file, fix)["model"]))
 
@@ -36,5 +34,4 @@ def cost(study: Study, loss: str) -> dict[str, float]:
 
 
 def audit(study: Study, loss: str) -> dict[str, str]:
-    """The kind of the loss (depends, detached, independent) and the verdict as a sentence."""
     return measured(study, loss, "audit.json", ("kind", "verdict"))

@@ -19,7 +19,6 @@ MARK = re.compile(r"(\s*#|;) search: trial \d+ of \d+")
 
 
 def line(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> str:
-    """The line that `apply` would write."""
     text = edited(file, loss, knobs, comment)
     return text.splitlines()[line_of(text, loss)].strip()
 
@@ -32,9 +31,6 @@ def apply(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> No
         loss: whose line is changed.
         knobs: the values.
         comment: goes behind the line, in the place of an earlier search's.
-
-    Raises:
-        UserError: the file's layout would not survive; it is left alone.
     """
     text = edited(file, loss, knobs, comment)
     with files.replacing(file) as temporary:
@@ -42,7 +38,6 @@ def apply(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> No
 
 
 def edited(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> str:
-    """The text of the study with these knobs."""
     yaml, before = layout(), file.read_text(encoding="utf-8")
     study = yaml.load(before)
     if dumped(yaml, study) != before:
@@ -61,12 +56,10 @@ def edited(file: Path, loss: str, knobs: Mapping[str, float], comment: str) -> s
 
 
 def line_of(text: str, loss: str) -> int:
-    """Where the entry of a loss begins."""
     return int(layout().load(text)["losses"].lc.key(loss)[0])
 
 
 def layout() -> YAML:
-    """Reads and writes YAML with its comments, quotes and order."""
     yaml = YAML()
     yaml.preserve_quotes = True
     yaml.width = 10**6
@@ -74,7 +67,6 @@ def layout() -> YAML:
 
 
 def dumped(yaml: YAML, value: Any) -> str:
-    """As text."""
     text = StringIO()
     yaml.dump(value, text)
     return text.getvalue()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 
 from inputgrad.errors import UserError
 from pipeline import data
@@ -35,11 +35,7 @@ WRITE = 3.0
 def tasks(
     study_name: str, loss: str | None, everything: bool, trials: int | None, seed: int = 0, **options: object
 ) -> list[SearchTask]:
-    """The searches that a command asks for, all of them with the same budget.
-
-    Raises:
-        UserError: no loss, an unknown one, one without a strength, no trials, or a seed that Optuna cannot take.
-    """
+    """The searches that a command asks for, all of them with the same budget."""
     study = read_study(study_name)
     if (loss is None) != everything:
         raise UserError("give a loss or --all: python -m pipeline search STUDY LOSS, or: search STUDY --all")
@@ -101,7 +97,7 @@ def conduct(loop: Loop) -> None:
 
 
 @contextmanager
-def keeping_files(task: SearchTask, study: Study) -> Iterator[None]:
+def keeping_files(task: SearchTask, study: OptunaStudy) -> Iterator[None]:
     """At the end, however it comes, the files say what is known."""
     try:
         yield
@@ -113,7 +109,6 @@ def keeping_files(task: SearchTask, study: Study) -> Iterator[None]:
 
 
 def back_into_the_study(record: Record, writes: bool) -> None:
-    """Write the best knobs into the study, or print the line."""
     task, best = record.task, record.best
     assert best is not None
     comment = f"search: trial {best.number} of {task.trials}"

@@ -56,18 +56,15 @@ def words(record: Record, done: int, seconds: float) -> str:
 
 
 def best(record: Record) -> str:
-    """The best robust score so far, and whose it is."""
     if record.best is None:
         return "no trial meets the constraint yet"
     return f"best {score(record, facts(record.best)['robust'])} (trial {record.best.number})"
 
 
 def score(record: Record, value: float) -> str:
-    """Accuracy in percent, RMSE as it is."""
     task = record.task.study.task
     return f"{task.factor * value:.{task.decimals}f}{task.unit}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds below two minutes, else minutes."""
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

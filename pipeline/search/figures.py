@@ -15,7 +15,7 @@ from optuna.importance import get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
-from pipeline.report.style import BLACK, BLUE, ORANGE, VERMILLION, looks
+from pipeline.report.style import BLACK, BLUE, ORANGE, VERMILLION, report_style
 from pipeline.search.record import Record, facts, knobs
 
 PALE = "0.7"
@@ -32,7 +32,7 @@ def draw(record: Record) -> list[Path]:
         figures["importance"] = importance
     written = []
     for name, paint in figures.items():
-        with looks(), files.replacing(record.task.folder / f"{name}.png") as temporary:
+        with report_style(), files.replacing(record.task.folder / f"{name}.png") as temporary:
             paint(record)
             plt.savefig(temporary, format="png", metadata={"Software": None})
             plt.close()
@@ -41,12 +41,10 @@ def draw(record: Record) -> list[Path]:
 
 
 def noun(record: Record) -> str:
-    """What the axes show."""
     return f"validation {record.task.study.task.noun}"
 
 
 def robust(record: Record) -> str:
-    """The label of the robust score."""
     attack = record.task.study.attack
     return f"robust {noun(record)}, {attack.norm} ε = {attack.epsilon:g}"
 
@@ -70,7 +68,6 @@ def kinds(record: Record) -> dict[str, tuple[list[FrozenTrial], dict[str, Any]]]
 
 
 def points(ax: Axes, record: Record, x: Callable[[FrozenTrial], float], y: Callable[[FrozenTrial], float]) -> None:
-    """Every trial as a mark, the best one ringed."""
     for label, (trials, mark) in kinds(record).items():
         if trials:
             ax.plot([x(t) for t in trials], [y(t) for t in trials], label=label, **mark)
@@ -86,18 +83,15 @@ def points(ax: Axes, record: Record, x: Callable[[FrozenTrial], float], y: Calla
 
 
 def robust_of(trial: FrozenTrial) -> float:
-    """Of a trial, when it ended."""
     return float(facts(trial)["robust"])
 
 
 def baseline(ax: Axes, record: Record) -> None:
-    """The robust score of `standard` as a line."""
     if record.standard:
         ax.axhline(record.standard["robust"], color=BLACK, linewidth=1, linestyle=":", label="standard")
 
 
 def history(record: Record) -> None:
-    """The score of every trial in the order of the slots, and the best so far."""
     figure, ax = plt.subplots(figsize=(9, 4))
     points(ax, record, lambda t: t.user_attrs["slot"], robust_of)
     feasible = [trial for trial in record.complete if record.meets(trial)]
@@ -111,7 +105,6 @@ def history(record: Record) -> None:
 
 
 def front(record: Record) -> None:
-    """Clean against robust score: the front, the constraint and `standard`."""
     figure, ax = plt.subplots(figsize=(9, 5))
     points(ax, record, lambda t: float(facts(t)["clean"]), robust_of)
     edge = record.front
@@ -125,7 +118,6 @@ def front(record: Record) -> None:
 
 
 def slices(record: Record) -> None:
-    """Every knob against the robust score."""
     space = record.task.space
     figure, axes = plt.subplots(1, len(space), figsize=(3 + 5 * len(space), 4), squeeze=False, sharey=True)
     for ax, (name, found) in zip(axes[0], space.items(), strict=True):
@@ -148,7 +140,6 @@ def importances(record: Record) -> dict[str, float]:
 
 
 def importance(record: Record) -> None:
-    """A bar per knob."""
     found = importances(record)
     _, ax = plt.subplots(figsize=(6, 1.2 + 0.5 * len(found)))
     ax.barh(list(found), list(found.values()), color=BLUE)

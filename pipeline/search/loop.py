@@ -9,14 +9,14 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 from optuna.trial import Trial, TrialState
 
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import fingerprint
 from pipeline.search import objective, rung, space, trials
-from pipeline.search.rung import Look, Rung, TrialRun
+from pipeline.search.rung import Rung, RungResult, TrialRun
 from pipeline.search.task import SearchTask
 from pipeline.workers.local import Workers
 
@@ -38,9 +38,9 @@ class Loop:
     """One search and its workers: the only process that writes to the storage."""
 
     task: SearchTask
-    study: Study
+    study: OptunaStudy
     workers: Workers
-    running: dict[Future[Look], Running] = field(default_factory=dict)
+    running: dict[Future[RungResult], Running] = field(default_factory=dict)
     name: str = field(default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}-{os.urandom(4).hex()}")
 
     def run(self, show: Callable[[], None] = lambda: None) -> None:
@@ -80,7 +80,6 @@ class Loop:
         return bool(self.running)
 
     def run_of(self, trial: Trial) -> TrialRun:
-        """What a trial trains."""
         values = {name: space.rounded(value) for name, value in trial.params.items()}
         changed = space.with_knobs(self.task.run.study, self.task.loss, values)
         place = self.task.state / f"slot-{trial.user_attrs['slot']}"
@@ -89,7 +88,6 @@ class Loop:
         return run
 
     def advance(self, one: Running) -> None:
-        """Give the next rung of a trial to a worker, or tell how it ended."""
         looks = one.trial.user_attrs.get("looks", {})
         while str(one.rungs[0]) in looks:
             epoch = one.rungs.pop(0)
@@ -104,9 +102,9 @@ class Loop:
                 if one.trial.should_prune():
                     self.tell(one, facts, state=TrialState.PRUNED)
                     return
-        self.running[self.workers.submit(rung.look, Rung(one.run, one.rungs[0]))] = one
+        self.running[self.workers.submit(rung.measure, Rung(one.run, one.rungs[0]))] = one
 
-    def seen(self, one: Running, future: Future[Look]) -> None:
+    def seen(self, one: Running, future: Future[RungResult]) -> None:
         """Keep what a worker has found, before anything is done with it."""
         try:
             found = future.result()
@@ -126,7 +124,6 @@ class Loop:
         self.advance(one)
 
     def complete(self, one: Running, facts: dict[str, Any]) -> None:
-        """Tell the scores of a trial that was trained to its end."""
         if self.task.objective == "pareto":
             self.tell(one, facts, values=[facts["clean"], facts["robust"]])
             return

@@ -46,9 +46,9 @@ def judges(study: Study, outputs: int) -> dict[str, dict[str, Any]]:
     return short | ({"apgd_t": {"targets": 3, "steps": 5}} if outputs > 3 else {"fab": {"steps": 10}})
 
 
-def read(study: Study) -> Dataset:
+def read_splits(study: Study) -> Dataset:
     """Training and validation split; there is no way to the test split from here."""
-    return data.read(study.name, study.data, ("train", "validation"))
+    return data.read_data(study.name, study.data, ("train", "validation"))
 
 
 def rungs(epochs: int) -> list[int]:
@@ -73,7 +73,7 @@ def scores(model: nn.Module, run: Run, dataset: Dataset) -> Scores:
     worst = Worst(model, x, y)
     for name, knobs in judges(study, dataset.outputs).items():
         if len(left := worst.unbroken()):
-            worst.look(
+            worst.measure(
                 attack_module(name, knobs).perturb(model, x[left], y[left], threat, draws, **knobs_of(knobs)),
                 left,
             )

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
@@ -20,12 +20,11 @@ class Record:
     """What a search has found by now: the finished trial of every slot."""
 
     task: SearchTask
-    study: Study
+    study: OptunaStudy
     finished: list[FrozenTrial]
 
     @classmethod
-    def of(cls, task: SearchTask, study: Study) -> Record:
-        """As the storage has it now."""
+    def of(cls, task: SearchTask, study: OptunaStudy) -> Record:
         return cls(task, study, trials.finished(task, study))
 
     @cached_property
@@ -36,17 +35,14 @@ class Record:
 
     @property
     def limit(self) -> float | None:
-        """The clean score that a trial must keep."""
         return None if self.standard is None else self.task.limit(self.standard["clean"])
 
     @property
     def complete(self) -> list[FrozenTrial]:
-        """Trials that were trained to their end."""
         return [trial for trial in self.finished if trial.state == TrialState.COMPLETE]
 
     @property
     def pruned(self) -> int:
-        """How many were ended early."""
         return len(self.finished) - len(self.complete)
 
     def meets(self, trial: FrozenTrial) -> bool:
@@ -79,15 +75,12 @@ class Record:
 
     @property
     def epochs_used(self) -> int:
-        """By the finished trials."""
         return sum(int(facts(trial)["epochs"]) for trial in self.finished)
 
     def frame(self) -> pd.DataFrame:
-        """A row per finished trial."""
         return pd.DataFrame([self.row(trial) for trial in self.finished])
 
     def row(self, trial: FrozenTrial) -> dict[str, Any]:
-        """trial, slot, state, the knobs as trained, scores on the validation split, cost."""
         return {
             "trial": trial.number,
             "slot": trials.slot(trial),
@@ -102,8 +95,7 @@ class Record:
             "ended": trial.datetime_complete.isoformat() if trial.datetime_complete else None,
         }
 
-    def looks(self) -> pd.DataFrame:
-        """A row per trial and epoch at which it was looked at: clean and robust score."""
+    def rung_scores(self) -> pd.DataFrame:
         rows = [
             {"trial": trial.number, "epoch": int(epoch), **found}
             for trial in self.finished
@@ -112,7 +104,6 @@ class Record:
         return pd.DataFrame(rows, columns=["trial", "epoch", "clean", "robust"])
 
     def summary(self) -> dict[str, Any]:
-        """search.json: what was searched, with which budget, and what was found."""
         task, epochs = self.task, self.task.run.epochs
         return {
             "study": task.study.name,
@@ -132,29 +123,25 @@ class Record:
         }
 
     def found(self, trial: FrozenTrial) -> dict[str, Any]:
-        """One trial in short."""
         scores = {key: facts(trial)[key] for key in ("clean", "robust")}
         return {"trial": trial.number, "knobs": knobs(trial), "at_edge": self.at_edge(trial), **scores}
 
     def at_edge(self, trial: FrozenTrial) -> list[str]:
-        """The knobs of a trial that lie at an end of their range."""
         return [name for name, value in knobs(trial).items() if space.at_edge(self.task.space[name], value)]
 
     def write(self) -> None:
         """Write the files, each whole or not at all; search.json comes last."""
         folder = self.task.folder
-        for name, frame in (("trials.csv", self.frame()), ("looks.csv", self.looks())):
+        for name, frame in (("trials.csv", self.frame()), ("looks.csv", self.rung_scores())):
             with files.replacing(folder / name) as temporary:
                 frame.to_csv(temporary, index=False, encoding="utf-8")
         files.write_json(folder / "search.json", self.summary())
 
 
 def facts(trial: FrozenTrial) -> dict[str, Any]:
-    """Scores and cost of a finished trial."""
     found: dict[str, Any] = trial.user_attrs["facts"]
     return found
 
 
 def knobs(trial: FrozenTrial) -> dict[str, float]:
-    """The values that were trained."""
     return {name: space.rounded(value) for name, value in trial.params.items()}

@@ -29,7 +29,6 @@ class TrialRun(Run):
 
     @property
     def state(self) -> Path:
-        """The folder this run works in."""
         return self.place / self.fingerprint
 
 
@@ -42,13 +41,12 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """For messages: the run with its knobs."""
         knobs = ", ".join(f"{name} {getattr(self.run.loss, name):g}" for name in type(self.run.loss).search)
         return f"{self.run.name} ({knobs})"
 
 
 @dataclass(frozen=True)
-class Look:
+class RungResult:
     """What was seen at a rung. `scores` is None where the training diverged; then `reason` says it."""
 
     scores: Scores | None
@@ -57,14 +55,9 @@ class Look:
     reason: str = ""
 
 
-def look(rung: Rung) -> Look:
-    """Train and score.
-
-    Raises:
-        UserError: the data is missing or damaged, or there is no such device.
-    """
+def measure(rung: Rung) -> RungResult:
     run, start = rung.run, time.monotonic()
-    dataset, reason = objective.read(run.study), ""
+    dataset, reason = objective.read_splits(run.study), ""
     scores: Scores | None = None
     try:
         folder = trained(run, dataset, rung.epoch)
@@ -73,7 +66,7 @@ def look(rung: Rung) -> Look:
             scores, reason = None, f"{run.name}: a validation score is not finite after epoch {rung.epoch}"
     except Diverged as error:
         reason = str(error)
-    return Look(scores, epochs_of(run), round(time.monotonic() - start, 3), reason)
+    return RungResult(scores, epochs_of(run), round(time.monotonic() - start, 3), reason)
 
 
 def trained(run: TrialRun, dataset: Dataset, epoch: int) -> Path:
@@ -84,13 +77,12 @@ def trained(run: TrialRun, dataset: Dataset, epoch: int) -> Path:
 
 
 def epochs_of(run: TrialRun) -> int:
-    """How many epochs its state has behind it."""
     last = run.state / "last.pt"
     return int(store.load_checkpoint(last, f"delete {run.state}")["epoch"]) if last.exists() else 0
 
 
 def reference(task: SearchTask) -> Scores:
     """The first task of a search: refuse what no strength could fix, and score `standard`."""
-    dataset = objective.read(task.study)
+    dataset = objective.read_splits(task.study)
     objective.refuse_unusable(task.run, dataset)
     return objective.standard(task.study, dataset)

@@ -8,7 +8,8 @@ from typing import Any
 from optuna.distributions import BaseDistribution
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
-from optuna.study import Study, StudyDirection
+from optuna.study import Study as OptunaStudy
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from pipeline.fingerprint import hash_of
@@ -32,28 +33,27 @@ class BySlot(BaseSampler):
         self.kind, self.seed = kind, seed
         self.inner = SAMPLERS[kind](seed)
 
-    def before_trial(self, study: Study, trial: FrozenTrial) -> None:
-        """Seed."""
+    def before_trial(self, study: OptunaStudy, trial: FrozenTrial) -> None:
         slot = trial.user_attrs["slot"]
         self.inner = SAMPLERS[self.kind](int(hash_of([self.seed, slot])[:8], 16))
         self.inner.before_trial(study, trial)
 
-    def infer_relative_search_space(self, study: Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
-        """Of the seeded sampler."""
+    def infer_relative_search_space(self, study: OptunaStudy, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         return self.inner.infer_relative_search_space(study, trial)
 
     def sample_relative(
-        self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+        self, study: OptunaStudy, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
-        """Of the seeded sampler."""
         return self.inner.sample_relative(study, trial, search_space)
 
-    def sample_independent(self, study: Study, trial: FrozenTrial, name: str, distribution: BaseDistribution) -> Any:
-        """Of the seeded sampler."""
+    def sample_independent(
+        self, study: OptunaStudy, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> Any:
         return self.inner.sample_independent(study, trial, name, distribution)
 
-    def after_trial(self, study: Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None) -> None:
-        """Of the seeded sampler."""
+    def after_trial(
+        self, study: OptunaStudy, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
         self.inner.after_trial(study, trial, state, values)
 
 
@@ -63,8 +63,7 @@ class Halving(BasePruner):
     Optuna's own pruner also counts failed trials, so that a trial that was killed and tried again would count twice.
     """
 
-    def prune(self, study: Study, trial: FrozenTrial) -> bool:
-        """Whether the trial ends at the rung that it reported last."""
+    def prune(self, study: OptunaStudy, trial: FrozenTrial) -> bool:
         rung = trial.last_step
         if rung is None:
             return False

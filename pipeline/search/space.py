@@ -18,11 +18,6 @@ DIGITS = 4
 
 
 def ranges(study: Study, loss: str) -> dict[str, Range]:
-    """The knobs of a loss that are searched.
-
-    Raises:
-        UserError: the loss is not in the study, or its file gives nothing to search.
-    """
     own = type(study.loss(loss)).search
     if not own:
         searchable = ", ".join(name for name in study.losses if type(study.losses[name]).search)
@@ -32,7 +27,6 @@ def ranges(study: Study, loss: str) -> dict[str, Range]:
 
 
 def rounded(value: float) -> float:
-    """The value of a knob as it is trained and written."""
     return float(f"{value:.{DIGITS}g}")
 
 
@@ -68,11 +62,9 @@ def at_edge(found: Range, value: float) -> bool:
 
 
 def described(name: str, found: Range) -> str:
-    """A range for people."""
     return f"{name} {found.low:g} to {found.high:g}{', log' if found.log else ''}"
 
 
 def listed(attacks: Mapping[str, Mapping[str, Any]]) -> str:
-    """Attacks and their knobs for people."""
     knobs = {name: ", ".join(f"{knob} {value}" for knob, value in given.items()) for name, given in attacks.items()}
     return " and ".join(f"{name} ({said})" if said else name for name, said in knobs.items())

@@ -41,7 +41,6 @@ class Held(JournalFileOpenLock):
     """No lock of Optuna's: the command holds the journal. Theirs stays behind when its process is killed."""
 
     def acquire(self) -> bool:
-        """It is held already."""
         return True
 
     def release(self) -> None:
@@ -80,11 +79,7 @@ def words(error: BaseException) -> str:
 
 @contextmanager
 def opened(task: SearchTask) -> Iterator[optuna.Study]:
-    """The search in its storage, for this command alone while the block runs.
-
-    Raises:
-        UserError: another command is at it; or the storage cannot be reached or read, or holds other settings.
-    """
+    """The search in its storage, for this command alone while the block runs."""
     task.lock.mkdir(parents=True, exist_ok=True)
     lock = FileLock(task.lock / "lock", timeout=0)
     try:
@@ -122,11 +117,7 @@ def repair(journal: Path) -> None:
 
 
 def open_study(task: SearchTask) -> optuna.Study:
-    """The search in its storage, made if it is not there yet.
-
-    Raises:
-        UserError: the storage cannot be reached or read, or holds this search with other settings.
-    """
+    """The search in its storage, made if it is not there yet."""
     url, direction = task.storage, StudyDirection.MAXIMIZE if task.higher_is_better else StudyDirection.MINIMIZE
     try:
         study = optuna.create_study(

@@ -43,7 +43,6 @@ class SearchTask:
 
     @property
     def name(self) -> str:
-        """Of the search in Optuna's storage, and for messages: study/loss/objective."""
         return f"{self.study.name}/{self.loss}/{self.objective}"
 
     @property
@@ -54,12 +53,10 @@ class SearchTask:
 
     @property
     def storage(self) -> str:
-        """`url`, or the search's own journal file."""
         return self.url or str(self.folder / "journal.log")
 
     @property
     def in_file(self) -> bool:
-        """Whether the trials lie in a journal file."""
         return "://" not in self.storage
 
     @property
@@ -75,13 +72,11 @@ class SearchTask:
 
     @cached_property
     def space(self) -> dict[str, Range]:
-        """The knobs that are searched."""
         return space.ranges(self.study, self.loss)
 
     @cached_property
     def judges(self) -> dict[str, dict[str, Any]]:
-        """The attacks that judge a trial."""
-        return objective.judges(self.study, objective.read(self.study).outputs)
+        return objective.judges(self.study, objective.read_splits(self.study).outputs)
 
     @property
     def run(self) -> Run:
@@ -97,11 +92,9 @@ class SearchTask:
 
     @property
     def higher_is_better(self) -> bool:
-        """Of the scores: accuracy, or RMSE."""
         return self.study.task.better > 0
 
     def limit(self, standard_clean: float) -> float:
-        """The clean score that a trial must keep."""
         drop = self.study.search.max_clean_drop
         return standard_clean - drop if self.higher_is_better else standard_clean + drop
 
@@ -132,5 +125,4 @@ class SearchTask:
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of the settings."""
         return hash_of(self.settings)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from optuna.distributions import FloatDistribution
-from optuna.study import Study
+from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipeline.search import space
@@ -16,17 +16,16 @@ KEPT = ("slot", "looks")
 
 
 def slot(trial: FrozenTrial) -> int:
-    """Which slot a trial is of."""
     return int(trial.user_attrs["slot"])
 
 
-def finished(task: SearchTask, study: Study) -> list[FrozenTrial]:
+def finished(task: SearchTask, study: OptunaStudy) -> list[FrozenTrial]:
     """One trial for every finished slot, in the order of the slots."""
     found = study.get_trials(deepcopy=False, states=FINISHED)
     return sorted((trial for trial in found if slot(trial) < task.trials), key=slot)
 
 
-def release(study: Study) -> None:
+def release(study: OptunaStudy) -> None:
     """Fail every trial that was begun and not finished: its slot is open again. Only for the search's one command."""
     while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
         study.ask()  # only a running trial can be told
@@ -34,7 +33,7 @@ def release(study: Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def begin(task: SearchTask, study: Study) -> Trial | None:
+def begin(task: SearchTask, study: OptunaStudy) -> Trial | None:
     """A trial of the first open slot, with its values; None when every slot is finished or has a running trial.
 
     A slot that was begun before is tried again with the same values, and keeps what was seen at its rungs. The first

@@ -12,7 +12,6 @@ from pipeline.tracking.address import shown
 
 
 def introduce(task: SearchTask, record: Record) -> None:
-    """What is searched, how it is judged, with which budget, and where the trials are kept."""
     study, epochs = task.study, task.run.epochs
     drop, noun = study.search.max_clean_drop, study.task.noun
     judged = (
@@ -37,7 +36,6 @@ def introduce(task: SearchTask, record: Record) -> None:
 
 
 def conclusion(record: Record) -> str:
-    """What the finished trials say."""
     task, done = record.task, len(record.finished)
     pruned = f", {record.pruned} pruned" if record.pruned else ""
     said = f"{done} of {task.trials} trials{pruned}, {record.epochs_used} of {task.trials * task.run.epochs} epochs"

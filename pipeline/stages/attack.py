@@ -38,27 +38,22 @@ class Evaluation:
 
     @property
     def name(self) -> str:
-        """For messages."""
         return self.run.name
 
     @property
     def fingerprint(self) -> str:
-        """Of the trained weights, the attack's settings and its code."""
         return self.run.attack_origin.fingerprint
 
     @property
     def state(self) -> Path:
-        """The folder this evaluation works in."""
         return store.state(self.fingerprint)
 
     @property
     def steps(self) -> int:
-        """How many steps the evaluation has."""
         return len(plan(self.run.study.attack))
 
     @property
     def done(self) -> int:
-        """How many of them are behind it."""
         finished = (self.state / store.MANIFEST).exists()
         return self.steps if finished else len(list((self.state / STEPS).glob("*.parquet")))
 
@@ -68,10 +63,6 @@ def evaluate(evaluation: Evaluation) -> Path:
 
     outcomes.parquet: a row per example, attack, norm and ε. descriptors.parquet: a row per example. masking.json: the
     masking sheet. input_gradients.npy: of all attacked examples. gradients.npz: those of a few examples, for pictures.
-
-    Raises:
-        UserError: a checkpoint is missing, corrupt or of another model, or the model's outputs are not finite, or the
-            test split has fewer examples than the study asks for.
     """
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("warn" if evaluation.run.device.type == "cuda" else "error")
@@ -94,7 +85,7 @@ def evaluate(evaluation: Evaluation) -> Path:
 def victim_of(evaluation: Evaluation) -> Victim:
     """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
     run = evaluation.run
-    dataset = data.read(run.study.name, run.study.data, ("test",)).to(run.device)
+    dataset = data.read_data(run.study.name, run.study.data, ("test",)).to(run.device)
     x, y, wanted = dataset.x["test"], dataset.y["test"], run.study.attack.examples
     if wanted is not None and wanted > len(x):
         raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(x)}")
@@ -110,7 +101,6 @@ def victim_of(evaluation: Evaluation) -> Victim:
 
 
 def trained(run: Run, dataset: Dataset) -> nn.Module:
-    """The trained model, in eval mode, its parameters frozen."""
     fix = f"fix: dvc repro -f train@{run.study.name}-{run.loss_name}"
     file = run.opened("train") / "best.pt"
     contents = store.load_checkpoint(file, fix)
@@ -153,7 +143,6 @@ def change(victim: Victim) -> float:
 
 
 def state_hash(model: nn.Module) -> str:
-    """Hash of all parameters and buffers."""
     digest = hashlib.sha256()
     for key, value in sorted(model.state_dict().items()):
         digest.update(key.encode() + value.detach().cpu().numpy().tobytes())

@@ -25,7 +25,7 @@ def run(subject: tuple[str, ...], model: str | None, data_of: str | None) -> int
         raise UserError(f"'{subject[0]}': give STUDY LOSS, or MODULE:FUNCTION for a loss from anywhere")
     study = read_study(data_of or active()[0] if foreign else subject[0])
     loss = given.loss_of(subject[0]) if foreign else study.loss(subject[1])
-    dataset = data.read(study.name, study.data, ("train",))
+    dataset = data.read_data(study.name, study.data, ("train",))
     title = " ".join(subject)
     net = fresh(study, dataset) if model is None else built(model, dataset)
     with given.running(title):
@@ -40,13 +40,11 @@ def of_study(study: Study, loss: AnyLoss, dataset: Dataset) -> Audit:
 
 
 def batch(study: Study, dataset: Dataset) -> tuple[Tensor, Tensor, Context]:
-    """The first batch of the training split."""
     n = study.training.batch_size
     return dataset.x["train"][:n], dataset.y["train"][:n], dataset.context
 
 
 def fresh(study: Study, dataset: Dataset) -> nn.Module:
-    """The study's model with its first seed's initial weights."""
     return Run(study, "standard", study.training.seeds[0]).build(dataset).to("cpu")
 
 

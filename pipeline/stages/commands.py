@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 
 def prepare(study_name: str) -> Path:
-    """data/STUDY.npz"""
     study = read_in_stage(study_name)
     return data.prepare(study_name, study.data)
 
@@ -78,18 +77,13 @@ def publish_training(todo: Sequence[Run]) -> Path:
 
 
 def refuse_changes(todo: Sequence[Run], stage: str) -> None:
-    """Publish nothing that does not belong to study, code and data as they are now; the finished work is kept.
-
-    Raises:
-        UserError: something has changed since the stage began; the line says what.
-    """
+    """Publish nothing that does not belong to study, code and data as they are now; the finished work is kept."""
     fingerprint.read_again()
     for run in todo:
         run.refuse_changes(stage, read_study(run.study.name))
 
 
 def epochs_done(run: Run) -> int:
-    """Epochs a run has behind it, from its history file."""
     try:
         return max(0, (run.state / "history.csv").read_text(encoding="utf-8").count("\n") - 1)
     except FileNotFoundError:
@@ -116,7 +110,6 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
 
 
 def publish_attack(todo: Sequence[Evaluation]) -> Path:
-    """Copy the finished evaluations of one loss to their stage's output."""
     refuse_changes([evaluation.run for evaluation in todo], "attack")
     target = folder(todo[0].run.study, todo[0].run.loss_name, "attack")
     store.publish({f"seed-{e.run.seed}": e.state for e in todo}, target)
@@ -124,7 +117,6 @@ def publish_attack(todo: Sequence[Evaluation]) -> Path:
 
 
 def report(study_name: str) -> Path:
-    """experiments/STUDY/report"""
     from pipeline import tracking
     from pipeline.report import write
 

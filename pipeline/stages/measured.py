@@ -20,7 +20,7 @@ def measure(run: Run) -> Path:
     folder = store.state(origin.fingerprint)
     with store.locked(folder):
         if not store.is_finished(folder, origin):
-            dataset = data.read(run.study.name, run.study.data, ("train",))
+            dataset = data.read_data(run.study.name, run.study.data, ("train",))
             files.write_json(folder / "step_time.json", step_time.measure(run, dataset))
             files.write_json(folder / "audit.json", of_study(run.study, run.loss, dataset).as_json())
             store.seal(folder, origin, FILES)

@@ -48,7 +48,6 @@ class Step:
         self.optimizer = optimizer_of(run.study.training, self.model)
 
     def __call__(self) -> float:
-        """Take one step; the seconds it took."""
         start = self._now()
         self.optimizer.zero_grad(set_to_none=True)
         total = self.loss(self.model, self.x, self.y, self.context)

@@ -62,7 +62,6 @@ class Trainer:
         return [self.shuffle, self.draws.generator, torch.default_generator, *on_gpu]
 
     def state(self) -> dict[str, Any]:
-        """Everything a resumed run needs, as tensors and plain values."""
         return {
             "fingerprint": self.run.fingerprint,
             "model": self.model.state_dict(),
@@ -74,7 +73,6 @@ class Trainer:
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state` was taken."""
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         for generator, saved in zip(self.generators(), state["generators"], strict=True):
@@ -88,7 +86,6 @@ class Diverged(UserError):
 
 
 def optimizer_of(training: Training, model: nn.Module) -> torch.optim.Optimizer:
-    """The optimiser of a study: the one place that makes it."""
     return torch.optim.Adam(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
@@ -113,7 +110,7 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
     with store.locked(folder):
         if store.is_finished(folder, run.origin):
             return folder
-        dataset = dataset or data.read(run.study.name, run.study.data, ("train", "validation"))
+        dataset = dataset or data.read_data(run.study.name, run.study.data, ("train", "validation"))
         run.refuse_changes("train")
         torch.manual_seed(run.seed)
         trainer = Trainer.fresh(run, dataset)
@@ -154,11 +151,6 @@ def resume(trainer: Trainer, folder: Path) -> None:
 
 
 def checkpoint(run: Run, file: Path) -> dict[str, Any]:
-    """A checkpoint of this run.
-
-    Raises:
-        UserError: it is damaged, or of another run.
-    """
     contents = store.load_checkpoint(file, ASIDE)
     if contents.get("fingerprint") != run.fingerprint:
         raise UserError(f"{file} is a checkpoint of another run; {ASIDE}")
@@ -218,7 +210,6 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
 
 
 def steps_per_epoch(trainer: Trainer) -> int:
-    """Batches in the training split, the last one may be smaller."""
     return math.ceil(len(trainer.dataset.x["train"]) / trainer.run.study.training.batch_size)
 
 
@@ -294,7 +285,6 @@ def write_history(history: list[dict[str, float]], folder: Path) -> None:
 
 
 def snapshot_epochs(epochs: int) -> set[int]:
-    """The epochs at which input gradients are kept: the first, the last and some between."""
     return {int(e) for e in np.linspace(1, epochs, min(SNAPSHOTS, epochs)).round()}
 
 

@@ -23,7 +23,7 @@ from pipeline.workers.local import Item, Workers, each
 
 
 @dataclass
-class Campaign:
+class Progress:
     """What is to do, and what became of it."""
 
     study: Study
@@ -48,7 +48,7 @@ def run(study_name: str, engine: Engine) -> str:
     study = read_in_stage(study_name)
     names = list(study.losses)
     commands.prepare(study_name)
-    campaign = Campaign(study)
+    work = Progress(study)
     todo = {name: runs(study, name) for name in names}
     check_device(todo[names[0]][0], engine)
     untrained = [name for name in names if not is_trained(todo[name])]
@@ -57,25 +57,25 @@ def run(study_name: str, engine: Engine) -> str:
     ]
     if not behind:
         return f"{study_name}: all {len(names)} losses are up to date"
-    campaign.todo = [run for name in untrained for run in todo[name]]
-    campaign.unattacked = sum(len(todo[name]) for name in behind)
-    shown = progress(study_name, len(campaign.todo) + campaign.unattacked, campaign.done, "tasks")
-    with commands.working(engine, shown, campaign.todo) as workers:
-        attempt_all(campaign, workers, train, campaign.todo, lambda run: run)
+    work.todo = [run for name in untrained for run in todo[name]]
+    work.unattacked = sum(len(todo[name]) for name in behind)
+    shown = progress(study_name, len(work.todo) + work.unattacked, work.done, "tasks")
+    with commands.working(engine, shown, work.todo) as workers:
+        attempt_all(work, workers, train, work.todo, lambda run: run)
         for name in untrained:
-            if name not in campaign.failed:
+            if name not in work.failed:
                 commands.publish_training(todo[name])
-        attacked = {name: evaluations(campaign, todo[name]) for name in behind if name not in campaign.failed}
-        campaign.evaluations = [e for some in attacked.values() for e in some]
-        attempt_all(campaign, workers, evaluate, campaign.evaluations, lambda evaluation: evaluation.run)
+        attacked = {name: evaluations(work, todo[name]) for name in behind if name not in work.failed}
+        work.evaluations = [e for some in attacked.values() for e in some]
+        attempt_all(work, workers, evaluate, work.evaluations, lambda evaluation: evaluation.run)
         for name, some in attacked.items():
-            if name not in campaign.failed:
+            if name not in work.failed:
                 commands.publish_attack(some)
-    return summary(campaign, untrained, behind)
+    return summary(work, untrained, behind)
 
 
 def attempt_all(
-    campaign: Campaign,
+    work: Progress,
     workers: Workers,
     task: Callable[[Item], object],
     todo: Sequence[Item],
@@ -86,33 +86,32 @@ def attempt_all(
         try:
             future.result()
         except UserError as error:
-            campaign.failed.setdefault(run(item).loss_name, error)
+            work.failed.setdefault(run(item).loss_name, error)
 
 
-def evaluations(campaign: Campaign, todo: Sequence[Run]) -> list[Evaluation]:
+def evaluations(work: Progress, todo: Sequence[Run]) -> list[Evaluation]:
     """Of the runs of one loss, with their fingerprints; none where `standard`, which they need, has failed."""
     some = [Evaluation(run) for run in todo]
     try:
         for evaluation in some:
             _ = evaluation.fingerprint
     except UserError as error:
-        campaign.failed.setdefault(todo[0].loss_name, error)
+        work.failed.setdefault(todo[0].loss_name, error)
         return []
     return some
 
 
-def summary(campaign: Campaign, trained: Sequence[str], attacked: Sequence[str]) -> str:
-    """Mirror what is published and say what was done, or which losses failed."""
+def summary(work: Progress, trained: Sequence[str], attacked: Sequence[str]) -> str:
     from pipeline import tracking
 
     for name in attacked:
-        if name not in campaign.failed:
-            tracking.mirror(campaign.study, name)
-    if campaign.failed:
-        others = [name for name in campaign.failed if name != next(iter(campaign.failed))]
+        if name not in work.failed:
+            tracking.mirror(work.study, name)
+    if work.failed:
+        others = [name for name in work.failed if name != next(iter(work.failed))]
         more = f" (and {', '.join(others)} failed too)" if others else ""
-        raise UserError(f"{next(iter(campaign.failed.values()))}{more}; every other loss is finished")
-    name = campaign.study.name
+        raise UserError(f"{next(iter(work.failed.values()))}{more}; every other loss is finished")
+    name = work.study.name
     done = f"{len(trained)} losses trained, {len(attacked)} attacked"
     return f"{name}: {done}; the report and DVC's record: dvc repro report@{name}"
 
@@ -130,7 +129,6 @@ def check_device(run: Run, engine: Engine) -> None:
 
 
 def is_trained(todo: Sequence[Run]) -> bool:
-    """Whether the published training of a loss, and what is measured of it, is that of these runs."""
     try:
         store.opened(folder(todo[0].study, todo[0].loss_name, "measured"), origins.of_measured(todo[0]), "")
         return all(run.opened("train") for run in todo)
@@ -139,7 +137,6 @@ def is_trained(todo: Sequence[Run]) -> bool:
 
 
 def is_attacked(todo: Sequence[Run]) -> bool:
-    """Whether the published attack of a trained loss is that on these runs."""
     try:
         return all(run.opened("attack") for run in todo)
     except UserError:

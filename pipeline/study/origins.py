@@ -19,16 +19,11 @@ REPORT = ("pipeline.report", "pipeline.report.page")
 
 
 def of_training(run: Run) -> Origin:
-    """A training: the run's settings and the data."""
     return origin(run, "train", run.settings, [data.path(run.study.name)])
 
 
 def of_attack(run: Run) -> Origin:
-    """The attack on a trained run: its settings, the data, the weights of the run and of the source of transfer.
-
-    Raises:
-        UserError: a training is missing, damaged or not that of the study as it stands.
-    """
+    """The attack on a trained run: its settings, the data, the weights of the run and of the source of transfer."""
     attack = run.study.attack.model_dump(mode="json")
     weights = [one.opened("train") / "best.pt" for one in (run, run.source)]
     settings = {"attack": attack, "model": run.study.model, "seed": run.seed}
@@ -36,12 +31,10 @@ def of_attack(run: Run) -> Origin:
 
 
 def of_measured(run: Run) -> Origin:
-    """What is measured of a loss beside its training: the time of a step, and the findings of the audit."""
     return origin(run, "measured", run.settings, [data.path(run.study.name)])
 
 
 def origin(run: Run, stage: str, settings: dict[str, Any], files: Iterable[Path]) -> Origin:
-    """The origin of a result of one run."""
     code, versions = code_of(*modules(run, stage))
     hashes = {str(file): hash_of_file(file) for file in files}
     return Origin(settings=settings, data=hashes, code=code, versions={**versions, "device": run.device.type})

@@ -48,7 +48,6 @@ class Params(Settings):
 
 
 def read_params() -> Params:
-    """params.yaml, checked."""
     params = validated(Params, read_yaml(FILE), FILE)
     for name in params.studies:
         named(f"{FILE}: studies", name)
@@ -65,9 +64,6 @@ def check_all(write: bool = False) -> list[Study]:
 
     Args:
         write: bring the generated part of params.yaml up to the studies first.
-
-    Raises:
-        UserError: a study has a mistake, or params.yaml is behind the studies.
     """
     if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
         raise UserError("this folder is not in a git repository, which DVC needs; fix: git init")
@@ -81,11 +77,7 @@ def check_all(write: bool = False) -> list[Study]:
 
 
 def read_in_stage(name: str) -> Study:
-    """The study of a DVC stage, once it is known that DVC's stages are those that it states.
-
-    Raises:
-        UserError: it has a mistake, or params.yaml is behind it.
-    """
+    """The study of a DVC stage, once it is known that DVC's stages are those that it states."""
     study, params = read_study(name), read_params()
     per_study, per_loss = expected([study] if name in params.studies else [])
     written = (
@@ -97,7 +89,6 @@ def read_in_stage(name: str) -> Study:
 
 
 def behind() -> UserError:
-    """Says that the generated part is not what the studies state."""
     return UserError(f"{FILE}: the stages of DVC are not those that the studies state; fix: {WRITE}")
 
 

@@ -20,11 +20,7 @@ T = TypeVar("T")
 
 
 def part(file: Path, key: str, name: Any, use: Any, load: Callable[[str, str | None], T]) -> T:
-    """The part that `key` of a study names, from `load`; `use` is the path of one's own.
-
-    Raises:
-        UserError: the name is not plain, or there is no such part; the line names the file and the key.
-    """
+    """The part that `key` of a study names, from `load`; `use` is the path of one's own."""
     named(f"{file}: {key}", name)
     try:
         return load(name, use if use is None else str(use))
@@ -33,7 +29,6 @@ def part(file: Path, key: str, name: Any, use: Any, load: Callable[[str, str | N
 
 
 def attack(name: str, use: str | None) -> ModuleType:
-    """The module of an attack."""
     module = offering(registry.find("inputgrad.attacks", name, use), ATTACK)
     if hasattr(module, "nearest"):
         offering(module, NEAREST)
@@ -41,12 +36,10 @@ def attack(name: str, use: str | None) -> ModuleType:
 
 
 def data_set(name: str, use: str | None) -> ModuleType:
-    """The module of a data set."""
     return offering(registry.find("pipeline.data", name, use), DATA_SET)
 
 
 def model(name: str, use: str | None) -> Callable[..., nn.Module]:
-    """The function that builds a net."""
     found = registry.find("pipeline.models", name, use)
     function: Callable[..., nn.Module] = found.build if use is None else found
     if not takes(2)(function):
@@ -67,7 +60,6 @@ def takes(positional: int) -> Callable[[Any], bool]:
 
 
 def is_bounds(value: Any) -> bool:
-    """None, or a lower and an upper number."""
     return value is None or (
         isinstance(value, tuple) and len(value) == 2 and all(isinstance(v, float | int) for v in value)
     )
@@ -89,7 +81,6 @@ DATA_SET: Wanted = {
 
 
 def offering(module: Any, wanted: Wanted) -> ModuleType:
-    """`module`, once it is known to have everything that is wanted."""
     if not isinstance(module, ModuleType):
         raise UserError("this names a thing in a module; fix: name the module, without ':'")
     for name, (fits, form) in wanted.items():

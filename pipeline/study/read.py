@@ -27,7 +27,7 @@ def read_study(name: str) -> Study:
             raw[key] = options(file, key, raw[key])
     for section, key in checks.ATTACKS:
         for attack, given in nested(raw, section, key).items():
-            use, knobs = apart(given)
+            use, knobs = use_and_knobs(given)
             module = parts.part(file, f"{section}.{key}", attack, use, parts.attack)
             validated(settings_of(file, module.perturb), knobs, file, f"{section}.{key}.{attack}")
     if isinstance(raw.get("losses"), dict):
@@ -44,8 +44,7 @@ def nested(raw: Any, *keys: str) -> dict[str, Any]:
     return raw if isinstance(raw, dict) else {}
 
 
-def apart(given: Any) -> tuple[Any, Any]:
-    """The `use` of a part, and its knobs."""
+def use_and_knobs(given: Any) -> tuple[Any, Any]:
     if not isinstance(given, dict):
         return None, {} if given is None else given
     return given.get("use"), {key: value for key, value in given.items() if key != "use"}
@@ -68,7 +67,6 @@ PACKAGES = {"data": "pipeline.data", "model": "pipeline.models"}
 
 
 def settings_of(file: Path, function: Any) -> type[BaseModel]:
-    """What a study may set of a part."""
     try:
         return registry.settings_of(function)
     except UserError as error:
@@ -76,6 +74,5 @@ def settings_of(file: Path, function: Any) -> type[BaseModel]:
 
 
 def one_loss(file: Path, name: Any, given: Any) -> Loss:
-    """One entry of `losses:`."""
-    use, knobs = apart(given)
+    use, knobs = use_and_knobs(given)
     return validated(parts.part(file, "losses", name, use, losses.load), knobs, file, f"losses.{name}")

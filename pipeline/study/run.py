@@ -28,17 +28,14 @@ class Run:
 
     @property
     def loss(self) -> Loss:
-        """The loss with its knobs."""
         return self.study.loss(self.loss_name)
 
     @property
     def name(self) -> str:
-        """For messages: study/loss/seed."""
         return f"{self.study.name}/{self.loss_name}/seed-{self.seed}"
 
     @property
     def epochs(self) -> int:
-        """Length of the training."""
         return self.study.training.epochs
 
     @cached_property
@@ -51,7 +48,6 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The part of the study that this run depends on."""
         training = self.study.training.model_dump(exclude={"seeds", "device"})
         return {
             "study": self.study.name,
@@ -69,21 +65,15 @@ class Run:
 
     @cached_property
     def attack_origin(self) -> Origin:
-        """Everything that changes the attack on it; the trainings that it starts from are checked.
-
-        Raises:
-            UserError: a training is missing, damaged or not that of the study as it stands.
-        """
+        """Everything that changes the attack on it; the trainings that it starts from are checked."""
         return origins.of_attack(self)
 
     @property
     def fingerprint(self) -> str:
-        """Sixteen hex digits of the training's origin."""
         return self.origin.fingerprint
 
     @property
     def state(self) -> Path:
-        """The folder in which this run is trained."""
         return store.state(self.fingerprint)
 
     @property
@@ -99,11 +89,7 @@ class Run:
         return folder(self.study, self.loss_name, stage) / f"seed-{self.seed}"
 
     def opened(self, stage: str) -> Path:
-        """`folder`, once it is known to hold the result of the study, code and data as they stand.
-
-        Raises:
-            UserError: it is missing, damaged, or made from something else; the line names the command that repairs it.
-        """
+        """`folder`, once it is known to hold the result of the study, code and data as they stand."""
         origin = self.origin if stage == "train" else self.attack_origin
         fix = f"fix: dvc repro -f {stage}@{self.study.name}-{self.loss_name}"
         return store.opened(self.folder(stage), origin, fix)
@@ -112,9 +98,6 @@ class Run:
         """Do no work, and publish none, under the name of an origin that is no longer that of `study`.
 
         A process that starts later than its command, here or on another machine, may have other code or data.
-
-        Raises:
-            UserError: something has changed since the origin was first asked for; the line says what.
         """
         now = Run(study or self.study, self.loss_name, self.seed)
         before, after = (one.origin if stage == "train" else one.attack_origin for one in (self, now))
@@ -133,7 +116,6 @@ class Run:
 
 
 def runs(study: Study, loss_name: str) -> list[Run]:
-    """The runs of one loss, in the order of the study's seeds."""
     study.loss(loss_name)
     return [Run(study, loss_name, seed) for seed in study.training.seeds]
 

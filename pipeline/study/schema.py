@@ -68,17 +68,14 @@ class Study(Settings):
 
     @property
     def file(self) -> Path:
-        """The YAML file of the study."""
         return study_file(self.name)
 
     @property
     def folder(self) -> Path:
-        """Where the study's results and report go."""
         return self.file.with_suffix("")
 
     @cached_property
     def task(self) -> Task:
-        """Of the study's data set."""
         return tasks.named(self.data_module.TASK)
 
     @property
@@ -88,11 +85,9 @@ class Study(Settings):
 
     @property
     def model_function(self) -> Callable[..., nn.Module]:
-        """The code of the net."""
         return models.function_of(self.model)
 
     def loss(self, name: str) -> Loss:
-        """One loss of the study, or an error that names the nearest one."""
         if name not in self.losses:
             raise UserError(f"{self.file}: losses: no '{name}'; {nearest(name, self.losses)}")
         return self.losses[name]
@@ -106,5 +101,4 @@ class Study(Settings):
 
 
 def study_file(name: str) -> Path:
-    """experiments/NAME.yaml"""
     return Path("experiments") / f"{name}.yaml"

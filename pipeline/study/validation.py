@@ -19,7 +19,6 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def read_yaml(file: Path) -> dict[str, Any]:
-    """The mapping in a YAML file."""
     try:
         value = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -39,11 +39,7 @@ def mirror_report(study: Study) -> None:
 
 
 def track(study_names: list[str]) -> None:
-    """Rebuild MLflow from the folders of these studies; what it has already is left alone.
-
-    Raises:
-        UserError: MLflow cannot be reached, or there is no result yet, or one is damaged or not that of the study.
-    """
+    """Rebuild MLflow from the folders of these studies; what it has already is left alone."""
     from pipeline.tracking import contents, search, server
 
     studies = [read_study(name) for name in study_names]
@@ -79,7 +75,6 @@ def refuse_foreign_attacks(study: Study, loss_name: str) -> None:
 
 
 def _or_warn(action: Callable[[], bool], what: str) -> None:
-    """Run `action`; if it fails, say in one line what is safe and how to try again."""
     try:
         action()
     except Exception as error:

@@ -29,7 +29,6 @@ def shown(text: str) -> str:
 
 
 def reason(error: Exception) -> str:
-    """An error in some words on one line."""
     text = " ".join(str(error).split())
     if "Max retries exceeded" in text:  # else requests tells the story of its connection pool
         return f"no answer from {shown(uri())}"

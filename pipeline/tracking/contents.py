@@ -14,7 +14,7 @@ from pipeline.study.schema import Study
 from pipeline.tracking import server
 from pipeline.tracking.outcome import metric
 from pipeline.tracking.point import Point, milliseconds
-from pipeline.tracking.results import Loss, Seed, parameters
+from pipeline.tracking.results import LossFolder, SeedFolder, parameters
 from pipeline.tracking.server import Mirror, Wanted
 
 if TYPE_CHECKING:
@@ -42,7 +42,6 @@ SEED_NOTE = "`{loss}`, seed {seed}."
 
 
 def experiment(client: MlflowClient, study: Study) -> str:
-    """The experiment of a study."""
     note = STUDY_NOTE.format(
         name=study.name,
         task=study.task.name,
@@ -64,7 +63,6 @@ def experiment(client: MlflowClient, study: Study) -> str:
 
 
 def of_loss(name: str, fingerprint: str, attack: str | None = None, started: int | None = None) -> Wanted:
-    """The run of a loss."""
     return Wanted(
         kind="loss",
         name=name,
@@ -78,7 +76,6 @@ def of_loss(name: str, fingerprint: str, attack: str | None = None, started: int
 def of_seed(
     loss: str, seed: int, fingerprint: str, parent: str, attack: str | None = None, started: int | None = None
 ) -> Wanted:
-    """The run of a seed, below that of its loss."""
     return Wanted(
         kind="seed",
         name=f"seed-{seed}",
@@ -92,7 +89,7 @@ def of_seed(
 
 def mirror_loss(study: Study, name: str) -> bool:
     """Mirror the folders of one loss; False if there are none."""
-    loss = Loss(study, name)
+    loss = LossFolder(study, name)
     if not loss.seeds:
         return False
     started, ended = min(seed.started for seed in loss.seeds), max(seed.ended for seed in loss.seeds)
@@ -116,8 +113,7 @@ def mirror_loss(study: Study, name: str) -> bool:
     return True
 
 
-def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> str:
-    """Mirror one seed; returns its run."""
+def mirror_seed(client: MlflowClient, where: str, parent: str, seed: SeedFolder) -> str:
     wanted = of_seed(seed.loss, seed.seed, seed.fingerprint, parent, seed.attack_fingerprint, seed.started)
     run = Mirror.of(client, where, wanted)
     with run.once("train") as fresh:
@@ -135,8 +131,7 @@ def mirror_seed(client: MlflowClient, where: str, parent: str, seed: Seed) -> st
     return run.id
 
 
-def log_pictures(client: MlflowClient, run_id: str, seed: Seed) -> None:
-    """The input gradients of the same validation examples, epoch after epoch."""
+def log_pictures(client: MlflowClient, run_id: str, seed: SeedFolder) -> None:
     there = [file.path for file in client.list_artifacts(run_id, "images")]
     with np.load(seed.train / "gradients.npz", allow_pickle=False) as contents:
         for epoch, gradients in zip(contents["epochs"], contents["gradients"], strict=True):

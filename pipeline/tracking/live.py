@@ -18,7 +18,7 @@ from pipeline.tracking.results import history_points, loss_fingerprint, paramete
 
 EVERY = 10.0
 """Seconds between two looks. The first comes after as many: a short training pays nothing, not even MLflow's import."""
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds that MLflow has to hear of an interrupt."""
 
 
@@ -26,22 +26,22 @@ PATIENCE = 5.0
 def following(study: Study, loss_name: str, runs: Sequence[Run], every: float = EVERY) -> Iterator[None]:
     """Mirror the epochs of unfinished runs into MLflow while the block runs, from a thread of its own.
 
-    A failure is said once, in one line on stderr; the next look tries again, and the training goes on.
+    A failure is said once, in one line on stderr; the next update tries again, and the training goes on.
     """
     follower = Follower(study, loss_name, runs)
 
-    def look(status: str) -> None:
+    def update(status: str) -> None:
         # the end of a training that went well is told from its folder
         if status == "RUNNING" or (status != "FINISHED" and follower.well):
             follower.attempt(status)
 
-    with looking(look, every):
+    with repeating(update, every):
         yield
 
 
 @contextmanager
-def looking(look: Callable[[str], None], every: float) -> Iterator[None]:
-    """`look("RUNNING")` every so many seconds from a thread of its own, and once at the end: how did the block end?
+def repeating(update: Callable[[str], None], every: float) -> Iterator[None]:
+    """`update("RUNNING")` every so many seconds from a thread of its own, and once at the end: how did the block end?
 
     Whoever has interrupted the command does not wait long for a server that does not answer.
     """
@@ -49,8 +49,8 @@ def looking(look: Callable[[str], None], every: float) -> Iterator[None]:
 
     def watch() -> None:
         while not stop.wait(every):
-            look("RUNNING")
-        look(status)
+            update("RUNNING")
+        update(status)
 
     thread = threading.Thread(target=watch, daemon=True)
     status = "FAILED"
@@ -63,27 +63,27 @@ def looking(look: Callable[[str], None], every: float) -> Iterator[None]:
         raise
     finally:
         stop.set()
-        thread.join(PATIENCE if status == "KILLED" else None)
+        thread.join(TIMEOUT if status == "KILLED" else None)
 
 
 class Follower:
-    """What `following` does at every look; `well` if the last one found runs and reached MLflow."""
+    """What `following` does at every update; `well` if the last one found runs and reached MLflow."""
 
     def __init__(self, study: Study, loss_name: str, runs: Sequence[Run]) -> None:
         self.study, self.loss_name, self.runs = study, loss_name, runs
         self.well = self.complained = False
 
     def attempt(self, status: str) -> None:
-        """One look; never raises."""
+        """One update; never raises."""
         try:
-            self.well = self.look(status)
+            self.well = self.update(status)
         except Exception as error:
             self.well = False
             if not self.complained and status != "KILLED":
                 print(f"note: not followed in MLflow ({reason(error)}); the training goes on", file=sys.stderr)
             self.complained = True
 
-    def look(self, status: str) -> bool:
+    def update(self, status: str) -> bool:
         """Log the epochs that are new; unfinished runs get `status`. False if no run has an epoch behind it."""
         begun = [run for run in self.runs if (run.state / "history.csv").exists()]
         if not begun:

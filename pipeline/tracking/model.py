@@ -10,7 +10,7 @@ import numpy as np
 
 from pipeline import models, store
 from pipeline.stages.train import goodness
-from pipeline.tracking.results import Loss, Seed
+from pipeline.tracking.results import LossFolder, SeedFolder
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-def mirror(client: MlflowClient, run: Run, loss: Loss) -> str:
+def mirror(client: MlflowClient, run: Run, loss: LossFolder) -> str:
     """Log the model of a loss to a run, unless that is done; one model serves all runs of one fingerprint.
 
     Returns:
@@ -45,7 +45,7 @@ def mirror(client: MlflowClient, run: Run, loss: Loss) -> str:
     return str(model.model_uri)
 
 
-def save(seed: Seed, path: Path, model_id: str, location: str, run_id: str) -> None:
+def save(seed: SeedFolder, path: Path, model_id: str, location: str, run_id: str) -> None:
     """Write best.pt of a seed as an MLflow model folder, with signature and example."""
     import mlflow.pytorch
     import torch
@@ -68,8 +68,7 @@ def save(seed: Seed, path: Path, model_id: str, location: str, run_id: str) -> N
     )
 
 
-def trained(seed: Seed, shape: tuple[int, ...]) -> nn.Module:
-    """The net of best.pt, from the run's folder alone."""
+def trained(seed: SeedFolder, shape: tuple[int, ...]) -> nn.Module:
     fix = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
     weights = store.load_checkpoint(seed.train / "best.pt", fix)["model"]
     model = models.build(seed.study.model, shape, seed.facts["outputs"])

@@ -16,11 +16,7 @@ from pipeline.tracking.point import Point, milliseconds
 
 
 def points(study: Study, loss: str, seed: int) -> list[Point]:
-    """The headline numbers, and the worst-case score as a curve over 1000·ε.
-
-    Raises:
-        UserError: a file is missing or unreadable.
-    """
+    """The headline numbers, and the worst-case score as a curve over 1000·ε."""
     moment = milliseconds(folder(study, loss, "attack") / f"seed-{seed}" / "gradients.npz")
     outcomes = attack_file(study, loss, seed, "outcomes.parquet", pd.read_parquet)
     described = attack_file(study, loss, seed, "descriptors.parquet", pd.read_parquet)
@@ -49,7 +45,6 @@ def finite_descriptors(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
 
 
 def finite_distances(outcomes: pd.DataFrame, study: Study) -> Iterator[tuple[str, float]]:
-    """Median distance to the nearest wrong answer in every norm, where half the examples were broken."""
     if "distance" in outcomes:
         for norm, part in distances.to_boundary(outcomes, study).groupby("norm"):
             if np.isfinite(median := part["distance"].median()):
@@ -62,8 +57,7 @@ def metric(name: str) -> str:
 
 
 def findings(study: Study, loss: str, seed: int) -> masking.Findings:
-    """The masking sheet of one run."""
-    return attack_file(study, loss, seed, "masking.json", masking.read)
+    return attack_file(study, loss, seed, "masking.json", masking.read_sheet)
 
 
 def tags(found: dict[int, masking.Findings]) -> dict[str, str]:
@@ -73,7 +67,6 @@ def tags(found: dict[int, masking.Findings]) -> dict[str, str]:
     return {"masking": ", ".join(masking.failed(sheet)) or "ok", **each}
 
 
-def shown(check: masking.Check) -> str:
-    """One check as the value of a tag."""
+def shown(check: masking.CheckOverSeeds) -> str:
     value = check.worst.value
     return ("ok" if check.ok else "FLAG") + ("" if value is None else f" {value:.3g}")

@@ -22,7 +22,7 @@ from pipeline.tracking.point import Point, milliseconds
 
 
 @dataclass(frozen=True)
-class Seed:
+class SeedFolder:
     """One finished run: train/seed-N, and attack/seed-N as soon as it is there."""
 
     study: Study
@@ -31,23 +31,19 @@ class Seed:
 
     @cached_property
     def run(self) -> Run:
-        """The run that the study describes."""
         return Run(self.study, self.loss, self.seed)
 
     @cached_property
     def train(self) -> Path:
-        """Folder of the training, which is that of the study as it stands."""
         return self.run.opened("train")
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """run.json"""
         fix = f"fix: dvc repro -f train@{self.study.name}-{self.loss}"
         return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, fix)))
 
     @property
     def fingerprint(self) -> str:
-        """Of the training."""
         return self.run.fingerprint
 
     @cached_property
@@ -70,12 +66,10 @@ class Seed:
 
     @property
     def attack_fingerprint(self) -> str | None:
-        """Of the weights, the attacks and the ε that is put into the headline."""
         return None if self.attack is None else self.run.attack_origin.fingerprint
 
     @property
     def ended(self) -> int:
-        """When training ended, in milliseconds."""
         return milliseconds(self.train / "run.json")
 
     @cached_property
@@ -97,29 +91,25 @@ class Seed:
 
     @cached_property
     def best(self) -> list[Point]:
-        """The epoch whose weights are kept, and its score."""
         best = self.facts["best"]
         named = {"best_epoch": best["epoch"], **{f"best_{k}": best[k] for k in best if k.startswith("validation_")}}
         return [Point(name, float(value), self.ended) for name, value in named.items()]
 
     @cached_property
     def outcome(self) -> list[Point]:
-        """What the attack found."""
         return [] if self.attack is None else outcome.points(self.study, self.loss, self.seed)
 
     @cached_property
     def findings(self) -> masking.Findings | None:
-        """The masking sheet of this run, None without an attack."""
         return None if self.attack is None else outcome.findings(self.study, self.loss, self.seed)
 
     @property
     def sheet(self) -> dict[str, str]:
-        """The masking sheet as tags."""
         return {} if self.findings is None else outcome.tags({self.seed: self.findings})
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossFolder:
     """All seeds of one loss that have a training folder."""
 
     study: Study
@@ -127,23 +117,20 @@ class Loss:
 
     @cached_property
     def train(self) -> Path:
-        """Folder of the train stage."""
         return folder(self.study, self.name, "train")
 
     @property
     def measured(self) -> Path:
-        """What is measured of the loss beside its training."""
         return folder(self.study, self.name, "measured")
 
     @cached_property
-    def seeds(self) -> list[Seed]:
+    def seeds(self) -> list[SeedFolder]:
         """The study's, once the loss has been trained; a folder of another study, or a damaged one, is an error."""
-        seeds = [Seed(self.study, self.name, seed) for seed in self.study.training.seeds]
+        seeds = [SeedFolder(self.study, self.name, seed) for seed in self.study.training.seeds]
         return [seed for seed in seeds if seed.train] if self.train.exists() else []
 
     @property
     def fingerprint(self) -> str:
-        """Of all trainings."""
         return loss_fingerprint([seed.fingerprint for seed in self.seeds])
 
     @property
@@ -170,7 +157,6 @@ class Loss:
 
     @property
     def audit(self) -> dict[str, str]:
-        """What the audit found, as tags: `audit` is depends, detached or independent."""
         found = measured(self.study, self.name, "audit.json", ("kind", "verdict"))
         return {"audit": found["kind"], "audit.verdict": found["verdict"]}
 
@@ -180,7 +166,7 @@ class Loss:
         found = {seed.seed: seed.findings for seed in self.seeds if seed.findings is not None}
         return outcome.tags(found) if len(found) == len(self.seeds) else {}
 
-    def outcome_of(self, seed: Seed) -> list[Point]:
+    def outcome_of(self, seed: SeedFolder) -> list[Point]:
         """A mean over some of the seeds would be called the mean over all: none before every seed is attacked."""
         return seed.outcome if self.attack_fingerprint else []
 
@@ -191,7 +177,6 @@ def loss_fingerprint(of_seeds: list[str]) -> str:
 
 
 def history_points(frame: pd.DataFrame, moments: list[int]) -> list[Point]:
-    """history.csv as metrics: step is the epoch."""
     columns = [name for name in frame if name != "epoch"]
     return [
         Point(str(name), float(row[name]), moment, int(row["epoch"]))

@@ -17,7 +17,7 @@ from pipeline.fingerprint import hash_of
 from pipeline.search import space
 from pipeline.study.schema import Study
 from pipeline.tracking.address import reason
-from pipeline.tracking.live import EVERY, looking
+from pipeline.tracking.live import EVERY, repeating
 from pipeline.tracking.point import Point
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ def following(folder: Path, every: float = EVERY) -> Iterator[None]:
     """Mirror a search while the block runs, and once more at its end; a failure is one line and no exception."""
     complaints: set[str] = set()
 
-    def look(status: str) -> None:
+    def update(status: str) -> None:
         try:
             if (folder / "search.json").exists():
                 mirror(folder, status)
@@ -48,7 +48,7 @@ def following(folder: Path, every: float = EVERY) -> Iterator[None]:
                 print(f"note: not followed in MLflow ({reason(error)}); {again}", file=sys.stderr)
             complaints.add(reason(error))
 
-    with looking(look, every):
+    with repeating(update, every):
         yield
 
 
@@ -59,7 +59,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
 
     facts = store.read_json(folder / "search.json", f"write it again with: python -m pipeline search (in {folder})")
     status = status or ("FINISHED" if facts["trials"]["finished"] >= facts["trials"]["asked"] else "KILLED")
-    trials, looks = (pd.read_csv(folder / f"{name}.csv") for name in ("trials", "looks"))
+    trials, rungs = (pd.read_csv(folder / f"{name}.csv") for name in ("trials", "looks"))
     started, ended = milliseconds(trials["started"].min()), milliseconds(trials["ended"].max())
     with server.connected() as client:
         where = experiment(client, facts)
@@ -79,7 +79,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
                     parent.id,
                     facts,
                     {str(k): v for k, v in row.dropna().items()},
-                    looks[looks["trial"] == row["trial"]],
+                    rungs[rungs["trial"] == row["trial"]],
                 )
         parent.log(parameters=settings(facts))
         parent.log(Point(name, value, ended, len(trials)) for name, value in headline(facts).items())
@@ -93,12 +93,10 @@ def mirror(folder: Path, status: str | None = None) -> None:
 
 
 def folders(study: Study) -> list[Path]:
-    """Every search of a study that has a finished trial."""
     return sorted(file.parent for file in (study.folder / "search").rglob("search.json"))
 
 
 def milliseconds(moment: str) -> int:
-    """Of an ISO date."""
     return int(1000 * datetime.fromisoformat(moment).timestamp())
 
 
@@ -119,15 +117,13 @@ def experiment(client: MlflowClient, facts: dict[str, Any]) -> str:
 
 
 def already(client: MlflowClient, where: str, parent: str) -> set[str]:
-    """The numbers of the trials that are there in full."""
     found = client.search_runs([where], f"tags.mlflow.parentRunId = '{parent}'", max_results=50_000)
     return {run.data.tags["trial"] for run in found if run.info.status == "FINISHED"}
 
 
 def child(
-    client: MlflowClient, where: str, parent: str, facts: dict[str, Any], row: dict[str, Any], looks: pd.DataFrame
+    client: MlflowClient, where: str, parent: str, facts: dict[str, Any], row: dict[str, Any], rungs: pd.DataFrame
 ) -> None:
-    """The run of one finished trial: its knobs, both scores epoch by epoch, its cost."""
     from pipeline.tracking.server import Mirror, Wanted
 
     knobs = list(facts["settings"]["ranges"])
@@ -144,7 +140,7 @@ def child(
     run.tag({"trial": number, "state": row["state"], "meets_constraint": str(row.get("meets_constraint", ""))})
     run.log(
         [
-            *(Point(n, look[n], end, int(look["epoch"])) for _, look in looks.iterrows() for n in ("clean", "robust")),
+            *(Point(n, rung[n], end, int(rung["epoch"])) for _, rung in rungs.iterrows() for n in ("clean", "robust")),
             *(Point(name, float(row[name]), end) for name in ("epochs", "seconds")),
         ],
         {"loss": facts["loss"], "study": facts["study"], **{name: str(row[name]) for name in knobs}},
@@ -153,7 +149,6 @@ def child(
 
 
 def settings(facts: dict[str, Any]) -> dict[str, str]:
-    """What the search was told, as parameters of its run."""
     told = facts["settings"]
     return {
         "loss": facts["loss"],
@@ -169,7 +164,6 @@ def settings(facts: dict[str, Any]) -> dict[str, str]:
 
 
 def headline(facts: dict[str, Any]) -> dict[str, float]:
-    """What the search has found by now, as metrics of its run; a step is a finished trial."""
     best = facts["best"] or {}
     found = {
         "best_robust": best.get("robust"),

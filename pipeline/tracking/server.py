@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 OLD = " (superseded)"
 """At the end of a run's name: its settings are no longer those of the study."""
 FIX = "fix the server or MLFLOW_TRACKING_URI, or delete mlflow.db, and run: python -m pipeline track"
-MANNERS = {
+ENVIRONMENT = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own patience with a server that is down is four minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
@@ -37,7 +37,7 @@ def connected() -> Iterator[MlflowClient]:
 
     The same lock keeps two processes from creating one run twice.
     """
-    for name, value in {**NO_TELEMETRY, **MANNERS}.items():
+    for name, value in {**NO_TELEMETRY, **ENVIRONMENT}.items():
         os.environ.setdefault(name, value)
     with store.locked(store.root() / ".state" / "mlflow"), collector_paused(), warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):  # MLflow's own; its errors are exceptions
@@ -92,7 +92,6 @@ class Wanted:
 
     @property
     def tags(self) -> dict[str, str]:
-        """All but the name and the start, which are no tags."""
         tags = {
             "kind": self.kind,
             "fingerprint": self.fingerprint,
@@ -113,7 +112,6 @@ class Mirror:
 
     @classmethod
     def of(cls, client: MlflowClient, experiment: str, wanted: Wanted) -> Mirror:
-        """Find the run, or create it."""
         condition = f"tags.fingerprint = '{wanted.fingerprint}' and tags.kind = '{wanted.kind}'"
         run = best_match(client.search_runs([experiment], condition), wanted.attack_fingerprint)
         if run is None:
@@ -125,11 +123,9 @@ class Mirror:
 
     @property
     def id(self) -> str:
-        """MLflow's name for it."""
         return str(self.run.info.run_id)
 
     def tag(self, tags: dict[str, str]) -> None:
-        """Set those tags that are not set so yet."""
         for key, value in tags.items():
             if self.run.data.tags.get(key) != value:
                 self.client.set_tag(self.id, key, value)
@@ -161,7 +157,6 @@ class Mirror:
         self.run.data.metrics.update({metric.key: metric.value for metric in new})
 
     def last_step(self, metric: str) -> int:
-        """Of the points that MLflow has."""
         return max(point.step for point in self.client.get_metric_history(self.id, metric))
 
     def set_status(self, status: str, moment: int | None = None) -> None:

@@ -19,16 +19,12 @@ from pipeline.study.params import active
 from pipeline.tracking import address, server
 from pipeline.tracking.contents import VIEW_TAG
 
-PATIENCE = 60.0
+TIMEOUT = 60.0
 """Seconds that the server may take to answer for the first time."""
 
 
 def serve(port: int, host: str = "127.0.0.1") -> None:
-    """Show the UI until Ctrl-C. A database that is missing is made from the run folders first.
-
-    Raises:
-        UserError: the port is taken, there are no results yet, or the server does not start.
-    """
+    """Show the UI until Ctrl-C. A database that is missing is made from the run folders first."""
     if address.is_remote():
         print(f"MLFLOW_TRACKING_URI names a server, its UI is at {address.shown(address.uri())}")
         return
@@ -50,7 +46,6 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
 
 
 def command(port: int, host: str) -> list[str]:
-    """MLflow's server over the database and the artifacts, saying only what goes wrong."""
     options = {
         "--backend-store-uri": address.uri(),
         "--registry-store-uri": address.uri(),
@@ -70,7 +65,6 @@ def environment() -> dict[str, str]:
 
 
 def pages() -> dict[str, str]:
-    """Where the UI compares the losses of each study."""
     with server.connected() as client:
         found = [e for e in client.search_experiments() if VIEW_TAG in e.tags]
     key = VIEW_TAG.rpartition(".")[2]
@@ -95,8 +89,7 @@ def refuse_port_in_use(port: int, host: str) -> None:
 
 
 def wait_for(process: subprocess.Popen[bytes], port: int, host: str) -> None:
-    """Return as soon as the server answers."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
         if process.poll() is not None:
             raise UserError(f"the MLflow server ended with code {process.returncode}; its own words are above")
@@ -105,11 +98,10 @@ def wait_for(process: subprocess.Popen[bytes], port: int, host: str) -> None:
                 return
         except (URLError, OSError):
             time.sleep(0.2)
-    raise UserError(f"the MLflow server did not answer on {host}:{port} within {PATIENCE:g} s")
+    raise UserError(f"the MLflow server did not answer on {host}:{port} within {TIMEOUT:g} s")
 
 
 def end(process: subprocess.Popen[bytes]) -> None:
-    """End the server and whatever it started."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         try:
             os.killpg(process.pid, sign)

@@ -30,11 +30,7 @@ class Engine:
     gpus_per_task: float | None = None
 
     def check(self) -> None:
-        """Refuse what cannot work before anything is started.
-
-        Raises:
-            UserError: an unknown engine, an option that it has not, or a share that Ray does not know.
-        """
+        """Refuse what cannot work before anything is started."""
         if self.name not in NAMES:
             raise UserError(f"--engine: no '{self.name}'; {nearest(self.name, NAMES)}")
         if self.name == "local":
@@ -47,7 +43,6 @@ class Engine:
 
     @contextmanager
     def open(self) -> Iterator[Workers]:
-        """The workers, for as long as the block runs."""
         self.check()
         if self.name == "local":
             with local.local(self.jobs) as workers:

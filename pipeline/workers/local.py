@@ -102,11 +102,9 @@ class Processes(ThreadPoolExecutor, Workers):
     def submit(
         self, task: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Future[Result]:
-        """Have a picklable task done by the next process that is free."""
         return super().submit(self.attempt, task, *args, **kwargs)
 
     def attempt(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
-        """Ask one process after the other until one lives long enough to answer."""
         for _ in range(ATTEMPTS):
             process = self.idle.get()
             try:

@@ -31,8 +31,6 @@ class Killed(Exception):
 
 
 class Process:
-    """A process that does one task after the other."""
-
     def __init__(self, context: BaseContext) -> None:
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(  # type: ignore[attr-defined]
@@ -66,7 +64,6 @@ class Process:
 
 
 def work(pipe: Connection) -> None:
-    """A worker's whole life."""
     die_with_parent()
     while True:
         try:
@@ -100,6 +97,6 @@ def die_with_parent() -> None:
 
     def watch() -> None:
         parent.join()
-        interrupts.vanish()
+        interrupts.end_silently()
 
     threading.Thread(target=watch, daemon=True).start()

@@ -28,14 +28,14 @@ from pipeline.workers.local import ATTEMPTS, Parameters, Result, Workers
 
 MOST = 512
 """Tasks at a time, whatever the size of the cluster."""
-GLANCE = 0.5
+POLL = 0.5
 """Seconds after which a thread that waits for its task sees that the command ends."""
-PATIENCE = 5.0
+TIMEOUT = 5.0
 """Seconds in which a cluster's address has to answer; Ray's own patience is a minute and a page of warnings."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-ALONE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, Ray keeps to 127.0.0.1; otherwise it turns that address into the machine's own and listens to everyone."""
-MANNERS = {
+ENVIRONMENT = {
     "RAY_NUM_REDIS_GET_RETRIES": "1",  # how often it tries half a minute to reach a cluster that does not answer
 }
 CARRIED = ("MLFLOW_TRACKING_URI", "OMP_NUM_THREADS")
@@ -50,9 +50,6 @@ def workers(jobs: int | None, address: str | None, gpus: float | None) -> Iterat
         jobs: tasks at a time; default: as many as the cluster takes.
         address: HOST:PORT; default: RAY_ADDRESS, else none.
         gpus: what each task asks for.
-
-    Raises:
-        UserError: Ray is not installed, the cluster does not answer or is of another version, or it has no such GPU.
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     ray = connected(address, jobs)
@@ -94,13 +91,12 @@ class Cluster(ThreadPoolExecutor, Workers):
     def submit(
         self, task: Callable[Parameters, Result], /, *args: Parameters.args, **kwargs: Parameters.kwargs
     ) -> Future[Result]:
-        """Have a task done somewhere; what Ray cannot place yet waits."""
         return super().submit(self.result, task, *args, **kwargs)
 
     def result(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
         """Of a task, once it is done; its own error if it raised one."""
         reference = self.remote.remote(task, *args, **kwargs)
-        while not self.ray.wait([reference], timeout=GLANCE)[0]:
+        while not self.ray.wait([reference], timeout=POLL)[0]:
             if self.ended:
                 raise CancelledError
         try:
@@ -118,13 +114,12 @@ class Cluster(ThreadPoolExecutor, Workers):
 
 
 def connected(address: str, jobs: int | None) -> Any:
-    """The module ray, connected."""
     host, _, port = address.rpartition(":")
     if address != "local":
         reach(address, host, port)
     if address == "local" or host in LOOPBACK:
-        os.environ.setdefault(ALONE, "0")
-    for key, value in (NO_TELEMETRY | MANNERS).items():
+        os.environ.setdefault(LOCAL_ONLY, "0")
+    for key, value in (NO_TELEMETRY | ENVIRONMENT).items():
         os.environ.setdefault(key, value)
     try:
         import ray
@@ -160,7 +155,7 @@ def reach(address: str, host: str, port: str) -> None:
     if not host or not port.isdecimal() or "/" in host:
         raise UserError(f"--address {address}: give HOST:PORT as `ray start --head` prints it")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=PATIENCE).close()
+        socket.create_connection((host.strip("[]"), int(port)), timeout=TIMEOUT).close()
     except (OSError, OverflowError) as error:
         fix = "start it with: ray start --head (docs/scale.md)"
         raise UserError(f"--address {address}: no Ray cluster answers there ({error}); {fix}") from error
@@ -175,11 +170,6 @@ class There:
     torch: str
 
     def __call__(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
-        """Run it.
-
-        Raises:
-            UserError: this machine does not see the project's folder, or has another torch.
-        """
         host = socket.gethostname()
         if not self.token.exists() or not self.folder.is_dir():
             raise UserError(f"{host} does not share {store.root()}; every machine must see it there (docs/scale.md)")

@@ -72,7 +72,7 @@ def test_the_same_draws_give_the_same_points_and_nobody_left_is_fine(name, task)
     threat = Threat(norm="linf", epsilon=0.2, bounds=(0.0, 1.0))
     first, second = (perturbed(name, model, x, y, threat, seed=5) for _ in range(2))
     assert torch.equal(first, second)
-    if not traits(name).alone:
+    if not traits(name).sees_all_examples:
         assert perturbed(name, model, x[:0], y[:0], threat).shape == x[:0].shape
 
 
@@ -145,7 +145,7 @@ def test_worst_keeps_a_broken_point_even_when_a_standing_one_has_a_larger_loss()
     model.forward = lambda x: rows[(x[:, 0] * 10).round().long()]
     worst = Worst(model, torch.zeros(1, 1), torch.zeros(1, dtype=torch.long))
     for value in (0.1, 0.2):
-        worst.look(torch.full((1, 1), value), torch.tensor([0]))
+        worst.measure(torch.full((1, 1), value), torch.tensor([0]))
     assert float(worst.x) == pytest.approx(0.1)
     assert bool(worst.broken)
     assert len(worst.unbroken()) == 0

@@ -97,4 +97,4 @@ def test_an_attack_on_nothing_gives_nothing(name, norm):
 def test_the_worst_of_nothing():
     x = torch.rand(0, 1, 6, 6)
     worst = Worst(Viewing(0), x, torch.zeros(0, dtype=torch.long))
-    assert worst.look(x, torch.arange(0)).shape == (0,)
+    assert worst.measure(x, torch.arange(0)).shape == (0,)

@@ -83,7 +83,7 @@ def nets(tmp_path_factory):
         patch.delenv("DVC_ROOT", raising=False)
         study = read_study("honest")
         data.prepare("honest", read_study("honest").data)
-        dataset = data.read("honest", read_study("honest").data, ("test",))
+        dataset = data.read_data("honest", read_study("honest").data, ("test",))
         found = {}
         for loss in study.losses:
             run = Run(study, loss, 0)

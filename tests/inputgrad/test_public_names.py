@@ -53,7 +53,11 @@ def test_type_checkers_are_told_the_same_names_and_places():
 @pytest.mark.parametrize("name", inputgrad.__all__)
 def test_every_name_is_there_listed_and_documented(name):
     assert name in dir(inputgrad)
-    assert inspect.getdoc(getattr(inputgrad, name))
+    thing = getattr(inputgrad, name)
+    assert inspect.getdoc(thing)
+    for method in (n for n, value in vars(thing).items() if inspect.isclass(thing) and n[0] != "_"):
+        if inspect.isfunction(getattr(thing, method)):
+            assert inspect.getdoc(getattr(thing, method)), method  # that of the overridden method counts
 
 
 def test_an_unknown_name_is_an_attribute_error():

@@ -89,7 +89,7 @@ def measure() -> dict[str, Any]:
                 store.publish({f"seed-{run.seed}": evaluate(Evaluation(run))}, folder(study, loss, "attack"))
                 found[f"{name}/{loss}"] = of_run(run)
             write_measured(runs(study, loss)[0])
-        metrics = summary.summarise(read.read(study, list(study.losses))).metrics()
+        metrics = summary.summarise(read.read_results(study, list(study.losses))).metrics()
         found[f"{name}/metrics"] = {"metrics": hash_of(json.dumps(metrics, sort_keys=True))}
     return found
 

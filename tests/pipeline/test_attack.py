@@ -41,7 +41,7 @@ def afresh(evaluation):
 def test_outcomes_are_tidy_and_complete(trained):
     target = attack.evaluate(trained)
     outcomes = pd.read_parquet(target / "outcomes.parquet")
-    n = len(data.read("tiny", read_study("tiny").data, ("test",)).x["test"])
+    n = len(data.read_data("tiny", read_study("tiny").data, ("test",)).x["test"])
     columns = "example seed attack norm epsilon broken loss_before loss_after distance overshoot"
     assert list(outcomes) == columns.split()
     groups = outcomes.groupby(["attack", "norm", "epsilon"]).size()
@@ -78,7 +78,7 @@ def test_black_boxes_come_last_whatever_the_order_in_the_study(project):
 def test_an_attack_in_both_lists_has_the_other_knobs_at_the_headline(project):
     edit(project / "experiments/tiny.yaml", "apgd_ce: {steps: 5}", "pgd: {steps: 9}")
     steps = [s for s in evaluate.plan(read_study("tiny").attack) if s.attack == "pgd"]
-    assert [(s.epsilon, s.knobs, s.alone) for s in steps] == [
+    assert [(s.epsilon, s.knobs, s.sees_all_examples) for s in steps] == [
         (0.1, {"steps": 9}, True),
         (0.4, {"steps": 3, "restarts": 2}, True),
     ]
@@ -221,7 +221,7 @@ def test_fewer_examples_than_asked_for(trained):
 def test_clean_outcomes_are_the_models_own_mistakes(trained):
     target = attack.evaluate(trained)
     outcomes = pd.read_parquet(target / "outcomes.parquet")
-    dataset = data.read("tiny", read_study("tiny").data, ("test",))
+    dataset = data.read_data("tiny", read_study("tiny").data, ("test",))
     model = attack.trained(trained.run, dataset)
     wrong = (model(dataset.x["test"]).argmax(1) != dataset.y["test"]).numpy()
     assert np.array_equal(outcomes[outcomes.attack == "clean"].broken.to_numpy(), wrong)
@@ -231,7 +231,7 @@ def test_descriptors_are_the_norms_of_the_input_gradient(trained):
     target = attack.evaluate(trained)
     frame = pd.read_parquet(target / "descriptors.parquet")
     kept = np.load(target / "gradients.npz")
-    dataset = data.read("tiny", read_study("tiny").data, ("test",))
+    dataset = data.read_data("tiny", read_study("tiny").data, ("test",))
     model = attack.trained(trained.run, dataset)
     x = torch.from_numpy(kept["x"]).requires_grad_(True)
     nn.functional.cross_entropy(model(x), torch.from_numpy(kept["y"]), reduction="sum").backward()
@@ -310,7 +310,7 @@ def test_the_jacobian_norm_is_that_of_every_output():
 def test_training_never_opens_the_test_split(project, monkeypatch):
     commands.prepare("tiny")
     opened = []
-    read = data.read
-    monkeypatch.setattr(data, "read", lambda study, name, splits: opened.append(splits) or read(study, name, splits))
+    original = data.read_data
+    monkeypatch.setattr(data, "read_data", lambda *given: opened.append(given[-1]) or original(*given))
     train.train(Run(read_study("tiny"), "gradient_norm", 0))
     assert opened == [("train", "validation")]

@@ -245,12 +245,12 @@ def test_a_result_that_is_replaced_while_it_is_read_is_noticed(project, pipeline
 def test_data_that_are_replaced_before_they_are_read_are_not_trained_on(project, finished, pipeline, monkeypatch):
     """Else the state of the old data would hold a net of the new ones."""
     shutil.rmtree(".state")
-    during(monkeypatch, data, "read", other_data)
+    during(monkeypatch, data, "read_data", other_data)
     epochs = during(monkeypatch, *STAGES["train"], lambda: None)
     expect_refusal(pipeline("train", "tiny", "standard", "--jobs", "1"), "made from another data/tiny.npz", MEANWHILE)
     assert epochs == []
     put_back(monkeypatch, project, finished)
-    during(monkeypatch, data, "read", other_data)
+    during(monkeypatch, data, "read_data", other_data)
     steps = during(monkeypatch, *STAGES["attack"], lambda: None)
     expect_refusal(pipeline("attack", "tiny", "standard", "--jobs", "1"), "made from another data/tiny.npz")
     assert steps == []

@@ -62,7 +62,7 @@ def test_a_data_file_with_one_changed_bit_anywhere_is_refused(project):
     file = commands.prepare("tiny")
     whole, read = (
         file.read_bytes(),
-        lambda: data.read("tiny", read_study("tiny").data, ("train",)),
+        lambda: data.read_data("tiny", read_study("tiny").data, ("train",)),
     )
     read()
     for place in (

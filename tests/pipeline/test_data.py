@@ -65,7 +65,7 @@ def test_what_is_written_is_what_is_read(project):
     commands.prepare("tiny")
     arrays, dataset = (
         registry.module("pipeline.data", "digits").load(),
-        data.read("tiny", read_study("tiny").data, ("train", "test")),
+        data.read_data("tiny", read_study("tiny").data, ("train", "test")),
     )
     assert set(dataset.x) == {"train", "test"}
     assert np.array_equal(dataset.x["test"].numpy(), arrays.x["test"])
@@ -100,13 +100,13 @@ def test_nan_in_the_prepared_file_is_found(project):
     contents["x_train"][0] = np.inf
     data.write_arrays(file, contents)
     with pytest.raises(UserError, match=r"data/tiny\.npz, train split: 64 of \d+ numbers are NaN or infinite"):
-        data.read("tiny", read_study("tiny").data, ("train",))
+        data.read_data("tiny", read_study("tiny").data, ("train",))
 
 
 def test_missing_damaged_and_foreign_files_say_how_to_repair_them(project):
     def refusal():
         with pytest.raises(UserError, match=r"^[^\n]*$") as caught:
-            data.read("tiny", read_study("tiny").data, ("train",))
+            data.read_data("tiny", read_study("tiny").data, ("train",))
         return str(caught.value)
 
     assert refusal() == "data/tiny.npz is missing; fix: dvc repro prepare@tiny"

@@ -186,16 +186,16 @@ os.waitpid(child, 0)
 
 def test_a_server_that_does_not_answer_does_not_hold_an_interrupt(monkeypatch):
     """MLflow hears of it, but not for long."""
-    monkeypatch.setattr(live, "PATIENCE", 0.1)
+    monkeypatch.setattr(live, "TIMEOUT", 0.1)
     answers, heard = threading.Event(), []
 
-    def look(status):
+    def update(status):
         heard.append(status)
         answers.wait(60)
         heard.append("answered")
 
     def interrupted():
-        with live.looking(look, every=600):
+        with live.repeating(update, every=600):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):

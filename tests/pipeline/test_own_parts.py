@@ -179,7 +179,7 @@ def test_own_attacks_come_from_one_package(project):
 def test_an_own_attack_is_planned_with_its_knobs(project):
     steps = {(s.attack, s.epsilon): s for s in plan(with_own_parts(project).attack)}
     step = steps["my_attack", 0.4]
-    assert (step.module.__name__, step.knobs, step.alone) == ("mypackage.shift", {"by": 0.5}, False)
+    assert (step.module.__name__, step.knobs, step.sees_all_examples) == ("mypackage.shift", {"by": 0.5}, False)
     assert steps["my_last", 0.1].knobs == {}
 
 

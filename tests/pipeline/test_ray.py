@@ -17,12 +17,12 @@ from inputgrad.errors import UserError
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.tracking import ui
 from pipeline.workers import Engine
-from pipeline.workers import ray as room
+from pipeline.workers import ray as engine
 from tests.conftest import edit, only
 from tests.pipeline.test_whole_study import LOSSES, results
 from tests.pipeline.test_workers import linger, numbers, wait_for
 
-os.environ.update({room.ALONE: "0", **NO_TELEMETRY})  # read when Ray is imported: keep to 127.0.0.1, call nobody
+os.environ.update({engine.LOCAL_ONLY: "0", **NO_TELEMETRY})  # read when Ray is imported: keep to 127.0.0.1, call nobody
 import ray
 
 ROOT = Path(__file__).parents[2]
@@ -179,7 +179,7 @@ def test_a_share_of_a_gpu(project, nodes):
 
 
 def test_what_a_task_says_reaches_the_user(project, nodes, monkeypatch):
-    monkeypatch.setattr(room, "ATTEMPTS", 2)
+    monkeypatch.setattr(engine, "ATTEMPTS", 2)
     with Engine(name="ray", address=nodes.address).open() as workers:
         with pytest.raises(UserError, match=r"^refused 1$"):
             workers.submit(refuse, 1).result()
@@ -216,13 +216,13 @@ def moment(_):
 def test_a_machine_without_the_project_or_with_another_torch(project):
     """What a task does before anything else; on loopback, every node sees the same disk."""
     token = project / "token"
-    there = room.There(project, token, room.version("torch"))
+    there = engine.There(project, token, engine.version("torch"))
     with pytest.raises(UserError, match="does not share"):
         there(abs, -1)
     token.touch()
     assert there(abs, -1) == 1
     with pytest.raises(UserError, match=r"this machine 0\.1; install the same"):
-        room.There(project, token, "0.1")(abs, -1)
+        engine.There(project, token, "0.1")(abs, -1)
 
 
 def test_without_an_address_a_ray_of_this_machine(project, monkeypatch):

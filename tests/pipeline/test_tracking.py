@@ -395,13 +395,13 @@ def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(st
         (parent,) = client.search_runs([experiment], "tags.kind = 'loss'")
     assert parent.data.tags["model"] == logged.model_uri
     assert mlflow.models.get_model_info(logged.model_uri).signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
-    best = next(s for s in results.Loss(study, "standard").seeds if str(s.seed) == logged.tags["seed"])
+    best = next(s for s in results.LossFolder(study, "standard").seeds if str(s.seed) == logged.tags["seed"])
     assert best.facts["best"]["validation_accuracy"] == max(
-        seed.facts["best"]["validation_accuracy"] for seed in results.Loss(study, "standard").seeds
+        seed.facts["best"]["validation_accuracy"] for seed in results.LossFolder(study, "standard").seeds
     )
-    x = data.read("tiny", read_study("tiny").data, ("test",)).x["test"][:7]
+    x = data.read_data("tiny", read_study("tiny").data, ("test",)).x["test"][:7]
     run = runs(study, "standard")[best.seed]
-    expected = trained(run, data.read("tiny", read_study("tiny").data, ("test",)))(x)
+    expected = trained(run, data.read_data("tiny", read_study("tiny").data, ("test",)))(x)
     loaded = mlflow.pytorch.load_model(logged.model_uri)
     assert torch.equal(loaded(x), expected)
     assert torch.equal(loaded(x[:1]), expected[:1]) or torch.allclose(loaded(x[:1]), expected[:1], atol=1e-6)

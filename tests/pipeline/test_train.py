@@ -58,7 +58,7 @@ def test_seeds_differ_and_losses_of_a_seed_start_alike(run):
     states = {}
     for loss, seed in (("standard", 0), ("standard", 1), ("gradient_norm", 0)):
         r = run(loss, seed)
-        model = r.build(data.read("tiny", r.study.data, ("train",)))
+        model = r.build(data.read_data("tiny", r.study.data, ("train",)))
         states[loss, seed] = torch.nn.utils.parameters_to_vector(model.parameters())
     assert torch.equal(states["standard", 0], states["gradient_norm", 0])
     assert not torch.equal(states["standard", 0], states["standard", 1])

@@ -18,7 +18,7 @@ from inputgrad.tasks import Task
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class Finding:
     """What a check found: its figure, the limit it is held against, and why that matters."""
 
     ok: bool
@@ -47,11 +47,9 @@ class Evidence:
 
     @cached_property
     def clean(self) -> pd.DataFrame:
-        """The rows without an attack."""
         return self.outcomes[self.outcomes["attack"] == "clean"]
 
     def of(self, attack: str, norm: str, epsilon: float) -> pd.DataFrame:
-        """The rows of one attack at one ε."""
         frame = self.outcomes
         return frame[(frame["attack"] == attack) & (frame["norm"] == norm) & (frame["epsilon"] == epsilon)]
 

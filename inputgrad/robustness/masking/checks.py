@@ -8,20 +8,21 @@ from itertools import pairwise
 import numpy as np
 
 from inputgrad.robustness.evaluate import PROBES
-from inputgrad.robustness.masking import Check, Evidence
+from inputgrad.robustness.masking import Evidence, Finding
 from inputgrad.robustness.threat import Attack
 
 TOLERANCE = 0.005
 """Half a point of accuracy (or half a percent of the clean RMSE): what two draws of the same attack may differ by."""
 
 
-def at_most(value: float, threshold: float, reason: str) -> Check:
+def at_most(value: float, threshold: float, reason: str) -> Finding:
     """Fine where the figure does not exceed the threshold; a figure that is no number is not fine."""
     finite = bool(np.isfinite(value))
-    return Check(ok=finite and value <= threshold, value=value if finite else None, threshold=threshold, reason=reason)
+    ok = finite and value <= threshold
+    return Finding(ok=ok, value=value if finite else None, threshold=threshold, reason=reason)
 
 
-def monotone(evidence: Evidence) -> Check:
+def monotone(evidence: Evidence) -> Finding:
     """PGD alone does more harm in a larger ball: where it does less, its steps are not led by the gradient."""
     curves = [evidence.curve("pgd", threat) for threat in evidence.attack.threat_models]
     falls = [before - after for curve in curves for before, after in pairwise(curve)]
@@ -30,7 +31,7 @@ def monotone(evidence: Evidence) -> Check:
     )
 
 
-def large_epsilon(evidence: Evidence) -> Check | None:
+def large_epsilon(evidence: Evidence) -> Finding | None:
     """In a ball that leaves nothing of an image, PGD breaks everything. A regression has no such end."""
     if not evidence.task.has_classes:
         return None
@@ -42,7 +43,7 @@ def large_epsilon(evidence: Evidence) -> Check | None:
     )
 
 
-def more_steps(evidence: Evidence) -> Check:
+def more_steps(evidence: Evidence) -> Finding:
     """A longer attack from more starting points finds at least as much."""
     few, many = PROBES
     differences = []
@@ -55,7 +56,7 @@ def more_steps(evidence: Evidence) -> Check:
     return at_most(max(differences), TOLERANCE, reason)
 
 
-def black_box(evidence: Evidence) -> Check:
+def black_box(evidence: Evidence) -> Finding:
     """What sees no gradient of the model finds nothing that gradients missed."""
     gains = []
     for threat in evidence.attack.threat_models:
@@ -68,13 +69,12 @@ def black_box(evidence: Evidence) -> Check:
 
 
 def is_black_box(attack: str, settings: Attack) -> bool:
-    """Whether an attack of the outcomes uses no gradient of the attacked model."""
     if attack == "transfer":
         return True
     return attack != "clean" and attack not in PROBES and settings.traits(attack).black_box
 
 
-def noise_beats_fgsm(evidence: Evidence) -> Check:
+def noise_beats_fgsm(evidence: Evidence) -> Finding:
     """One step along the gradient does more harm than uniform noise, up to the headline ε."""
     gains = []
     for threat in evidence.attack.threat_models:
@@ -84,7 +84,7 @@ def noise_beats_fgsm(evidence: Evidence) -> Check:
     return at_most(max(gains), TOLERANCE, "harm of uniform noise minus that of FGSM, the largest up to the headline ε")
 
 
-def zero_gradient(evidence: Evidence) -> Check:
+def zero_gradient(evidence: Evidence) -> Finding:
     """A zero or non-finite input gradient leads no attack anywhere."""
     norms = evidence.descriptors["gradient_norm_l2"]
     return at_most(
@@ -92,26 +92,26 @@ def zero_gradient(evidence: Evidence) -> Check:
     )
 
 
-def linearity(evidence: Evidence) -> Check:
+def linearity(evidence: Evidence) -> Finding:
     """The gradient at x speaks for the ball around x: it points the same way a random step further on."""
     cosine = evidence.descriptors["gradient_stability"].fillna(0)  # a zero gradient speaks for nothing
     reason = "1 minus the mean cos(g(x), g(x + noise)) in the headline ball: 0 where the loss surface is linear"
     return at_most(1 - float(cosine.mean()), 0.5, reason)
 
 
-def inside(evidence: Evidence) -> Check:
+def inside(evidence: Evidence) -> Finding:
     """Every point is admissible as it is stored, in float: else the attack, or the score, is another one."""
     return at_most(
         float(evidence.outcomes["overshoot"].max()), 1e-6, "how far any point lies outside the ball or bounds"
     )
 
 
-def repeatable(evidence: Evidence) -> Check:
+def repeatable(evidence: Evidence) -> Finding:
     """The same input gives the same output and the same gradient: a random net must be attacked in the mean."""
     return at_most(evidence.change, 1e-5, "relative change of outputs and input gradients from one pass to the next")
 
 
-CHECKS: tuple[Callable[[Evidence], Check | None], ...] = (
+CHECKS: tuple[Callable[[Evidence], Finding | None], ...] = (
     monotone,
     large_epsilon,
     more_steps,

@@ -15,7 +15,7 @@ import torch
 from inputgrad import files
 from inputgrad.tasks import Classification, Regression
 from pipeline import data, store
-from pipeline.results.read import Results, read
+from pipeline.results.read import Results, read_results
 from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder
@@ -106,7 +106,7 @@ def write_attack(study: Study, loss: str, seed: int, harm: Callable[[str], np.nd
     outcomes(study, seed, harm).to_parquet(target / "outcomes.parquet")
     descriptors(seed, gradient).to_parquet(target / "descriptors.parquet")
     files.write_json(target / "masking.json", sheet(seed, flagged=loss == "gradient_norm"))
-    dataset = data.read(study.name, study.data, ("test",))
+    dataset = data.read_data(study.name, study.data, ("test",))
     x, y = dataset.x["test"][:2].numpy(), dataset.y["test"][:2].numpy()
     np.savez(target / "gradients.npz", examples=np.arange(2), x=x, y=y, gradients=gradient * (x - 0.3))
     names = ("outcomes.parquet", "descriptors.parquet", "masking.json", "gradients.npz")
@@ -190,4 +190,4 @@ def study(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study
 def results(built: Path) -> Results:
     """What the report reads of `toy`."""
     with chdir(built):
-        return read(read_study("toy"), LOSSES)
+        return read_results(read_study("toy"), LOSSES)

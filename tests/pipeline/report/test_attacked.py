@@ -11,7 +11,7 @@ from scipy import stats
 from pipeline import report
 from pipeline.report import attack_words, tables
 from pipeline.results import descriptors, distances, pairwise, scores, waterfall
-from pipeline.results.read import Results, read
+from pipeline.results.read import Results, read_results
 from pipeline.results.summary import Row, summarise
 from pipeline.study.schema import Study
 from tests.conftest import reseal
@@ -185,7 +185,7 @@ def test_other_attacked_examples_are_refused(study: Study) -> None:
     frame[frame["example"] < 99].to_parquet(file)
     reseal(file.parent)
     with pytest.raises(report.UserError, match="seed-1 holds other test examples than the runs before it"):
-        read(study, LOSSES)
+        read_results(study, LOSSES)
 
 
 def test_few_attacked_examples_are_said(results: Results) -> None:
@@ -200,4 +200,4 @@ def test_results_of_an_older_attack_stage_are_named(study: Study) -> None:
         report.UserError,
         match=r"outcomes.parquet does not hold what it should .*distance.*dvc repro -f attack@toy-fgsm",
     ):
-        read(study, LOSSES)
+        read_results(study, LOSSES)

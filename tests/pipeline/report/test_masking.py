@@ -7,17 +7,17 @@ import pytest
 from inputgrad import files
 from pipeline.report import attack_words, tables
 from pipeline.results import masking
-from pipeline.results.masking import Finding
+from pipeline.results.masking import StoredFinding
 from pipeline.results.read import Results
 from pipeline.results.summary import summarise
 from tests.pipeline.report.conftest import CHECKS
 
 
-def finding(ok: bool, value: float | None, threshold: float = 0.3) -> Finding:
-    return Finding(ok=ok, value=value, threshold=threshold, reason="why")
+def finding(ok: bool, value: float | None, threshold: float = 0.3) -> StoredFinding:
+    return StoredFinding(ok=ok, value=value, threshold=threshold, reason="why")
 
 
-def worst(*findings: Finding) -> masking.Check:
+def worst(*findings: StoredFinding) -> masking.CheckOverSeeds:
     return masking.over_seeds({seed: {"check": found} for seed, found in enumerate(findings)})["check"]
 
 
@@ -47,7 +47,7 @@ def test_a_check_that_some_runs_do_not_have_counts_those_that_do() -> None:
 def test_what_is_no_sheet_is_refused(tmp_path: Path, contents: object) -> None:
     files.write_json(tmp_path / "masking.json", contents)
     with pytest.raises(ValueError):  # noqa: PT011
-        masking.read(tmp_path / "masking.json")
+        masking.read_sheet(tmp_path / "masking.json")
 
 
 def test_every_check_has_a_column_and_every_loss_a_cell(results: Results) -> None:

@@ -14,7 +14,7 @@ from inputgrad.errors import UserError
 from pipeline import report
 from pipeline.report import pictures
 from pipeline.report.style import styles
-from pipeline.results.read import Results, read
+from pipeline.results.read import Results, read_results
 from pipeline.results.summary import summarise
 from pipeline.study.read import read_study
 from pipeline.study.schema import Study
@@ -123,7 +123,7 @@ def test_all_seeds_of_the_study_are_needed(study: Study) -> None:
 
 def test_the_order_of_losses_is_the_argument(study: Study) -> None:
     names = ["gradient_norm", "fgsm", "standard"]  # neither the alphabet nor the study
-    assert list(summarise(read(study, names)).metrics()["losses"]) == names
+    assert list(summarise(read_results(study, names)).metrics()["losses"]) == names
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_a_loss_that_never_ran_is_named(study: Study) -> None:
     Path("experiments/toy/runs/fgsm").rename("experiments/toy/runs/other")
     fix = "experiments/toy/runs/fgsm/train/seed-0/manifest.json is missing; fix: dvc repro -f train@toy-fgsm"
     with pytest.raises(UserError, match=re.escape(fix)):
-        read(study, LOSSES)
+        read_results(study, LOSSES)
 
 
 def test_other_test_examples_are_refused(study: Study) -> None:
@@ -173,7 +173,7 @@ def test_other_test_examples_are_refused(study: Study) -> None:
     np.savez(path, **changed)
     reseal(path.parent)
     with pytest.raises(UserError, match="shows other test examples than standard does"):
-        read(study, LOSSES)
+        read_results(study, LOSSES)
 
 
 def test_standard_is_needed(study: Study) -> None:

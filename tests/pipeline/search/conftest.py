@@ -35,12 +35,12 @@ def searchable(project: Path) -> Path:
 def untrained(searchable: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Trials take no time at all: their scores are a function of the knobs and the epoch."""
 
-    def look(task: rung.Rung) -> rung.Look:
+    def measure(task: rung.Rung) -> rung.RungResult:
         strength = task.run.loss.strength
         robust = 0.5 + 0.01 * task.epoch - 0.1 * abs(strength - 0.2) ** 0.5
-        return rung.Look(Scores(0.9 - 0.02 * strength, robust), task.epoch, 0.0)
+        return rung.RungResult(Scores(0.9 - 0.02 * strength, robust), task.epoch, 0.0)
 
-    monkeypatch.setattr(rung, "look", look)
+    monkeypatch.setattr(rung, "measure", measure)
     monkeypatch.setattr(rung, "reference", lambda _: Scores(0.9, 0.1))
     return searchable
 

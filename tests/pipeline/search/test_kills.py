@@ -24,19 +24,19 @@ def suicide(at):
     return honest(at)
 
 
-honest = rung.look
+honest = rung.measure
 
 
 def test_a_trial_that_kills_every_worker_ends_the_search(searchable, monkeypatch):
     """Whatever it is that kills them: the search does not go on for ever."""
-    monkeypatch.setattr(rung, "look", suicide)
+    monkeypatch.setattr(rung, "measure", suicide)
     monkeypatch.setattr(local, "ATTEMPTS", 2)
     of = task(trials=3)
     with Engine(jobs=2).open() as workers, storage.opened(of) as study:  # noqa: SIM117
         with pytest.raises(UserError, match=r"the trial at strength [\d.]+ failed \(a worker process was killed"):
             loop.Loop(of, study, workers).run()
     assert {trial.state.name for trial in stored(of).trials} == {"FAIL"}
-    monkeypatch.setattr(rung, "look", honest)
+    monkeypatch.setattr(rung, "measure", honest)
     search(of)
     check_complete(of)
 

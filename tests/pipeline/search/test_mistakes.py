@@ -69,14 +69,14 @@ def test_other_code_is_another_search(searchable, pipeline, monkeypatch):
 
 def test_code_that_changes_while_a_search_runs(searchable, pipeline, monkeypatch):
     """Nothing that was trained by then is told; undone, the same command goes on."""
-    honest, look = Run.fingerprint.fget, rung.look
+    honest, measure = Run.fingerprint.fget, rung.measure
 
     def edited(at):
         if at.epoch == 8:
             monkeypatch.setattr(Run, "fingerprint", property(lambda run: honest(run)[::-1]))
-        return look(at)
+        return measure(at)
 
-    monkeypatch.setattr(rung, "look", edited)
+    monkeypatch.setattr(rung, "measure", edited)
     done = pipeline("search", "tiny", "gradient_norm", "--trials", "2", "--workers", "1")
     expect_refusal(done, "tiny/gradient_norm/robust: code or data were changed while it ran; fix: undo the change")
     assert found(task()) == []

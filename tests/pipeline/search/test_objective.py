@@ -28,7 +28,7 @@ def judged(searchable, attacks):
     file = searchable / "experiments/tiny.yaml"
     edit(file, file.read_text(), file.read_text() + f"search: {{attacks: {attacks}}}\n")
     run = task().run
-    dataset = objective.read(run.study)
+    dataset = objective.read_splits(run.study)
     model = run.build(dataset)
     model.load_state_dict(store.load_checkpoint(train.train(run) / "best.pt", "")["model"])
     return objective.scores(model, run, dataset), model, dataset.x["validation"], dataset.y["validation"]
@@ -77,7 +77,7 @@ class Scaled(torch.nn.Module):
 
 def test_a_net_that_hides_the_gradient_of_cross_entropy_is_seen_through(searchable):
     run = task().run
-    dataset = objective.read(run.study)
+    dataset = objective.read_splits(run.study)
     model = run.build(dataset)
     model.load_state_dict(store.load_checkpoint(train.train(run) / "best.pt", "")["model"])
     honest, hiding = (objective.scores(net, run, dataset) for net in (model, Scaled(model)))
@@ -118,7 +118,7 @@ def test_regression_is_judged_by_rmse_and_lower_is_better(project):
     assert not of.higher_is_better
     assert of.limit(0.7) == pytest.approx(0.72)
     assert of.shortfall(0.75, 0.72) == pytest.approx(0.03)
-    dataset = objective.read(of.study)
+    dataset = objective.read_splits(of.study)
     standard = objective.standard(of.study, dataset)
     assert standard.robust > standard.clean > 0.1
 
@@ -143,7 +143,7 @@ def test_a_loss_that_turns_nan_is_a_pruned_trial_and_not_the_end(searchable, mon
 
 def test_a_score_that_is_not_finite_is_no_score(searchable, monkeypatch):
     monkeypatch.setattr(objective, "scores", lambda model, run, dataset: objective.Scores(float("inf"), 0.5))
-    seen = rung.look(first_rung(searchable))
+    seen = rung.measure(first_rung(searchable))
     assert seen.scores is None
     assert "a validation score is not finite after epoch 2" in seen.reason
 
@@ -160,7 +160,7 @@ def test_what_no_strength_can_mend_is_said_before_any_trial(searchable):
 
 def test_standard_is_trained_once_for_all_losses(searchable):
     of = task(trials=1)
-    dataset = objective.read(of.study)
+    dataset = objective.read_splits(of.study)
     objective.standard(of.study, dataset)
     run = Run(of.run.study, "standard", 2)
     stamp = (run.state / "run.json").stat().st_mtime_ns

@@ -46,14 +46,14 @@ def test_the_trials_are_those_of_a_journal(searchable, url):
 def test_a_command_stops_where_another_has_taken_over(untrained, url, monkeypatch):
     """As from two machines that share nothing but the database."""
     of = task(trials=4, url=url)
-    honest, study = rung.look, storage.open_study(of)
+    honest, study = rung.measure, storage.open_study(of)
 
-    def look(at):
-        monkeypatch.setattr(rung, "look", honest)
+    def measure(at):
+        monkeypatch.setattr(rung, "measure", honest)
         Loop(of, storage.open_study(of), local.Here()).run()
         return honest(at)
 
-    monkeypatch.setattr(rung, "look", look)
+    monkeypatch.setattr(rung, "measure", measure)
     with pytest.raises(UserError, match="another command has taken over"):
         Loop(of, study, local.Here()).run()
     check_complete(of)

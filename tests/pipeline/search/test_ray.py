@@ -15,7 +15,7 @@ from tests.pipeline.search.conftest import ROOT, check_complete, found, search, 
 @pytest.fixture(scope="module")
 def nodes():
     """Two nodes on loopback, each with one CPU for workers."""
-    room = pytest.importorskip(
+    nodes_of = pytest.importorskip(
         "tests.pipeline.test_ray", reason="Ray is not installed; pip install -r requirements-scale.txt"
     )
     from ray.cluster_utils import Cluster
@@ -24,7 +24,7 @@ def nodes():
     both = Cluster(initialize_head=True, head_node_args=here)
     both.add_node(num_cpus=1, node_ip_address="127.0.0.1")
     yield both
-    room.ray.shutdown()
+    nodes_of.ray.shutdown()
     both.shutdown()
 
 

@@ -26,13 +26,13 @@ def at(project, epoch, place="place"):
 
 def seen(task):
     """Without the seconds."""
-    found = rung.look(task)
+    found = rung.measure(task)
     return found.scores, found.epochs, found.reason
 
 
 def test_the_scores_are_those_of_the_weights_that_the_study_keeps(wandering):
     run = task().run
-    dataset = objective.read(run.study)
+    dataset = objective.read_splits(run.study)
     scores, epochs, _ = seen(at(wandering, 60))
     best = store.load_checkpoint(train.train(run) / "best.pt", "")
     model = run.build(dataset)
@@ -68,7 +68,7 @@ def test_killed_in_any_epoch_and_asked_again(searchable, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(train, "train_epoch", killed)
             with pytest.raises(Kill):
-                rung.look(at(searchable, 8, f"killed-{moment}"))
+                rung.measure(at(searchable, 8, f"killed-{moment}"))
         assert rung.epochs_of(at(searchable, 8, f"killed-{moment}").run) == moment
         assert seen(at(searchable, 8, f"killed-{moment}")) == expected
 

@@ -148,16 +148,16 @@ def test_a_second_command_is_refused_in_one_line(untrained):
 def test_a_command_stops_where_another_has_taken_over(untrained, monkeypatch):
     """Machines that share no disk do not see one another's lock."""
     of = task(trials=4)
-    honest, study = rung.look, storage.open_study(of)
+    honest, study = rung.measure, storage.open_study(of)
 
-    def look(at):
+    def measure(at):
         if not study.get_trials(states=trials.FINISHED):
             return honest(at)
-        monkeypatch.setattr(rung, "look", honest)
+        monkeypatch.setattr(rung, "measure", honest)
         loop.Loop(of, storage.open_study(of), Here()).run()
         return honest(at)
 
-    monkeypatch.setattr(rung, "look", look)
+    monkeypatch.setattr(rung, "measure", measure)
     with pytest.raises(UserError, match=r"another command has taken over .*one at a time"):
         loop.Loop(of, study, Here()).run()
     check_complete(of)
@@ -180,19 +180,19 @@ def test_fewer_trials_than_before_leave_the_rest_alone(untrained):
 
 def test_a_trial_that_fails_is_one_line_and_does_not_count(untrained, monkeypatch):
     """The search ends; the same command tries it again with its values."""
-    honest = rung.look
+    honest = rung.measure
 
     def broken(at):
         if at.run.loss.strength != 0.3:
             raise ZeroDivisionError("no such number")
         return honest(at)
 
-    monkeypatch.setattr(rung, "look", broken)
+    monkeypatch.setattr(rung, "measure", broken)
     of = task(trials=3, prunes=False)
     with pytest.raises(UserError, match=r"^tiny/gradient_norm/robust: the trial at strength [\d.]+ failed \(ZeroDiv"):
         search(of)
     assert states(stored(of)) == [(0, "COMPLETE"), (1, "FAIL")]
-    monkeypatch.setattr(rung, "look", honest)
+    monkeypatch.setattr(rung, "measure", honest)
     assert len(search(of).finished) == 3
     check_complete(of)
 
