@@ -133,6 +133,7 @@ def test_a_node_that_is_killed_costs_nothing(project, nodes):
             time.sleep(0.05)
     finally:
         nodes.add_node(num_cpus=1, num_gpus=1, node_ip_address="127.0.0.1")
+        nodes.wait_for_nodes(timeout=120)  # Ray notices a dead node after some seconds
     finished(process)
     assert results(project) == reference
 
