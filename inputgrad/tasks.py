@@ -37,7 +37,7 @@ class Task:
         parts_of_score: what every example adds to the score, from its harm.
         relative_harm: (harm of examples under attack, of all without attack) -> a number to compare models with.
         count_outputs: how many outputs a model of these targets has.
-        shown: (y, count) -> indices, on the CPU, of at most `count` examples worth a picture.
+        shown: (y, count) -> indices, on the CPU, of at most `count` examples to draw.
         of_example, robust: in words, what an example adds to the score, and what the robust score is.
         factor, decimals, unit, difference_unit: how a score and a difference are written; without a unit of its own
             a score is in the unit of the targets.

@@ -109,7 +109,7 @@ cli.add_command(strength)
 @cli.command()
 @click.argument("subject", nargs=-1, required=True, metavar="STUDY LOSS | MODULE:FUNCTION")
 @click.option("--model", help="Of pipeline/models/, or MODULE:FUNCTION that builds one; default: the study's.")
-@click.option("--study", "data_of", help="Whose first batch a foreign loss is audited on.")
+@click.option("--study", "data_of", help="The study on whose first batch MODULE:LOSS is audited.")
 def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> None:
     """Does a loss really depend on the input gradient? Exit code 1 when it does not."""
     from pipeline.stages import audit

@@ -1,7 +1,7 @@
 """Folders of results: each names what it was made from, and lists its files with their hashes.
 
 Work goes on in .state/FINGERPRINT/, so that a killed run resumes and a changed one starts afresh. A finished folder is
-sealed with a manifest; whoever takes a file from such a folder opens the folder first with `opened`.
+sealed with a manifest; code that takes a file from such a folder opens the folder first with `opened`.
 """
 
 from __future__ import annotations

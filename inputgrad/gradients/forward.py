@@ -107,7 +107,7 @@ class RowDraws(Draws):
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
-    """What a data set knows beside x and y; all of it optional.
+    """What a data set knows besides x and y; all of it optional.
 
     direction: regression: one vector shaped as an input, along which the output should rise;
         classification: the mean input of every class, shape (C, *input).

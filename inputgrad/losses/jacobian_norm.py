@@ -16,7 +16,7 @@ class JacobianNorm(Loss):
     """mean(l_i) + strength * mean(½‖J_i‖²_F), J_i the (C, d) Jacobian of the logits, estimated or exact.
 
     `projections` = n > 0: C/(2n) · Σ‖J_iᵀv‖² over n random unit vectors v per example, whose expectation is exactly
-    ½‖J_i‖²_F: a uniform unit vector has E[v vᵀ] = I/C, hence the factor C, which several copies of this loss drop.
+    ½‖J_i‖²_F: a uniform unit vector has E[v vᵀ] = I/C: that gives the factor C, which several copies of this loss drop.
     `projections: -1` sums the C rows instead: exact, and C times the cost of n = 1.
 
     Regression: J_i is the Jacobian of the k predictions; with one target one projection is exact.

@@ -149,6 +149,6 @@ def pairs(results: Results, summary: Summary) -> Drawing | None:
         f" (worst case over attacks at {words.threat(threat.norm, threat.epsilon)}); blue: the row is better."
         f" {attack_words.pairs_tested(summary)}",
         alt=f"Matrix of paired differences of robust {measure.name} between {size} losses; {beyond} of {len(table)}"
-        " pairs differ beyond luck.",
+        " pairs differ significantly.",
         figure=figure,
     )

@@ -46,9 +46,9 @@ def pairs_tested(summary: Summary) -> str:
     if counts[-1] < 2:
         return f"With {n} seed nothing can be tested."
     return (
-        f"A star: beyond luck in both senses. Over the {n} seeds (the luck of the training) a paired t-test, after"
-        f" Benjamini and Hochberg's correction for all {len(table)} pairs, has q < 0.05; and over the"
-        f" {summary.examples} examples (the luck of the test split) the 95 % t interval of the mean difference in"
+        f"A star: significant over seeds and over examples. Over the {n} seeds (chance in training) a paired t-test,"
+        f" after Benjamini and Hochberg's correction for all {len(table)} pairs, has q < 0.05; and over the"
+        f" {summary.examples} examples (chance in the test split) the 95 % t interval of the mean difference in"
         f" {summary.study.task.of_example}, each example averaged over the seeds, excludes 0 on the same side."
         f" {int(table['beyond_luck'].sum())} of {len(table)} pairs have one; all numbers are in `pairwise.csv`."
     )

@@ -35,14 +35,14 @@ def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[s
         (
             "Masking sheet",
             "Checks of every trained network that notice when its gradients hide the way from the attacks instead of"
-            " closing it. A robust score is worth what its sheet is worth: read a flagged one as not yet measured.",
+            " closing it. Read a robust score with a flagged sheet as not yet measured.",
         ),
         ("ε", f"How far an attack may move an input, in the data's own units ({input_unit})."),
         *distance,
         ("Input-gradient norm", "‖g‖₂ of the task loss with respect to the input, mean over the clean test examples."),
         (
             "95 % interval",
-            "Student's t over seeds: it covers the luck of the training, not of the test split. It may reach beyond"
+            "Student's t over seeds: it covers chance in training, not of the test split. It may reach beyond"
             " what a score can be.",
         ),
         (

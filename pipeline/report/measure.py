@@ -34,7 +34,7 @@ class Measure:
         return text.replace("-", "\N{MINUS SIGN}") if any(d in text for d in "123456789") else text.lstrip("+-")
 
     def form(self, estimate: Estimate) -> str:
-        """The format of an estimate: with more decimals where a bound beside 0 would be rounded to it."""
+        """The format of an estimate: with more decimals where a bound next to 0 would be rounded to it."""
         if self.decimals is None:
             return ".3g"
         decimals = self.decimals

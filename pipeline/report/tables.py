@@ -66,7 +66,7 @@ def bounded(row: Row, quantity: Quantity | None) -> dict[str, Cell | None]:
 
 
 def verdict(row: Row) -> Cell:
-    """The masking sheet of one loss as one cell, beside its robust score."""
+    """The masking sheet of one loss as one cell, next to its robust score."""
     flags = row.flags
     text = attack_words.verdict(row)
     seeds = max(check.n for check in row.masking.values())

@@ -11,7 +11,7 @@ from pipeline.report.measure import GRADIENT, Measure, score
 from pipeline.results.quantity import BASELINE, Quantity
 from pipeline.results.summary import Row, Summary
 
-QUESTION = "Does a loss that depends on the input gradient change the network, and what does it buy?"
+QUESTION = "Does a loss that depends on the input gradient change the network, and what does it improve?"
 MANY = 4
 """How many losses a sentence names at most."""
 
@@ -34,7 +34,7 @@ def seeds(rows: Sequence[Row]) -> str:
 
 
 def answer(summary: Summary) -> str:
-    """The first paragraph: does it change the network, what does it buy, what does it cost, what is the control?"""
+    """The first paragraph: does it change the network, what does it improve, what does it cost, what is the control?"""
     if not summary.others:
         return "There is nothing to compare: add losses to params.yaml."
     differing = [row for row in summary.others if not row.identical]
@@ -72,7 +72,7 @@ def gradients(rows: Sequence[Row]) -> list[str]:
 
 
 def improved(summary: Summary) -> list[str]:
-    """What does it buy under attack, and at what price?"""
+    """What does it improve under attack, and at what cost?"""
     measure, attack = score(summary.study.task), summary.study.attack
     groups: dict[str, list[Row]] = {
         key: [] for key in ("better", "worse", "no difference found", "one seed", "identical")
@@ -83,15 +83,15 @@ def improved(summary: Summary) -> list[str]:
     parts = []
     if groups["better"]:
         best, *rest = groups["better"]
-        parts.append(f"{under} `{best.name}` buys the most: {against(best.robust[0], summary, measure)}.")
-        parts.append(price(best, measure))
+        parts.append(f"{under} `{best.name}` improves it most: {against(best.robust[0], summary, measure)}.")
+        parts.append(cost(best, measure))
         if rest:
             shown = rest if len(rest) <= MANY else rest[: MANY - 1]
             changes = [change(r.robust[0], measure) for r in shown] + ["…"] * (len(rest) > len(shown))
             verb = "does" if len(rest) == 1 else "do"
             parts.append(f"{joined([r.name for r in rest])} {verb} better too ({'; '.join(changes)}).")
     else:
-        parts.append(f"{under} no loss is found to buy any robust {measure.name}.")
+        parts.append(f"{under} no loss is found to improve robust {measure.name}.")
     if groups["worse"]:
         parts.append(f"Worse than `{BASELINE}` under attack: {joined([r.name for r in groups['worse']])}.")
     if undecided := groups["no difference found"]:
@@ -143,7 +143,7 @@ def change(quantity: Quantity, measure: Measure) -> str:
     return f"{measure.difference(quantity.difference)} {measure.bounds(quantity.difference)}"
 
 
-def price(row: Row, measure: Measure) -> str:
+def cost(row: Row, measure: Measure) -> str:
     time = f"{row.cost['ratio']:.2f} times `{BASELINE}`'s time per step"
     clean = {
         "better": f"clean {measure.name} even gets better",

@@ -36,7 +36,7 @@ def measured(study: Study, loss: str, name: str, wanted: tuple[str, ...]) -> dic
 
 
 def measured_folder(study: Study, loss: str) -> Path:
-    """What is measured of a loss beside its training, once it is known to be that of the study as it stands."""
+    """What is measured of a loss apart from its training, once it is known to be that of the study as it stands."""
     fix = f"fix: dvc repro -f train@{study.name}-{loss}"
     origin = origins.of_measured(Run(study, loss, study.training.seeds[0]))
     return store.opened(folder(study, loss, "measured"), origin, fix)

@@ -1,4 +1,4 @@
-"""The masking sheet over the seeds: does the robust score of a loss deserve belief?"""
+"""The masking sheet over the seeds: can the robust score of a loss be trusted?"""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ COLUMNS = [
 def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame:
     """Paired differences of the headline robust score, loss − other, a row per pair.
 
-    low, high, p: Student's t over the seeds that both losses have (the luck of the training). q: p after Benjamini and
+    low, high, p: Student's t over the seeds that both losses have (chance in training). q: p after Benjamini and
     Hochberg over all pairs. examples_low, examples_high: Student's t over the examples, each the mean over seeds of its
-    difference (the luck of the test split): in whether it stands, or for a regression in its squared error.
+    difference (chance in the test split): in whether it stands, or for a regression in its squared error.
     beyond_luck: q is small and neither interval holds 0.
 
     Args:

@@ -1,4 +1,4 @@
-"""One number of one loss beside the same number of the baseline."""
+"""One number of one loss next to the same number of the baseline."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ class Row:
         validation: score of the attacked epoch on the validation split.
         shift: clean score on the test split minus that, seed by seed: far from 0 where the two splits are not alike.
         robust: worst-case score at the headline ε of each threat model, the headline threat model first.
-        masking: the masking sheet: whether the robust scores deserve belief.
+        masking: the masking sheet: whether the robust scores can be trusted.
         gradient: mean ‖g‖₂ over the test split.
         descriptors: of the input gradients, ‖g‖₂ among them, by name.
         distances: by norm, median distance to the nearest wrong answer found; None if half the examples of a seed were

@@ -1,4 +1,4 @@
-"""What a trial is worth: clean and robust score on the validation split. The test split is never opened here."""
+"""The score of a trial: clean and robust score on the validation split. The test split is never opened here."""
 
 from __future__ import annotations
 

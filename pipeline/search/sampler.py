@@ -1,4 +1,4 @@
-"""Which values come next, and which trials are not worth their end."""
+"""Which values come next, and which trials end early."""
 
 from __future__ import annotations
 

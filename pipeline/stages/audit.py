@@ -49,7 +49,7 @@ def fresh(study: Study, dataset: Dataset) -> nn.Module:
 
 
 def built(model: str, dataset: Dataset) -> nn.Module:
-    """A model of the room by name, or what MODULE:FUNCTION gives."""
+    """A model of pipeline/models by name, or what MODULE:FUNCTION gives."""
     if ":" in model:
         return given.model_of(model).to("cpu")
     return models.build({"name": model}, dataset.shape, dataset.outputs)

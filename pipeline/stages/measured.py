@@ -1,4 +1,4 @@
-"""What is measured of a loss beside its training: the time of a step, and whether the loss acts. No attack needs it."""
+"""Apart from training: the time of a step of a loss, and whether the loss acts. No attack depends on it."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ TAKEN = ("clean", "transfer", "worst", "pgd_10x1", "pgd_40x5")
 
 
 def check(study: Study) -> None:
-    """What types alone cannot see: ε within the data's range, losses that the task has a meaning for."""
+    """What types alone cannot see: ε within the data's range, losses that are defined for the task."""
     if "standard" not in study.losses:
         raise UserError(f"{study.file}: losses: add 'standard: {{}}', the others are compared with it")
     bounds = study.data_module.BOUNDS
@@ -34,7 +34,9 @@ def check(study: Study) -> None:
                     )
     for name, loss in study.losses.items():
         if study.task.name not in loss.tasks:
-            raise UserError(f"{study.file}: losses.{name} has no meaning for {study.task}; remove it from this study")
+            raise UserError(
+                f"{study.file}: losses.{name} is not defined for {study.task}; fix: remove it from this study"
+            )
         if getattr(loss, "of", "loss") not in study.task.scalars:
             fix = f"for {study.task} give {' or '.join(map(repr, study.task.scalars))}"
             raise UserError(f"{study.file}: losses.{name}.of needs classes; {fix}")
@@ -64,7 +66,7 @@ def check_ranges(study: Study, name: str, ranges: dict[str, tuple[float, float]]
 
 
 def check_attacks(study: Study) -> None:
-    """Attacks that the task has a meaning for, and those that the masking sheet compares."""
+    """Attacks that are defined for the task, and those that the masking sheet compares."""
     attack = study.attack
     for section, key in ATTACKS:
         for name, knobs in (getattr(getattr(study, section), key) or {}).items():
@@ -72,7 +74,7 @@ def check_attacks(study: Study) -> None:
                 raise UserError(f"{study.file}: {section}.{key}: '{name}' means something else; fix: another name")
             if attack_module(name, knobs).TRAITS.classes and not study.task.has_classes:
                 raise UserError(
-                    f"{study.file}: {section}.{key}.{name} has no meaning for {study.task}, which has no decision"
+                    f"{study.file}: {section}.{key}.{name} is not defined for {study.task}, which has no decision"
                     f" boundary; remove it (random_search is a black box for {study.task})"
                 )
     for name in attack.attacks:

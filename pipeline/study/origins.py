@@ -68,6 +68,6 @@ def of_report(study: Study, losses: Sequence[str], sealed: Iterable[Path]) -> Or
 
 
 def templates() -> list[Path]:
-    """What a report is written with beside code."""
+    """What a report is written with besides code."""
     here = Path(__file__).parents[1] / "report"
     return sorted(file for kind in ("*.j2", "*.css") for file in here.glob(kind))

@@ -65,7 +65,7 @@ def one_line(error: ValidationError, model: type[BaseModel], file: Path, prefix:
 
 
 def siblings(model: type[BaseModel], path: Iterable[str]) -> list[str]:
-    """The valid keys beside an unknown one."""
+    """The valid keys around an unknown one."""
     for part in path:
         annotation = model.model_fields[part].annotation
         found = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]

@@ -32,7 +32,7 @@ def mirror(study: Study, loss_name: str) -> None:
 
 
 def mirror_report(study: Study) -> None:
-    """Put the report of a study into MLflow and its intervals beside the losses; fails like `mirror`."""
+    """Put the report of a study into MLflow and its intervals next to the losses; fails like `mirror`."""
     from pipeline.tracking import contents
 
     _or_warn(lambda: contents.mirror_report(study), f"the report of {study.name}")

@@ -28,7 +28,7 @@ Made from `{folder}/` and safe to delete: `python -m pipeline track` makes it ag
 - `tags.current = "true"` in the search box hides runs whose settings the study no longer has.
 - `tags.kind = "seed"`, grouped by `loss`, draws a band per loss; `tags.kind = "loss"` a line per loss.
 - Steps are epochs. In `robust_…/NORM_1000_epsilon` a step is 1000·ε. Robust is the worst case over all attacks.
-- The tag `masking` says whether a robust score deserves belief: ok, or the checks of the masking sheet that it fails.
+- The tag `masking` says whether a robust score can be trusted: ok, or the checks of the masking sheet that it fails.
 - `clean_…` and `robust_…` are taken on the test split, the latter at {norm} ε = {epsilon:g}; `input_gradient_norm` is
   taken on the validation split, `test_input_gradient_norm` and all other `test_…` on the clean test split.
 """
@@ -37,7 +37,7 @@ HEADLINE = ("clean_{}", "robust_{}", "test_input_gradient_norm", "step_time_rati
 """The columns of the table that the UI opens with."""
 VIEW_TAG = "mlflow.sharedViewState.losses"
 """Where the UI keeps a shared view; `?viewStateShareKey=losses` opens it."""
-REPORT_NOTE = "The page is `report.html` under *Artifacts*; its intervals stand beside the means of the losses."
+REPORT_NOTE = "The page is `report.html` under *Artifacts*; its intervals stand next to the means of the losses."
 SEED_NOTE = "`{loss}`, seed {seed}."
 
 
@@ -165,7 +165,7 @@ def mirror_report(study: Study) -> bool:
 
 
 def log_intervals(client: MlflowClient, where: str, found: dict[str, dict[str, Any]], moment: int) -> None:
-    """The ends of the report's intervals, beside the means that the losses' runs have already."""
+    """The ends of the report's intervals, next to the means that the losses' runs have already."""
     for run in client.search_runs([where], "tags.kind = 'loss' and tags.current = 'true'"):
         numbers = found.get(run.data.params.get("loss", ""), {})
         estimates = {name: value for name, value in numbers.items() if value is not None and "low" in value}

@@ -43,7 +43,7 @@ def following(study: Study, loss_name: str, runs: Sequence[Run], every: float = 
 def repeating(update: Callable[[str], None], every: float) -> Iterator[None]:
     """`update("RUNNING")` every so many seconds from a thread of its own, and once at the end: how did the block end?
 
-    Whoever has interrupted the command does not wait long for a server that does not answer.
+    A user who has interrupted the command does not wait long for a server that does not answer.
     """
     stop = threading.Event()
 

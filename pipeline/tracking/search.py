@@ -101,7 +101,7 @@ def milliseconds(moment: str) -> int:
 
 
 def experiment(client: MlflowClient, facts: dict[str, Any]) -> str:
-    """STUDY-search, beside the study's own: hundreds of trials would hide its runs."""
+    """STUDY-search, separate from the study's own: hundreds of trials would hide its runs."""
     from pipeline.tracking import server
     from pipeline.tracking.contents import VIEW_TAG
 

@@ -24,7 +24,7 @@ OLD = " (superseded)"
 """At the end of a run's name: its settings are no longer those of the study."""
 FIX = "fix the server or MLFLOW_TRACKING_URI, or delete mlflow.db, and run: python -m pipeline track"
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # its own patience with a server that is down is four minutes
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by itself it tries a server that is down for four minutes
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",

@@ -1,4 +1,4 @@
-"""Ray: tasks on many machines. The only room that imports it.
+"""Ray: tasks on many machines. The only module that imports it.
 
 Plain tasks with retries, not joblib's Ray backend: that is a pool of actors, and an actor that dies with its node takes
 the whole call with it. A task may be run again at any time: its state lies in .state/FINGERPRINT and resumes there.
@@ -31,7 +31,7 @@ MOST = 512
 POLL = 0.5
 """Seconds after which a thread that waits for its task sees that the command ends."""
 TIMEOUT = 5.0
-"""Seconds in which a cluster's address has to answer; Ray's own patience is a minute and a page of warnings."""
+"""Seconds in which a cluster's address has to answer; Ray by itself waits a minute and prints a page of warnings."""
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 LOCAL_ONLY = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
 """Set to 0, Ray keeps to 127.0.0.1; otherwise it turns that address into the machine's own and listens to everyone."""

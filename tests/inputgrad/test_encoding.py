@@ -76,7 +76,7 @@ def test_bytes_need_no_encoding(line):
 
 
 def run(folder, *arguments, **environment):
-    """A command in a process of its own, which obeys the locale that is given."""
+    """A command in a process of its own, which uses the locale that is given."""
     given = {k: v for k, v in os.environ.items() if k not in ("PYTHONIOENCODING", "PYTHONUTF8", "LANG", "LC_ALL")}
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -90,7 +90,7 @@ def run(folder, *arguments, **environment):
 
 def test_a_file_written_in_a_locale_that_knows_ascii_only_has_the_same_bytes(tmp_path):
     encoding = run(tmp_path, "-c", "import locale; print(locale.getencoding())", **ASCII)
-    assert b"utf" not in encoding.lower(), "this test needs a Python that obeys LC_ALL=C"
+    assert b"utf" not in encoding.lower(), "this test needs a Python that follows LC_ALL=C"
     run(tmp_path, "-m", "pipeline", "docs", **ASCII)
     written = {file.name: file.read_bytes() for file in (tmp_path / "docs" / "losses").glob("*.md")}
     assert written == {file.name: file.read_bytes() for file in (ROOT / "docs" / "losses").glob("*.md")}

@@ -115,7 +115,7 @@ def of_run(run: Run) -> dict[str, Any]:
 
 
 def write_measured(run: Run) -> None:
-    """What the report wants beside the runs, without its stop-watch."""
+    """What the report wants besides the runs, without its timings."""
     target = folder(run.study, run.loss_name, "measured")
     times = {"ratio": 1.0, "ratio_quartile_low": 1.0, "ratio_quartile_high": 1.0, "n": 1}
     files.write_json(target / "step_time.json", times)

@@ -1,4 +1,4 @@
-"""A file that is damaged, foreign or older is never used; the whole measurement is benchmarks/damage.py."""
+"""A file that is damaged, older or of another run is never used; the whole measurement is benchmarks/damage.py."""
 
 import os
 import random

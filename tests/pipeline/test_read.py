@@ -56,7 +56,7 @@ STUDY_MISTAKES = [
     (
         "data: {name: digits}",
         "data: {name: diabetes}",
-        r"attack\.attacks\.fab has no meaning for regression.*random_search",
+        r"attack\.attacks\.fab is not defined for regression.*random_search",
     ),
     ("  standard: {}\n", "", r"losses: add 'standard: \{\}', the others are compared with it"),
     ("standard: {}", "standard: {}\n  standard: {}", r"line 6 states 'standard' a second time"),

@@ -53,7 +53,7 @@ def study(project, empty_database):
 
 
 def train(study, loss):
-    """What the train stage leaves, without its processes, its stop-watch and its audit."""
+    """What the train stage leaves, without its processes, its timings and its audit."""
     found = {f"seed-{run.seed}": train_run(run) for run in runs(study, loss)}
     store.publish(found, folder(study, loss, "train"))
     measured = folder(study, loss, "measured")

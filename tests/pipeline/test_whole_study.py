@@ -78,7 +78,7 @@ def test_the_stages_alone_give_the_same(project, pipeline):
 
 
 def test_a_finished_state_that_is_damaged_is_made_again(project, pipeline):
-    """Whatever was finished before it was published is checked by whoever publishes it."""
+    """What was finished before it was published is checked when it is published."""
     assert pipeline("run", "tiny", "--jobs", "1").code == 0
     whole = results(project)
     (best,) = {

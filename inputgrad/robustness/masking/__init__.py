@@ -59,12 +59,12 @@ class Evidence:
         return self.task.relative_harm(worst, self.clean[self.task.harm])
 
     def curve(self, attack: str, threat: ThreatModel) -> list[float]:
-        """Harm of an attack that sees every example, over the radii beside 0."""
+        """Harm of an attack that sees every example, over the radii above 0."""
         return [self.harm(self.of(attack, threat.norm, epsilon)) for epsilon in threat.radii if epsilon > 0]
 
 
 def sheet(evidence: Evidence) -> dict[str, dict[str, Any]]:
-    """Every check that has a meaning for the task: name -> ok, value, threshold, reason."""
+    """Every check that is defined for the task: name -> ok, value, threshold, reason."""
     from inputgrad.robustness.masking.checks import CHECKS
 
     found = {check.__name__: check(evidence) for check in CHECKS}

@@ -16,7 +16,7 @@ CONTROLS = {"standard", "detached_norm"}
 
 
 def cases() -> list[tuple[str, str]]:
-    """(loss, task) for every loss of the room and every task it has a meaning for."""
+    """(loss, task) for every loss of inputgrad/losses and every task that it is defined for."""
     return [(name, task) for name in EVERY_LOSS for task in losses.load(name).tasks]
 
 

@@ -179,7 +179,7 @@ def test_a_file_says_where_it_comes_from_and_what_to_search(name):
 
 @pytest.mark.parametrize("name", EVERY_LOSS)
 def test_no_loss_imports_another(name):
-    """A stage depends on its loss's own file: code shared by two losses belongs to a shared room."""
+    """A stage depends on its loss's own file: code shared by two losses belongs to a shared module."""
     source = __import__("inspect").getsource(__import__("sys").modules[losses.load(name).__module__])
     assert not any(f"losses.{other} import" in source for other in EVERY_LOSS)
 

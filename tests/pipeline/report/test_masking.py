@@ -32,7 +32,7 @@ def test_without_a_flag_the_worst_seed_is_the_nearest_to_the_threshold() -> None
 
 
 def test_a_flag_without_a_number_is_a_flag() -> None:
-    for fine in (0.29, 0.3):  # even beside one that lies on the threshold
+    for fine in (0.29, 0.3):  # even next to one that lies on the threshold
         found = worst(finding(True, fine), finding(False, None))
         assert (found.seed, found.ok) == (1, False)
 

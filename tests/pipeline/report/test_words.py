@@ -53,7 +53,9 @@ def with_robust(summary: Summary, name: str, difference: Estimate) -> Summary:
 def test_answer(results: Results) -> None:
     answer = words.answer(summarise(results))
     assert answer.startswith("Yes. 1 of 3 losses compared with `standard` measurably differs from it")
-    assert "`fgsm` buys the most: robust accuracy 68.0 % against 18.0 %, a paired difference of +50.0 points" in answer
+    assert (
+        "`fgsm` improves it most: robust accuracy 68.0 % against 18.0 %, a paired difference of +50.0 points" in answer
+    )
     assert "It takes 1.50 times `standard`'s time per step; no difference in clean accuracy was found" in answer
     assert "For `gradient_norm` no difference under attack was found." in answer
     assert "`detached_norm` cannot be told apart from `standard`: identical weights in 3 of 3 seeds" in answer
@@ -62,7 +64,7 @@ def test_answer(results: Results) -> None:
 
 def test_answer_says_worse(results: Results) -> None:
     answer = words.answer(with_robust(summarise(results), "fgsm", DOWN))
-    assert "no loss is found to buy any robust accuracy" in answer
+    assert "no loss is found to improve robust accuracy" in answer
     assert "Worse than `standard` under attack: `fgsm`." in answer
 
 

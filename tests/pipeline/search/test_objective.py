@@ -1,4 +1,4 @@
-"""A trial is worth what the study would say of it, and never sees the test split."""
+"""A trial's score is the one that the study would report, and the test split is never seen."""
 
 import dataclasses
 
