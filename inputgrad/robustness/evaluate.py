@@ -105,7 +105,7 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
 def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.DataFrame:
     """A row per example, attack, norm and ε; steps that `folder` holds already are not run again.
 
-    A step's file is named by a hash of `key`, the step and its bytes: one that is damaged or of another run is made anew.
+    A step's file is named by a hash of `key`, the step and its bytes: one that does not fit is made again.
 
     Columns: example, attack, norm, epsilon, broken, loss_before, loss_after, distance (of the point from the clean
     input, in the norm), overshoot (how far it lies outside the ball or the bounds).
