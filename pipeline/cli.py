@@ -52,7 +52,7 @@ def plain_or_active(context: click.Context, parameter: click.Parameter, names: t
     from pipeline.study.active import active
     from pipeline.study.validation import named
 
-    return [named(str(parameter.name), name) for name in names] or active()
+    return [named("study", name) for name in names] or active()
 
 
 study_argument = click.argument("study", callback=plain)

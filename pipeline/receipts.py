@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from inputgrad.errors import UserError
 from inputgrad.files import write_json
-from pipeline import store
+from pipeline import fingerprint, store
 from pipeline.fingerprint import NOT_COMPUTING, closure, hash_of, hash_of_file, installed
 from pipeline.study.active import read_params
 
@@ -43,10 +43,14 @@ def seen(study: Study, modules: Sequence[str], files: Iterable[Path]) -> dict[st
     found = closure((COMMANDS, *modules))
     read = (Path("params.yaml"), study.file, *found.ours.values(), *files)
     return {
-        "files": {str(file): hash_of_file(file) for file in read},
+        "files": {str(file): hashed(file) for file in read},
         "versions": {name: installed(name) for name in sorted(found.libraries - NOT_COMPUTING)},
         "there": there(study.name),
     }
+
+
+def hashed(file: Path) -> str:
+    return fingerprint.hash_of_module(file) if file.suffix == ".py" else hash_of_file(file)
 
 
 def there(study: str) -> list[str]:
@@ -100,5 +104,5 @@ def holds(contents: dict[str, Any]) -> bool:
     return (
         contents["there"] == there(contents["stage"][1])
         and all(installed(name) == version for name, version in contents["versions"].items())
-        and all(hash_of_file(Path(file)) == known for file, known in contents["files"].items())
+        and all(hashed(Path(file)) == known for file, known in contents["files"].items())
     )
