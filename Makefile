@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STUDY ?= digits
 POSTGRESQL := $(or $(shell command -v initdb),$(wildcard /usr/lib/postgresql/*/bin/initdb))
 
-.PHONY: help setup study studies test test-scale postgresql search format ui lock clean
+.PHONY: help setup study studies test test-scale postgresql bench search format ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: setup  ## formatter, linter, type checker and all tests
 
 test-scale: setup .venv/scale postgresql  ## the tests that need Ray and PostgreSQL: installs both, then runs them
 	@python -m pytest -m scale
+
+bench: setup  ## measure what benchmarks/bench.py lists, about an hour on two quiet cores: benchmarks/results.md
+	@python -m benchmarks.bench
 
 search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
 	@python -m pipeline search $(STUDY) $(or $(LOSS),--all) $(OPTIONS)
