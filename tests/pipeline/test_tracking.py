@@ -169,6 +169,13 @@ def test_a_mirroring_that_was_cut_off_is_completed(study, capsys):
         experiment = client.get_experiment_by_name("tiny").experiment_id
         for run in client.search_runs([experiment]):  # everything was logged, but nothing had been ticked off
             client.delete_tag(run.info.run_id, "mirrored")
+    with monkeypatch.context() as patch:  # nothing new: MLflow is not even opened
+        patch.delattr(server, "connected")
+        follower.attempt("RUNNING")
+        assert follower.well
+        follower.attempt("FAILED")
+        assert not follower.well
+    assert "not followed in MLflow" in capsys.readouterr().err
     tracking.mirror(study, "standard")
     assert capsys.readouterr().err == ""
     assert view() == first
@@ -200,7 +207,7 @@ def test_a_deleted_database_is_rebuilt_from_the_folders_alone(study, tmp_path_fa
     assert table_sizes()["logged_models"] == models
 
 
-def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, capsys):
+def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, monkeypatch, capsys):
     todo = runs(study, "standard")
     whole = [(run.state / "history.csv").read_text().splitlines(keepends=True) for run in todo]
     follower = live.Follower(study, "standard", todo)
