@@ -169,13 +169,6 @@ def test_a_mirroring_that_was_cut_off_is_completed(study, capsys):
         experiment = client.get_experiment_by_name("tiny").experiment_id
         for run in client.search_runs([experiment]):  # everything was logged, but nothing had been ticked off
             client.delete_tag(run.info.run_id, "mirrored")
-    with monkeypatch.context() as patch:  # nothing new: MLflow is not even opened
-        patch.delattr(server, "connected")
-        follower.attempt("RUNNING")
-        assert follower.well
-        follower.attempt("FAILED")
-        assert not follower.well
-    assert "not followed in MLflow" in capsys.readouterr().err
     tracking.mirror(study, "standard")
     assert capsys.readouterr().err == ""
     assert view() == first
@@ -221,6 +214,13 @@ def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, monke
             assert run[3] == "RUNNING"
         for run in [run for run in view() if run[4]]:
             assert [step for key, step, _ in run[7] if key == "validation_loss"] == list(range(1, epochs + 1))
+    with monkeypatch.context() as patch:  # nothing new: MLflow is not even opened
+        patch.delattr(server, "connected")
+        follower.attempt("RUNNING")
+        assert follower.well
+        follower.attempt("FAILED")
+        assert not follower.well
+    assert "not followed in MLflow" in capsys.readouterr().err
     tracking.mirror(study, "standard")
     assert capsys.readouterr().err == ""
     for run in view():
