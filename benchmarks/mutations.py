@@ -182,7 +182,7 @@ MUTATIONS: list[Row] = [
     (TRAINER, '("epoch", "history", "snapshots")', '("epoch", "history")', TRAIN),
     (TRAINER, 'self.optimizer.load_state_dict(state["optimizer"])', "pass", TRAIN),
     (TRAINER, "bad = (~torch.isfinite(totals)).nonzero()", "bad = totals[:0]", TRAIN),
-    (TRAINER, "max(trainer.history, key=goodness):", "trainer.history[0]:", TRAIN),
+    ("pipeline/stages/saving.py", "max(trainer.history, key=goodness):", "trainer.history[0]:", TRAIN),
     (TRAINER, "manual_seed(0))  # not the run", "manual_seed(0)) and trainer.draws  # not the run", TRAIN),
     (
         "pipeline/study/run.py",

@@ -17,7 +17,7 @@ from pipeline.quiet import NO_TELEMETRY
 os.environ.update(NO_TELEMETRY)
 
 from pipeline import data, store
-from pipeline.stages import commands, train
+from pipeline.stages import commands, saving, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 
@@ -37,7 +37,7 @@ def per_epoch(run: Run) -> np.ndarray:
             trainer.epoch += 1
             trainer.history.append({"epoch": trainer.epoch, **row})
             if keeps:
-                train.save_epoch(trainer, folder)
+                saving.save_epoch(trainer, folder)
             seconds[epoch, keeps] = time.perf_counter() - start
     return seconds
 

@@ -3,34 +3,20 @@
 from __future__ import annotations
 
 import math
-import os
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from inputgrad import files
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
 from pipeline import data, store
 from pipeline.data import Dataset
-from pipeline.study.run import Run, goodness
+from pipeline.stages.saving import finish, resume, save_epoch
+from pipeline.study.run import Run
 from pipeline.study.schema import Training
-
-BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
-"""Checkpoints: of the best epoch, of the last, and of the one before it in case the last is damaged."""
-FILES = (BEST, LAST, "history.csv", "gradients.npz", "run.json")
-"""What a finished run consists of."""
-ASIDE = "it is set aside, and the run starts from the newest good point"
-SHOWN = 8
-"""How many validation examples have their input gradients kept."""
-SNAPSHOTS = 5
-"""At how many epochs they are kept."""
 
 
 @dataclass
@@ -55,6 +41,10 @@ class Trainer:
         shuffle = torch.Generator().manual_seed(2 * run.seed)
         draws = Draws(torch.Generator(device).manual_seed(2 * run.seed + 1))
         return cls(run, dataset.to(device), model, optimizer_of(training, model), shuffle, draws)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(len(self.dataset.x["train"]) / self.run.study.training.batch_size)
 
     def generators(self) -> list[torch.Generator]:
         """Order of the batches, draws of the loss, and the global ones (CPU, and GPU where there is one: dropout)."""
@@ -131,39 +121,6 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
     return folder
 
 
-def resume(trainer: Trainer, folder: Path) -> None:
-    """Continue from the newest checkpoint that is whole and of this run; any other is set aside, in one line."""
-    said: set[str] = set()
-    for name in (LAST, PREVIOUS):
-        file = folder / name
-        if file.exists():
-            try:
-                state = checkpoint(trainer.run, file)
-                refuse_other_best(trainer.run, folder, state["history"])
-            except UserError as error:
-                file.replace(file.with_suffix(".damaged"))
-                if str(error) not in said:  # a damaged best.pt spoils both
-                    print(f"note: {error}", file=sys.stderr)
-                said.add(str(error))
-            else:
-                trainer.restore(state)
-                return
-
-
-def checkpoint(run: Run, file: Path) -> dict[str, Any]:
-    contents = store.load_checkpoint(file, ASIDE)
-    if contents.get("fingerprint") != run.fingerprint:
-        raise UserError(f"{file} is a checkpoint of another run; {ASIDE}")
-    return contents
-
-
-def refuse_other_best(run: Run, folder: Path, history: list[dict[str, float]]) -> None:
-    """Raise a UserError where best.pt is not that of `history`, nor of a later epoch, which is then written again."""
-    found, best = checkpoint(run, folder / BEST)["epoch"], max(history, key=goodness)["epoch"]
-    if found != best and found <= history[-1]["epoch"]:
-        raise UserError(f"{folder / BEST} is of epoch {found}, not of the best one, {best}; {ASIDE}")
-
-
 def train_epoch(trainer: Trainer) -> dict[str, float]:
     """One pass over the training split; returns the mean task loss, the mean term and what the loss noted."""
     run, x, y = trainer.run, trainer.dataset.x["train"], trainer.dataset.y["train"]
@@ -202,15 +159,11 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
     """Stop a run whose loss is no number any more. Looking once an epoch costs a GPU no waiting."""
     bad = (~torch.isfinite(totals)).nonzero()
     if len(bad):
-        step = trainer.epoch * steps_per_epoch(trainer) + min(int(bad[0]) + 1, steps_per_epoch(trainer))
+        step = trainer.epoch * trainer.steps_per_epoch + min(int(bad[0]) + 1, trainer.steps_per_epoch)
         raise Diverged(
             f"{trainer.run.name}: the loss became {float(totals[bad[0]])} at step {step} (epoch {trainer.epoch + 1});"
             f" lower losses.{trainer.run.loss_name}.strength or training.learning_rate in {trainer.run.study.file}"
         )
-
-
-def steps_per_epoch(trainer: Trainer) -> int:
-    return math.ceil(len(trainer.dataset.x["train"]) / trainer.run.study.training.batch_size)
 
 
 def validate(trainer: Trainer) -> dict[str, float]:
@@ -254,62 +207,3 @@ def gradient_norm(value: Tensor, model: nn.Module) -> float:
         return 0.0
     gradients = torch.autograd.grad(value, [p for p in model.parameters() if p.requires_grad], allow_unused=True)
     return math.sqrt(sum(float(g.double().square().sum()) for g in gradients if g is not None))
-
-
-def save_epoch(trainer: Trainer, folder: Path) -> None:
-    """Keep the epoch. last.pt is written last: whatever else is newer than it is written again on resuming."""
-    row, run = trainer.history[-1], trainer.run
-    if trainer.epoch in snapshot_epochs(run.epochs):
-        x, y = (part["validation"][:SHOWN] for part in (trainer.dataset.x, trainer.dataset.y))
-        trainer.snapshots[trainer.epoch] = describe(trainer.model, x, y)[2].cpu()
-    if row is max(trainer.history, key=goodness):
-        contents = {"model": trainer.model.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
-        store.save_checkpoint(folder / BEST, contents)
-    if (folder / LAST).exists():
-        with files.replacing(folder / PREVIOUS) as temporary:
-            os.link(folder / LAST, temporary)
-    store.save_checkpoint(folder / LAST, trainer.state())
-    write_history(trainer.history, folder)
-
-
-def write_history(history: list[dict[str, float]], folder: Path) -> None:
-    """history.csv: a view of what last.pt holds, for people and for the progress display."""
-    with files.replacing(folder / "history.csv") as temporary:
-        pd.DataFrame(history).to_csv(temporary, index=False, encoding="utf-8")
-
-
-def snapshot_epochs(epochs: int) -> set[int]:
-    return {int(e) for e in np.linspace(1, epochs, min(SNAPSHOTS, epochs)).round()}
-
-
-def finish(trainer: Trainer, folder: Path) -> None:
-    """Write what only a finished run has; the manifest comes last and says that the rest is complete."""
-    run, validation = trainer.run, (trainer.dataset.x["validation"], trainer.dataset.y["validation"])
-    refuse_other_best(run, folder, trainer.history)
-    write_history(trainer.history, folder)
-    with files.replacing(folder / "gradients.npz") as temporary, temporary.open("wb") as f:
-        np.savez(
-            f,
-            allow_pickle=False,
-            x=validation[0][:SHOWN].cpu().numpy(),
-            y=validation[1][:SHOWN].cpu().numpy(),
-            epochs=np.array(sorted(trainer.snapshots)),
-            gradients=torch.stack([trainer.snapshots[e] for e in sorted(trainer.snapshots)]).numpy(),
-        )
-    best = max(trainer.history, key=goodness)
-    facts = {
-        "fingerprint": run.fingerprint,
-        **run.settings,
-        "task": trainer.dataset.task.name,
-        "outputs": trainer.dataset.outputs,
-        "parameters": sum(p.numel() for p in trainer.model.parameters()),
-        "steps": run.epochs * steps_per_epoch(trainer),
-        "best_epoch": best["epoch"],
-        "best": best,
-        "last": trainer.history[-1],
-        "torch": torch.__version__,
-        "device": run.device.type,
-    }
-    files.write_json(folder / "run.json", facts)
-    files.remove(folder / PREVIOUS)
-    store.seal(folder, run.origin, FILES)

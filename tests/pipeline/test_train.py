@@ -13,7 +13,7 @@ import torch
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store
-from pipeline.stages import commands, train
+from pipeline.stages import commands, saving, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import edit
@@ -28,7 +28,7 @@ def run(project):
 
 def contents(folder):
     """Every file of a run's result and its manifest: every byte counts."""
-    return {name: (folder / name).read_bytes() for name in (*train.FILES, store.MANIFEST)}
+    return {name: (folder / name).read_bytes() for name in (*saving.FILES, store.MANIFEST)}
 
 
 def weights(folder, name="last.pt"):
@@ -190,7 +190,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_it_goes_on(stopped
     assert trained == [2, 3]
     (line,) = notes(capsys)
     assert line.startswith(f"note: {r.state}/last.pt is ")
-    assert line.endswith(f"; {train.ASIDE}")
+    assert line.endswith(f"; {saving.ASIDE}")
     assert (r.state / "last.damaged").read_bytes() == damaged
 
 
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_another_run_is_set_aside_too(stopped, run, loss, seed, 
     trained.clear()
     assert contents(train.train(r)) == whole
     assert trained == [2, 3]
-    assert notes(capsys) == [f"note: {r.state}/last.pt is a checkpoint of another run; {train.ASIDE}"]
+    assert notes(capsys) == [f"note: {r.state}/last.pt is a checkpoint of another run; {saving.ASIDE}"]
 
 
 @pytest.mark.parametrize("damage", [truncated, flipped, Path.unlink])
@@ -225,7 +225,7 @@ def test_a_best_checkpoint_of_another_epoch_is_trained_again(stopped, run, capsy
     trained.clear()
     assert contents(train.train(r)) == whole
     assert trained == [2, 3]  # the first epoch's checkpoint fits to it
-    assert notes(capsys) == [f"note: {r.state}/best.pt is of epoch 1, not of the best one, 2; {train.ASIDE}"]
+    assert notes(capsys) == [f"note: {r.state}/best.pt is of epoch 1, not of the best one, 2; {saving.ASIDE}"]
 
 
 def test_without_any_good_checkpoint_a_run_starts_afresh(stopped, capsys):
@@ -256,7 +256,7 @@ def test_a_run_in_parts_has_the_bytes_of_one_in_one_go(stopped, capsys):
     assert notes(capsys) == []
 
 
-@pytest.mark.parametrize("name", [*train.FILES, store.MANIFEST])
+@pytest.mark.parametrize("name", [*saving.FILES, store.MANIFEST])
 def test_a_finished_run_that_is_damaged_is_trained_again(stopped, name, capsys):
     r, whole, trained = stopped
     train.train(r)
