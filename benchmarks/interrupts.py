@@ -1,6 +1,6 @@
 """Interrupt commands at moments spread over their whole lives: does each end with one line, 130 and no process left?
 
-python benchmarks/interrupts.py --moments 60
+python -m benchmarks.interrupts [--moments N] [--commands NAME …]
 """
 
 import argparse
@@ -17,11 +17,10 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
 from pipeline.interrupts import LINE
 from tests.conftest import PARAMS, TINY
+
+ROOT = Path(__file__).parents[1]
 
 COMMANDS = {
     "train": ["train", "tiny", "gradient_norm"],

@@ -14,6 +14,7 @@ from optuna.trial import TrialState
 from inputgrad.errors import UserError
 from pipeline.search import loop, rung, sampler, storage, trials
 from pipeline.workers.local import Here
+from tests.conftest import edit
 from tests.pipeline.search.conftest import ROOT, check_complete, found, search, stored, task
 
 
@@ -53,8 +54,10 @@ def test_what_a_killed_command_was_at_is_tried_again_with_its_values(begun):
     study.enqueue_trial({}, user_attrs={"slot": 2})  # killed before it was asked for
     trials.release(study)
     assert states(study) == [(0, "FAIL"), (1, "FAIL"), (2, "FAIL")]
-    again = [trials.begin(of, study) for _ in range(3)]
+    edit(of.study.file, "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.5")
+    again = [trials.begin(task(trials=4), study) for _ in range(3)]
     assert [trial.user_attrs["slot"] for trial in again] == [0, 1, 2]
+    assert again[0].params == {"strength": 0.3}  # not what the study states by now
     assert again[1].params == lost.params
     assert again[1].user_attrs == lost.user_attrs
     assert again[2].params
@@ -104,7 +107,7 @@ def test_only_a_last_line_that_was_cut_is_removed(untrained, capsys):
     assert (untrained / "journal.log").read_bytes().startswith(whole)
     assert not capsys.readouterr().err
     cut = whole[: whole.rfind(b"\n", 0, -1) + 20]
-    for damaged in (cut, cut + b"\n", cut + b"\0" * 9):
+    for damaged in (cut, whole[:-1], cut + b"\n", cut + b"\0" * 9):
         (untrained / "journal.log").write_bytes(damaged)
         storage.repair(untrained / "journal.log")
         assert (untrained / "journal.log").read_bytes() == whole[: whole.rfind(b"\n", 0, -1) + 1]
