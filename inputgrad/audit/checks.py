@@ -1,246 +1,304 @@
-"""The checks, one small function each: what was measured, whether that is right, and why it matters."""
+"""The rows, one small function each: what was measured, whether that is right, and why it matters."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from inputgrad.audit.probe import Tilted, constants
-from inputgrad.audit.subject import Subject, collect
-from inputgrad.gradients.forward import describe, evaluating
-from inputgrad.gradients.layers import layers_without_double_backward
+from inputgrad.audit.blame import short
+from inputgrad.audit.containers import mapped, tensors
+from inputgrad.audit.probe import Call, Probe, bearing
+from inputgrad.audit.subject import Run, Subject
+from inputgrad.audit.verdict import Answer
 
-NOTHING = 1e-9
-"""Below this (relative to the loss) a float64 figure is rounding."""
+TRAINS = ("depends", "moves its inputs along the gradient")
+"""The verdicts with which training follows the input gradient."""
 
 
 @dataclass(frozen=True)
-class CheckResult:
-    """One row: its name, the measured figure, whether it is as it must be, and what it means."""
+class Row:
+    """One row: its name, whether it is as it must be (None: not measured, or only told), the figure, what it means."""
 
     name: str
-    ok: bool
-    value: float
+    ok: bool | None
     figure: str
     why: str
 
 
-def sees_the_gradient(s: Subject) -> CheckResult:
-    """Turn the input gradient without touching the outputs on the batch: does the loss's value move?"""
-    slope = tilt_slopes(s)[0]
-    return CheckResult(
-        "value depends on the input gradient",
-        abs(slope) > scale(s),
-        slope,
-        f"slope {slope:.3g}",
-        "the input gradient is turned while the outputs on the batch stay the same",
-    )
+@dataclass(frozen=True)
+class First:
+    """What the loss did when it was called as a training loop calls it.
+
+    Attributes:
+        touched: what it changed for good, in the user's words.
+        alive: whether it has a graph.
+        bad: the row that says what is nan or infinite.
+    """
+
+    touched: tuple[str, ...]
+    alive: bool
+    bad: Row | None
 
 
-def trains_on_it(s: Subject) -> CheckResult:
-    """The same slope by autograd: what the optimiser would see of that dependence."""
-    difference, autograd = tilt_slopes(s)
-    agrees = abs(autograd - difference) <= 1e-4 * abs(difference) + scale(s)
-    return CheckResult(
-        "that dependence reaches the parameters",
-        abs(autograd) > scale(s),
-        autograd,
-        f"autograd {autograd:.3g}, difference {difference:.3g}{'' if agrees else ' (a part is held constant)'}",
-        "0 by autograd where the difference is not 0: the input gradient was a constant",
-    )
+@dataclass(frozen=True)
+class Facts:
+    """What was found before any row is written.
+
+    Attributes:
+        subject: what was audited.
+        answer: how its value follows the derivatives.
+        exact: an evaluation that is not bent, with its last backward.
+        base: one that is bent by 1.
+        first: what the loss did when it was called as a training loop calls it.
+    """
+
+    subject: Subject
+    answer: Answer
+    exact: Run
+    base: Run
+    first: First
 
 
-def tilt_slopes(s: Subject) -> tuple[float, float]:
-    """D loss / d s at s = 0 of the tilted model, by a central difference and by autograd."""
-    with torch.no_grad(), evaluating(s.model):
-        outputs = s.model(s.x[:1])[0].numel()
-    tilted = Tilted(s.model, s.x, outputs)
-    values, h = [], 1e-5
-    for value in (h, -h):
-        tilted.s.data.fill_(value)
-        values.append(float(s.total(tilted).detach()))
-        collect([tilted.s, *s.parameters])
-    tilted.s.data.fill_(0.0)
-    total = s.total(tilted)
-    if total.requires_grad:
-        total.backward()
-    autograd = 0.0 if tilted.s.grad is None else float(tilted.s.grad)
-    collect([tilted.s, *s.parameters])
-    return (values[0] - values[1]) / (2 * h), autograd
+Check = Callable[[Facts], tuple[bool | None, str]]
 
 
-def reaches_the_parameters(s: Subject) -> CheckResult:
-    """Size of the parameter gradient that the task loss alone does not explain."""
-    whole = s.gradient()
-    task = s.task()
-    if task.requires_grad:
-        task.backward()
-    part = collect(s.parameters)
-    term, base = float((whole - part).norm()), float(part.norm())
-    ratio = f", {term / base:.3g} × the task's" if base else ""
-    return CheckResult(
-        "the term changes the parameter gradient",
-        term > NOTHING * (1 + base),
-        term / base if base else term,
-        f"norm {term:.3g}{ratio}",
-        "a ratio far below 1 means the strength is too low to matter",
-    )
+class NotMeasuredError(Exception):
+    """The reason why a row has no figure."""
 
 
-def agrees_with_a_difference(s: Subject) -> CheckResult:
-    """The total's gradient along a random direction of the weights, against a central difference in float64."""
-    tape: list[Tensor] = []
-    with constants(tape, record=True):
-        total = s.total()
-    for p in s.parameters:
-        p.grad = None
-    if total.requires_grad:
-        total.backward()
-    exact = collect(s.parameters)
-    direction = torch.randn(len(exact), generator=torch.Generator().manual_seed(4), dtype=exact.dtype).to(exact)
-    h, values = 1e-6, []
-    for sign in (1, -1):
-        shifted = copy.deepcopy(s.model)
-        learnt = [p for p in shifted.parameters() if p.requires_grad]
-        moved = nn.utils.parameters_to_vector(learnt).detach() + sign * h * direction
-        nn.utils.vector_to_parameters(moved, learnt)
-        with constants(tape, record=False):
-            values.append(s.total(shifted).data)
-    difference, along = float(values[0] - values[1]) / (2 * h), float(exact @ direction)
-    gap = abs(difference - along) / max(abs(difference), abs(along), 1e-9)
-    return CheckResult(
-        "gradient agrees with a central difference",
-        gap < 1e-4,
-        gap,
-        f"relative gap {gap:.1e}",
-        "float64, along a random direction of the weights; detached constants held still",
-    )
+def follows(f: Facts) -> tuple[bool | None, str]:
+    """Does the value move when the input gradient turns and the outputs stay?"""
+    if f.answer.kind == "moves its inputs along the gradient":
+        return True, "its inputs move along the gradient; at the same inputs it does not change"
+    return f.answer.kind != "independent", f"slope {f.answer.difference:.3g}"
 
 
-def batch_changes(s: Subject, name: str, index: list[int]) -> CheckResult:
-    """The batch repeated or permuted must give the same value and the same parameter gradient."""
-    other = s.rows(index)
-    value = abs(float(other.total().detach()) - float(s.total().detach()))
-    whole = s.gradient()
-    gap = max(value, float((other.gradient() - whole).norm())) / (1 + float(whole.norm()))
-    return CheckResult(
-        f"batch {name} changes nothing",
-        gap < 1e-8,
-        gap,
-        f"largest change {gap:.1e}",
-        "a strength must mean the same at every batch size: per example first, then the mean",
-    )
+def trains(f: Facts) -> tuple[bool | None, str]:
+    """Does an optimiser see the same slope?"""
+    if f.answer.kind == "moves its inputs along the gradient":
+        return True, "by the pass at the moved inputs; the step itself is a constant"
+    both = f"autograd {f.answer.autograd:.3g}, difference {f.answer.difference:.3g}"
+    share = f.answer.autograd / f.answer.difference if f.answer.difference else math.inf
+    part = f" ({share:.0%}: a part is a constant)" if f.answer.kind == "partly detached" else ""
+    return f.answer.kind == "depends", both + part
 
 
-def no_side_effects(s: Subject) -> CheckResult:
-    """`.grad`, buffers, weights, modes, requires_grad flags and the random state, before and after one call."""
-    model = s.model
-    collect(s.parameters)
-    before, random = snapshot(model), torch.get_rng_state()
-    s.total()
-    left = collect(s.parameters)
-    after = snapshot(model)
-    touched = [key for key in before if not same(before[key], after[key])]
-    if not torch.equal(random, torch.get_rng_state()):
-        touched.append("the global random state")
-    norm = float(left.norm())
-    if norm > 0:
-        touched.insert(0, f".grad of the parameters (norm {norm:.3g}: it is added to the step)")
-    return CheckResult(
-        "no side effects",
-        not touched,
-        float(len(touched)),
-        "none" if not touched else f"touches {', '.join(touched)}",
-        "an inner pass may leave nothing behind; a first backward() leaves the task's gradient to be counted twice",
-    )
+def term_size(f: Facts) -> tuple[bool | None, str]:
+    """How large is the part of the parameter gradient that comes through input gradients?"""
+    if f.answer.kind == "moves its inputs along the gradient":
+        raise NotMeasuredError("there is no term of its own, the pass at the moved inputs is the loss")
+    if not f.exact.probe.asked:
+        if f.answer.kind in TRAINS:
+            raise NotMeasuredError("the derivative was not asked of autograd.grad or backward (forward mode?)")
+        return False, "no input gradient was asked for"
+    try:
+        rest = f.subject.run(backward=True, cut=True).grads
+    except RuntimeError as error:
+        raise NotMeasuredError("the loss cannot run without the graph of its derivatives") from error
+    term = size([a - b for a, b in zip(f.exact.grads, rest, strict=True)])
+    base = size(rest)
+    if term <= 1e-9 * base or term == 0:
+        return False, "the term adds nothing to the parameter gradient"
+    if base == 0:
+        return True, f"norm {term:.3g}: all of the parameter gradient"
+    return term < 1e4 * base, f"norm {term:.3g}, {term / base:.3g} × that of the rest"
 
 
-def snapshot(model: nn.Module) -> dict[str, Any]:
-    """What a loss must not change, by what a user would call it."""
-    return {
-        "weights": [p.detach().clone() for p in model.parameters()],
-        # the outer pass itself moves a BatchNorm's statistics in train mode: that is training, not a side effect
-        "buffers": [] if coupled(model) else [b.clone() for b in model.buffers()],
-        "train/eval mode": [m.training for m in model.modules()],
-        "requires_grad flags": [p.requires_grad for p in model.parameters()],
-    }
+def size(grads: list[Tensor]) -> float:
+    return math.sqrt(sum(float(g.square().sum()) for g in grads))
 
 
-def same(a: list[Any], b: list[Any]) -> bool:
-    return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in zip(a, b, strict=True))
+def weights_difference(f: Facts) -> tuple[bool | None, str]:
+    """The parameter gradient along directions of the weights, against a difference; constants are held still."""
+    s, precise = f.subject, f.subject.precision == torch.float64
+    if f.answer.kind not in (*TRAINS, "partly detached"):
+        raise NotMeasuredError("nothing of the gradient is trained")
+    free = s.learnt
+    exact = s.run(backward=True, free=free)
+    again = s.run(held=exact.probe.calls, free=free, tape=exact.probe.tape).value
+    if abs(again - exact.value) > 1e-6 * abs(exact.value):
+        raise NotMeasuredError("a second call gives another value: the loss keeps a state of its own")
+    length, generator = size(exact.grads) or 1.0, torch.Generator().manual_seed(4)
+    h, bound, gap = (1e-6, 1e-4, math.inf) if precise else (3e-3, 0.1, math.inf)
+    for _ in range(3):  # a direction may cross a kink
+        noise = [torch.randn(g.shape, generator=generator, dtype=torch.float64).to(g) for g in exact.grads]
+        way = [g / length + n / size(noise) for g, n in zip(exact.grads, noise, strict=True)]
+        unit = size(way)
+        values = [
+            s.run(held=exact.probe.calls, free=free, tape=exact.probe.tape, shift=[w * (h * sign / unit) for w in way])
+            for sign in (1, -1)
+        ]
+        difference = (values[0].value - values[1].value) / (2 * h)
+        along = sum(float((g * w).sum()) for g, w in zip(exact.grads, way, strict=True)) / unit
+        gap = min(gap, abs(difference - along) / max(abs(difference), abs(along), 1e-9))
+        if gap < bound:
+            break
+    return gap < bound, f"relative gap {gap:.1e}" + ("" if precise else f", in {name_of(s.precision)}")
 
 
-def coupled(model: nn.Module) -> list[str]:
-    """Names of the layers that mix the examples of a batch in their present mode."""
+def name_of(precision: torch.dtype) -> str:
+    return str(precision).removeprefix("torch.")
+
+
+def model_gradient(f: Facts) -> tuple[bool | None, str]:
+    """The input gradient that the model gives, against a difference of what it was taken of, in the input."""
+    calls: dict[nn.Module, Call] = {}
+    for call in f.exact.probe.calls:
+        if any(z.is_floating_point() for z in tensors(call.given)):
+            calls.setdefault(call.module, call)
+    if not calls:
+        raise NotMeasuredError("the model is called with whole numbers only")
+    precise = f.subject.precision == torch.float64
+    bound = 1e-3 if precise else 0.1
+    gap = max(gap_of(f.subject, call, 1e-6 if precise else 1e-2, bound) for call in calls.values())
+    return gap < bound, f"relative gap {gap:.1e}" + ("" if precise else f", in {name_of(f.subject.precision)}")
+
+
+def gap_of(s: Subject, call: Call, h: float, bound: float) -> float:
+    """Of one model call: the median over directions, since a step may cross a kink of a ReLU or of max-pooling."""
+    gaps: list[float] = []
+    generator = torch.Generator().manual_seed(5)
+    for _ in range(3):
+        ways = [torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z) for z in tensors(call.given)]
+        unit = math.sqrt(sum(float(w.square().sum()) for w in ways)) or 1.0
+        ways = [w / unit for w in ways]
+        _, along = scalar(s, call, ways, 0.0)
+        up, down = (scalar(s, call, ways, step)[0] for step in (h, -h))
+        difference = (up - down) / (2 * h)
+        gaps.append(abs(difference - along) / max(abs(difference), abs(along), 1e-9))
+        if gaps[-1] < bound:
+            return gaps[-1]
+    return sorted(gaps)[1]
+
+
+def scalar(s: Subject, call: Call, ways: list[Tensor], step: float) -> tuple[float, float]:
+    """A sum of the outputs of one model call, moved by `step`, and its slope by autograd.
+
+    Where the model takes a derivative itself, of an energy for instance, that derivative and that energy are meant.
+    """
+    s.fresh()
+    moved, leaves = iter(ways), []
+
+    def place(z: Tensor) -> Tensor:
+        way = next(moved)
+        if not z.is_floating_point():
+            return z
+        leaf = (z + step * way).requires_grad_(True)
+        leaves.append((leaf, way))
+        return leaf
+
+    args, kwargs = mapped(place, call.given)
+    inner = Probe([], s.learnt[0].detach().new_zeros(()))
+    with inner.watching():
+        outputs = call.module(*args, **kwargs)
+    for asked in inner.asked:
+        for _, way in leaves:
+            if asked.gradient.shape == way.shape:
+                return asked.root, float((asked.gradient * way).sum())
+    total = sum((o * bearing(o)).sum() for o in tensors(outputs) if o.is_floating_point())
+    if not isinstance(total, Tensor) or not total.requires_grad:
+        return float(total), 0.0
+    grads = torch.autograd.grad(total, [leaf for leaf, _ in leaves], allow_unused=True)
+    slope = sum(float((g * way).sum()) for g, (_, way) in zip(grads, leaves, strict=True) if g is not None)
+    return float(total.detach()), slope
+
+
+def repeated(f: Facts) -> tuple[bool | None, str]:
+    """Does the loss weigh its term equally at twice the batch size?"""
+    n = f.subject.size
+    other = examples(f, [*range(n), *range(n)])
+    ratio = other.slopes[f.answer.bend == "t"] / f.answer.autograd if f.answer.autograd else math.nan
+    if math.isnan(ratio):
+        raise NotMeasuredError("no term of its own is trained")
+    if abs(ratio - 1) < (1e-6 if f.subject.precision == torch.float64 else 0.05):
+        return True, f"the value changes by {change(f, other)}"
+    if 0 <= ratio < 0.6:
+        return False, f"at twice the batch the term weighs × {ratio:.2g}: the gradient of a mean, 1/N too many"
+    return None, f"told, no fault: at twice the batch size the term weighs × {ratio:.2g}"
+
+
+def permuted(f: Facts) -> tuple[bool | None, str]:
+    """Does the order of the examples matter?"""
+    other = examples(f, [*reversed(range(f.subject.size))])
+    if abs(other.value - f.base.value) <= 1e-6 * abs(f.base.value):
+        return True, "the value changes by " + change(f, other)
+    return None, f"told, no fault: the loss couples the examples, its value changes by {change(f, other)}"
+
+
+def change(f: Facts, other: Run) -> str:
+    return f"{abs(other.value - f.base.value):.1e}"
+
+
+def examples(f: Facts, index: list[int]) -> Run:
+    """The bent evaluation on other examples."""
+    if f.subject.size < 2:
+        raise NotMeasuredError("x has no two examples")
+    if f.base.drew:
+        raise NotMeasuredError("the loss or the net draws random numbers")
+    return f.subject.run(backward=True, index=index, s=f.base.probe.s, t=f.base.probe.t)
+
+
+def examples_mix(f: Facts) -> tuple[bool | None, str]:
+    """BatchNorm in train mode: g_i is then no example's own."""
     kinds = nn.modules.batchnorm._BatchNorm
-    return [
-        name for name, m in model.named_modules() if isinstance(m, kinds) and (m.training or not m.track_running_stats)
+    names = [
+        name
+        for model in f.subject.models
+        for name, m in model.named_modules()
+        if isinstance(m, kinds) and (m.training or not m.track_running_stats)
     ]
+    if not names:
+        return True, "no layer couples them"
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return None, f"told, no fault: BatchNorm in train mode couples them ({shown}); GroupNorm does not"
 
 
-def examples_do_not_mix(s: Subject) -> CheckResult:
-    """The input gradient of one example's output must not touch its neighbours."""
-    leaf = s.x.clone().requires_grad_(True)
-    saved = copy.deepcopy(s.model)
-    (g,) = torch.autograd.grad(saved(leaf)[0].sum(), leaf)
-    others = float(g[1:].norm() / g.norm().clamp_min(1e-30))
-    names = coupled(s.model)
-    return CheckResult(
-        "examples do not mix",
-        others < NOTHING,
-        others,
-        f"share of a gradient on other examples {others:.1e}{': ' + ', '.join(names) if names else ''}",
-        "a BatchNorm in train mode couples the batch, so that g_i is no example's own; prefer GroupNorm",
-    )
+def side_effects(f: Facts) -> tuple[bool | None, str]:
+    """What one call of the loss changes for good."""
+    return not f.first.touched, ", ".join(f.first.touched) or "none"
 
 
-def zero_rows(s: Subject) -> CheckResult:
-    """Examples whose loss has no input gradient give a term nothing to work on."""
-    gradients = describe(s.model, s.x, s.y)[2]
-    share = float((gradients.flatten(1).norm(dim=1) < 1e-12).double().mean())
-    return CheckResult(
-        "examples have an input gradient",
-        share < 0.5,
-        share,
-        f"{share:.0%} of the batch without",
-        "confident examples have g ≈ 0; a cosine leaves them out",
-    )
+def zero_rows(f: Facts) -> tuple[bool | None, str]:
+    """Examples without any input gradient give a term nothing to work on."""
+    if not f.exact.probe.asked:
+        raise NotMeasuredError("no input gradient was asked for")
+    share = f.exact.probe.asked[0].empty
+    return share < 0.5, f"{share:.0%} of the batch without"
 
 
-def second_derivatives(s: Subject) -> CheckResult:
-    """Run every layer alone, twice backwards: the ones that cannot are named."""
-    failing = [name for name, error in layers_without_double_backward(s.model, s.x) if error]
-    return CheckResult(
-        "every layer supports double backward",
-        not failing,
-        float(len(failing)),
-        "all do" if not failing else "not " + ", ".join(failing),
-        "fused attention kernels and cuDNN RNNs do not: choose the math kernel, e.g. "
-        "torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or use `finite_difference`",
-    )
+def second_derivatives(f: Facts) -> tuple[bool | None, str]:
+    """The loss's own second backward ran, or it needs none."""
+    if any(asked.graph for asked in f.exact.probe.asked):
+        return True, "the second backward of the loss ran"
+    raise NotMeasuredError("this loss takes no second derivative")
 
 
-def scale(s: Subject) -> float:
-    """What counts as nothing for a slope of this loss."""
-    return NOTHING * (1 + abs(float(s.total().detach())))
+CHECKS: list[tuple[str, Check, str]] = [
+    ("the value follows the input gradient", follows, "derivatives are turned while all outputs stay the same"),
+    ("training follows it too", trains, "0 by autograd where the value moves: the input gradient is a constant"),
+    ("size of the term", term_size, "its part of the parameter gradient: neither nothing nor 10,000 times the rest"),
+    ("the parameter gradient is right", weights_difference, "against a central difference; constants are held still"),
+    ("the model's input gradient is right", model_gradient, "against a central difference: a detach in the model?"),
+    ("batch repeated", repeated, "a strength means the same at every batch size: per example first, then the mean"),
+    ("batch permuted", permuted, "the order of the examples does not matter, unless a loss couples them"),
+    ("examples do not mix", examples_mix, "the gradient of an example's loss touches that example alone"),
+    ("no side effects", side_effects, "what an inner backward() leaves in .grad is added to the step"),
+    ("examples have an input gradient", zero_rows, "a confident or a dead example gives a term nothing to work on"),
+    ("every layer supports double backward", second_derivatives, "fused attention and cuDNN's RNNs do not"),
+]
 
 
-def all_checks(n: int) -> list[Callable[[Subject], CheckResult]]:
-    doubled, turned = [*range(n), *range(n)], [*reversed(range(n))]
-    return [
-        sees_the_gradient,
-        trains_on_it,
-        reaches_the_parameters,
-        agrees_with_a_difference,
-        lambda s: batch_changes(s, "repeated", doubled),
-        lambda s: batch_changes(s, "permuted", turned),
-        no_side_effects,
-        examples_do_not_mix,
-        zero_rows,
-        second_derivatives,
-    ]
+def rows(facts: Facts) -> Iterator[Row]:
+    """All rows; one that fails itself says why, and the next one follows."""
+    for name, check, why in CHECKS:
+        try:
+            ok, figure = check(facts)
+        except NotMeasuredError as reason:
+            ok, figure = None, f"not measured: {reason}"
+        except Exception as error:  # whatever the user's code does on other examples or weights
+            ok, figure = None, f"not measured: {type(error).__name__}: {short(' '.join(str(error).split()))}"
+        yield Row(name, ok, figure, why)

@@ -1,54 +1,282 @@
-"""Two instruments: a model whose input gradient turns while its outputs stay, and constants held still."""
+"""The instruments: bend the derivatives of a model, not its outputs, and watch what a loss asks of autograd."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+import functools
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from inputgrad.audit.blame import caller
+from inputgrad.audit.containers import is_wrapped, mapped, plain, tensors
+from inputgrad.audit.graph import leaves, reaches
 
-class Tilted(nn.Module):
-    """f(z) + s·A(z - x): at x the outputs are f(x) for every s, while every input gradient turns with s.
 
-    A loss that only looks at outputs on x cannot see s at all. One that looks at the input gradient (or at moved
-    inputs) changes with s; and if it really *trains* on what it sees, autograd gives s the same slope as a difference.
+@dataclass(frozen=True)
+class Call:
+    """A model call that the loss made itself; `outputs` are kept where it ran under `torch.no_grad()`."""
+
+    module: nn.Module
+    given: Any
+    outputs: Any
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A derivative that was asked of autograd, for a tensor that is no weight.
+
+    Attributes:
+        graph: whether it carries the graph: `create_graph=True`.
+        retained: whether `retain_graph=True` was written.
+        backward: by `.backward()`, so that it lies in `.grad`.
+        inside: by the model's own forward, as force fields do.
+        lives: whether a weight that is trained is in its graph.
+        root: what it is the derivative of, summed up.
+        gradient: its numbers.
+        where: file and line of the code that asked.
     """
 
-    def __init__(self, model: nn.Module, x: Tensor, outputs: int) -> None:
-        super().__init__()
-        self.model = model
-        generator = torch.Generator().manual_seed(11)
-        tilt = torch.randn(outputs, x[0].numel(), generator=generator, dtype=torch.float64)
-        self.register_buffer("x", x.detach().flatten(1))
-        self.register_buffer("tilt", tilt.to(x) / x[0].numel() ** 0.5)
-        self.s = nn.Parameter(x.new_zeros(()))
+    graph: bool
+    retained: bool
+    backward: bool
+    inside: bool
+    lives: bool
+    root: float
+    gradient: Tensor
+    where: tuple[str, int]
 
-    def forward(self, z: Tensor) -> Tensor:
-        """As the model's, (N, outputs) or (N,)."""
-        outputs: Tensor = self.model(z)
-        tilted = (z.flatten(1) - self.get_buffer("x")[: len(z)]) @ self.get_buffer("tilt").T
-        return outputs + self.s * tilted.reshape(outputs.shape)
+    @property
+    def empty(self) -> float:
+        """The share of examples whose gradient is exactly 0."""
+        rows = self.gradient.flatten(1) if self.gradient.dim() > 1 else self.gradient.reshape(-1, 1)
+        return float((rows == 0).all(1).double().mean()) if rows.numel() else 0.0
+
+
+@dataclass
+class Probe:
+    """One evaluation of a loss, watched and bent.
+
+    A model that the loss calls gives f(z) + s·v·(exp(w·d) - 1), d = z - z.detach(): d is 0, so that the outputs are
+    f(z) for every s, at every point asked, while derivatives of every order turn with s. And a derivative g that
+    autograd is asked for becomes g + t·r, for what a bent model cannot reach: a hidden layer, a force inside a model.
+
+    Attributes:
+        modules: of the models, all of them.
+        like: gives device and precision.
+        s, t: how far to bend; t None: derivatives are given out as they are.
+        held: the calls of another evaluation, whose points are asked again: steps along a gradient stand still.
+        free: leaves; a point that depends on one of them is not held (by default s and t).
+        tape: what the loss itself detached, recorded and given out again where `free` holds weights.
+        cut: give derivatives out without graph: what is left is the rest of the loss.
+    """
+
+    modules: Sequence[nn.Module]
+    like: Tensor
+    s: float = 0.0
+    t: float | None = None
+    held: Sequence[Call] = ()
+    free: Sequence[Tensor] = ()
+    cut: bool = False
+    tape: list[Tensor] = field(default_factory=list)
+
+    calls: list[Call] = field(default_factory=list)
+    asked: list[Asked] = field(default_factory=list)
+    inner: float = 0.0
+    """The sum of what `.backward()` was called on inside the loss."""
+
+    def __post_init__(self) -> None:
+        self.bends = [torch.full_like(self.like, v or 0.0).requires_grad_(True) for v in (self.s, self.t)]
+        self.weights = {id(p): p for m in self.modules for p in m.parameters()}
+        self.learnt = [p for p in self.weights.values() if p.requires_grad]
+        self.watched: list[Tensor] = []  # those that the loss asked to keep their .grad
+        self.outermost: set[nn.Module] = set()
+        self.depth, self.busy = 0, False
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Bend the models and autograd for the time of one evaluation."""
+        engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]  # grad and backward both end there
+        with ExitStack() as undo:
+            for module in self.modules:
+                undo.enter_context(replaced(module, "forward", self._forward(module, module.forward)))
+            undo.enter_context(replaced(torch.autograd, "_engine_run_backward", self._engine(engine)))
+            undo.enter_context(replaced(Tensor, "detach", self._detach(Tensor.detach)))
+            undo.enter_context(replaced(Tensor, "retain_grad", self._retain(Tensor.retain_grad)))
+            undo.enter_context(replaced(Tensor, "register_hook", self._hook(Tensor.register_hook)))
+            yield
+
+    def backward(self, total: Tensor) -> None:
+        """The last backward, that of the training loop."""
+        self.busy = True
+        total.backward()
+        self.busy = False
+
+    def _forward(self, module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
+        trains = any(p.requires_grad for p in module.parameters())
+
+        @functools.wraps(original)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            again = self.busy  # a checkpoint computes a second time, as the first time
+            if self.depth or (again and module not in self.outermost):
+                return original(*args, **kwargs)
+            self.depth += 1
+            try:
+                self.weights |= {id(p): p for p in module.parameters()}  # functional_call brings others
+                args, kwargs = (args, kwargs) if again else self._hold((args, kwargs))
+                given = None if again else mapped(plain, (args, kwargs))  # now: a layer may overwrite its input
+                pieces = self._pieces((args, kwargs)) if trains else []
+                outputs = mapped(lambda o: self._bent(o, pieces), original(*args, **kwargs))
+                return outputs if again else self._keep(module, given, outputs)
+            finally:
+                self.depth -= 1
+
+        return forward
+
+    def _hold(self, given: Any) -> Any:
+        """The inputs of this call, or those of the same call of the evaluation that is held."""
+        if len(self.calls) >= len(self.held):
+            return given
+        here, there = tensors(given), tensors(self.held[len(self.calls)].given)
+        if [z.shape for z in here] != [z.shape for z in there] or all(map(torch.equal, map(plain, here), there)):
+            return given
+        points, free = iter(there), [*self.free] or self.bends
+
+        def still(z: Tensor) -> Tensor:
+            point = next(points)
+            if not z.is_floating_point():
+                return point
+            return z if reaches(z, free) else z + (point - z).detach()
+
+        return mapped(still, given)
+
+    def _keep(self, module: nn.Module, given: Any, outputs: Any) -> Any:
+        """Record a call; a constant that came from a call under no_grad is given out again where calls are held."""
+        constant = not torch.is_grad_enabled()
+        if constant and self.free and len(self.calls) < len(self.held):
+            outputs = self.held[len(self.calls)].outputs
+        self.calls.append(Call(module, given, mapped(plain, outputs) if constant else None))
+        self.outermost.add(module)
+        return outputs
+
+    def _pieces(self, given: Any) -> list[Tensor]:
+        """w·d of every input: for each row of it (N,), or one number."""
+        found = []
+        for z in tensors(given):
+            if z.is_floating_point() and not self.is_weight(z):
+                d = z - z.detach()
+                found.append((d * bearing(d)).flatten(1).sum(1) if d.dim() > 1 else d)
+        return found
+
+    def _bent(self, outputs: Tensor, pieces: list[Tensor]) -> Tensor:
+        if not pieces or not (outputs.is_floating_point() or outputs.is_complex()):
+            return outputs
+        n = len(outputs) if outputs.dim() else -1
+        total = sum((p if p.dim() and len(p) == n else p.sum()) for p in pieces)
+        turn = torch.expm1(torch.as_tensor(total))
+        turn = turn.reshape(n, *(1,) * (outputs.dim() - 1)) if turn.dim() else turn
+        return outputs + (self.bends[0].to(turn) * turn * bearing(turn.new_empty(outputs.shape))).to(outputs)
+
+    def _engine(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.busy:
+                return original(roots, *args, **kwargs)
+            self.busy = True
+            try:
+                found = original(roots, *args, **kwargs)
+                weights, retained, graph, inputs = args[:4]
+                root = sum(
+                    float((plain(r) * (1 if w is None else plain(w))).sum())
+                    for r, w in zip(roots, weights, strict=True)
+                )
+                asked = functools.partial(self._ask, graph=bool(graph), retained=bool(retained), root=root)
+                if not (kwargs.get("accumulate_grad") or True in args[5:]):
+                    return tuple(asked(z, g, backward=False) for z, g in zip(inputs, found, strict=True))
+                self.inner += 0.0 if inputs else root
+                for z in inputs or dict.fromkeys([*leaves(roots), *self.watched]):
+                    if z.grad is not None and not any(z is bend for bend in self.bends):
+                        z.grad = asked(z, z.grad, backward=True)
+                return found
+            finally:
+                self.busy = False
+
+        return run
+
+    def _detach(self, original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """Give out the constants of the evaluation that is held: a difference over the weights must not follow them."""
+        replay = iter(self.tape if self.held else [])
+
+        def detach(t: Tensor) -> Tensor:
+            if self.depth or self.busy or not self.free:
+                return original(t)
+            if self.held:
+                return next(replay, t).clone()
+            self.tape.append(original(t).clone())
+            return original(t)
+
+        return detach
+
+    def _ask(self, z: Any, g: Any, *, graph: bool, retained: bool, backward: bool, root: float = 0.0) -> Any:
+        """Record a derivative that was asked for, and give it out as this evaluation wants it."""
+        if g is None or not isinstance(z, Tensor) or g.layout != torch.strided or self.is_weight(z):
+            return g
+        numbers = plain(g)
+        lives = is_wrapped(g) or (g.requires_grad and reaches(g, self.learnt))
+        self.asked.append(Asked(graph, retained, backward, self.depth > 0, lives, root, numbers, caller()))
+        if self.cut:
+            return g.detach()
+        if self.t is None:
+            return g
+        size = numbers.abs().mean()
+        step = bearing(g) * (size if size > 0 else 1)
+        t = self.bends[1].to(g)
+        return g + (t if lives else t.detach()) * step
+
+    def _retain(self, original: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+        def retain_grad(t: Tensor) -> None:
+            self.watched.append(t)
+            original(t)
+
+        return retain_grad
+
+    def _hook(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def register_hook(t: Tensor, hook: Callable[[Tensor], Any]) -> Any:
+            return original(
+                t,
+                lambda g: hook(self._ask(t, g, graph=g.requires_grad, retained=False, backward=True)),
+            )
+
+        return register_hook
+
+    def is_weight(self, t: Tensor) -> bool:
+        """Whether a tensor is a weight of the models, or one that was made of a weight, as MAML's inner steps do."""
+        if id(t) in self.weights:
+            return True
+        alike = [p for p in self.weights.values() if p.shape == t.shape]
+        return bool(alike) and reaches(t, alike)
+
+
+def bearing(like: Tensor) -> Tensor:
+    """A fixed direction of length about 1 for one example of `like`, the same for all; no random number is drawn."""
+    shape = tuple(like.shape[1:])
+    n = max(1, math.prod(shape))
+    wave: Tensor = torch.cos(0.7 + 2.4 * torch.arange(n, device=like.device)) / n**0.5
+    return wave.to(like.dtype).reshape(shape)
 
 
 @contextmanager
-def constants(tape: list[Tensor], record: bool) -> Iterator[None]:
-    """Record every detached tensor, or replay the record: a central difference then sees what autograd sees.
-
-    A constant in a loss (the perturbation of FGSM, the direction of a finite difference) is computed from the weights.
-    A difference over the weights would follow it; the gradient must not. Replayed, it stays what it was.
-    """
-    original, position = Tensor.detach, iter(tape)
-
-    def detach(self: Tensor) -> Tensor:
-        if record:
-            tape.append(original(self).clone())
-            return tape[-1].clone()
-        return next(position, self).clone()
-
-    Tensor.detach = detach  # type: ignore[assignment]
+def replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
+    """Another attribute of a module, a class or a package, for a time."""
+    own, before = name in vars(thing), getattr(thing, name)
+    setattr(thing, name, value)
     try:
         yield
     finally:
-        Tensor.detach = original
+        if own:
+            setattr(thing, name, before)
+        elif name in vars(thing):
+            delattr(thing, name)
