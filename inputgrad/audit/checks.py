@@ -109,7 +109,7 @@ def term_size(f: Facts) -> tuple[bool | None, str]:
     if 1e-9 < term / base < 1e4:
         return True, figure
     root = max(abs(asked.root) for asked in f.exact.probe.asked) / max(1, f.subject.size)
-    return False if term > base and root > 1e3 else None, f"told: {figure}"
+    return (False, figure) if term > base and root > 1e3 else (None, f"told: {figure}")
 
 
 def size(grads: list[Tensor]) -> float:
@@ -139,7 +139,9 @@ def weights_difference(f: Facts) -> tuple[bool | None, str]:
             for step in (h, -h)
         )
         if gaps.add(up, exact.value, down, h, along):
-            break
+            return gaps.found(s)
+    if f.answer.steps:
+        raise NotMeasuredError("the moved inputs change with the weights, as a difference sees and training does not")
     return gaps.found(s)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from inputgrad.audit.blame import caller
 from inputgrad.audit.containers import is_wrapped, mapped, plain, tensors
-from inputgrad.audit.graph import leaves, reaches
+from inputgrad.audit.graph import leaves, made_of, nodes, reaches
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class Probe:
                 args, kwargs = (args, kwargs) if again else self._hold((args, kwargs))
                 given = None if again else mapped(plain, (args, kwargs))  # now: a layer may overwrite its input
                 pieces = self._pieces((args, kwargs)) if trains else []
-                outputs = mapped(lambda o: self._bent(o, pieces), original(*args, **kwargs))
+                outputs = self._bend(original(*args, **kwargs), pieces)
                 return outputs if again else self._keep(module, given, outputs)
             finally:
                 self.depth -= 1
@@ -150,9 +150,18 @@ class Probe:
             point = next(points)
             if not z.is_floating_point():
                 return point
-            return z if reaches(z, free) else z + (point - z).detach()
+            return z if self._follows(z, free) else point.to(z) + (z - z.detach())  # exactly the point
 
         return mapped(still, given)
+
+    def _follows(self, z: Tensor, wanted: Sequence[Tensor]) -> bool:
+        """Whether autograd knows how a tensor changes with one of `wanted`, by a slope that is not 0."""
+        if not reaches(z, wanted):
+            return False
+        busy, self.busy = self.busy, True  # this derivative is ours
+        found = torch.autograd.grad((z * bearing(z)).sum(), wanted, retain_graph=True, allow_unused=True)
+        self.busy = busy
+        return any(g is not None and bool(g.count_nonzero()) for g in found)
 
     def _keep(self, module: nn.Module, given: Any, outputs: Any) -> Any:
         """Record a call; a constant that came from a call under no_grad is given out again where calls are held."""
@@ -172,8 +181,14 @@ class Probe:
                 found.append((d * bearing(d)).flatten(1).sum(1) if d.dim() > 1 else d)
         return found
 
+    def _bend(self, outputs: Any, pieces: list[Tensor]) -> Any:
+        """Bend what a model gives, except what other outputs are made of: the loss may differentiate by that one."""
+        given = tensors(outputs) if pieces else []
+        inner = {id(o) for o in given if any(node is o.grad_fn for node in nodes(p for p in given if p is not o))}
+        return mapped(lambda o: o if id(o) in inner else self._bent(o, pieces), outputs) if pieces else outputs
+
     def _bent(self, outputs: Tensor, pieces: list[Tensor]) -> Tensor:
-        if not pieces or not (outputs.is_floating_point() or outputs.is_complex()):
+        if not (outputs.is_floating_point() or outputs.is_complex()) or (outputs.requires_grad and outputs.is_leaf):
             return outputs
         n = len(outputs) if outputs.dim() else -1
         total = sum((p if p.dim() and len(p) == n else p.sum()) for p in pieces)
@@ -257,7 +272,7 @@ class Probe:
         if id(t) in self.weights:
             return True
         alike = [p for p in self.weights.values() if p.shape == t.shape]
-        return bool(alike) and reaches(t, alike)
+        return made_of(t, alike)
 
 
 def bearing(like: Tensor) -> Tensor:
