@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -121,24 +122,17 @@ def weights_difference(f: Facts) -> tuple[bool | None, str]:
     s, precise = f.subject, f.subject.precision == torch.float64
     if f.answer.kind not in (*TRAINS, "partly detached"):
         raise NotMeasuredError("nothing of the gradient is trained")
-    free = s.learnt
-    exact = s.run(backward=True, free=free)
-    again = s.run(held=exact.probe.calls, free=free, tape=exact.probe.tape).value
-    if abs(again - exact.value) > 1e-6 * abs(exact.value):
+    still: dict[str, Any] = {"held": f.exact.probe.calls, "free": s.learnt, "tape": f.exact.probe.tape}
+    if abs(s.run(**still).value - f.exact.value) > 1e-6 * abs(f.exact.value):
         raise NotMeasuredError("a second call gives another value: the loss keeps a state of its own")
-    length, bound = size(exact.grads), 1e-4 if precise else 0.1
-    generator, gaps = torch.Generator().manual_seed(4), Gaps(bound)
+    length, width = size(f.exact.grads), math.sqrt(sum(g.numel() for g in f.exact.grads))
+    gaps, generator = Gaps(1e-4 if precise else 0.1), torch.Generator().manual_seed(4)
     for relative in (1e-7, 1e-9, 1e-5) if precise else (1e-3, 1e-2):  # a long step crosses kinks, a short one rounds
-        noise = [torch.randn(g.shape, generator=generator).to(g) for g in exact.grads]
-        far = size(noise)
-        way = [g / length + n / far for g, n in zip(exact.grads, noise, strict=True)]
-        along = sum(float((g * w).sum()) for g, w in zip(exact.grads, way, strict=True))
-        h = relative * max(1.0, abs(exact.value)) / abs(along)
-        up, down = (
-            s.run(held=exact.probe.calls, free=free, tape=exact.probe.tape, shift=[w * step for w in way]).value
-            for step in (h, -h)
-        )
-        if gaps.add(up, exact.value, down, h, along):
+        way = [torch.randn(g.shape, generator=generator).to(g) / width + g / length for g in f.exact.grads]
+        along = sum(float((g * w).sum()) for g, w in zip(f.exact.grads, way, strict=True))
+        h = relative * max(1.0, abs(f.exact.value)) / abs(along)
+        up, down = (s.run(shift=(w * step for w in way), **still).value for step in (h, -h))
+        if gaps.add(up, f.exact.value, down, h, along):
             return gaps.found(s)
     if f.answer.steps:
         raise NotMeasuredError("the moved inputs change with the weights, as a difference sees and training does not")
@@ -232,37 +226,33 @@ def scalar(s: Subject, call: Call, ways: list[Tensor], step: float) -> tuple[flo
 
 def repeated(f: Facts) -> tuple[bool | None, str]:
     """Does the loss weigh its term equally at twice the batch size?"""
-    n = f.subject.size
-    other = examples(f, [*range(n), *range(n)])
-    ratio = other.slopes[f.answer.bend == "t"] / f.answer.autograd if f.answer.autograd else math.nan
-    if math.isnan(ratio):
+    half = [*range(f.subject.size // 2)]  # of the batch: twice as many as a training step has may not fit
+    once, twice = examples(f, half), examples(f, [*half, *half])
+    a, b = (run.slopes[f.answer.bend == "t"] for run in (once, twice))
+    if a == 0:
         raise NotMeasuredError("no term of its own is trained")
-    if abs(ratio - 1) < (1e-6 if f.subject.precision == torch.float64 else 0.05):
-        return True, f"the value changes by {change(f, other)}"
-    if 0 <= ratio < 0.6:
-        return False, f"at twice the batch the term weighs × {ratio:.2g}: the gradient of a mean, 1/N too many"
-    return None, f"told: at twice the batch size the term weighs × {ratio:.2g}"
+    if abs(b / a - 1) < (1e-6 if f.subject.precision == torch.float64 else 0.05):
+        return True, f"the value changes by {abs(twice.value - once.value):.1e}"
+    if 0 <= b / a < 0.6:
+        return False, f"at twice the batch the term weighs × {b / a:.2g}: the gradient of a mean, 1/N too many"
+    return None, f"told: at twice the batch size the term weighs × {b / a:.2g}"
 
 
 def permuted(f: Facts) -> tuple[bool | None, str]:
     """Does the order of the examples matter?"""
-    other = examples(f, [*reversed(range(f.subject.size))])
-    if abs(other.value - f.base.value) <= 1e-6 * abs(f.base.value):
-        return True, "the value changes by " + change(f, other)
-    return None, f"told: the loss couples the examples, its value changes by {change(f, other)}"
+    change = abs(examples(f, [*reversed(range(f.subject.size))], False).value - f.base.value)
+    if change <= 1e-6 * abs(f.base.value):
+        return True, f"the value changes by {change:.1e}"
+    return None, f"told: the loss couples the examples, its value changes by {change:.1e}"
 
 
-def change(f: Facts, other: Run) -> str:
-    return f"{abs(other.value - f.base.value):.1e}"
-
-
-def examples(f: Facts, index: list[int]) -> Run:
+def examples(f: Facts, index: list[int], backward: bool = True) -> Run:
     """The bent evaluation on other examples."""
     if f.subject.size < 2:
         raise NotMeasuredError("x has no two examples")
     if f.base.drew:
         raise NotMeasuredError("the loss or the net draws random numbers")
-    return f.subject.run(backward=True, index=index, s=f.base.probe.s, t=f.base.probe.t)
+    return f.subject.run(backward=backward, index=index, s=f.base.probe.s, t=f.base.probe.t)
 
 
 def examples_mix(f: Facts) -> tuple[bool | None, str]:

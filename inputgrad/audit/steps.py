@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -91,8 +92,8 @@ def measured(subject: Subject, first: First) -> Facts:
     except Exception:  # constants of the user's own are often float32; float64 is our choice, not theirs
         subject.dtype = None
         base = subject.run(backward=True, s=1.0)
-    exact = subject.run(backward=True)
-    return Facts(subject, decide(subject, base), exact, base, first)
+    exact = subject.run(backward=True, free=subject.learnt)
+    return Facts(subject, decide(subject, base), exact, replace(base, grads=[]), first)
 
 
 def explanation(f: Facts, found: Sequence[Row]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import random
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import ModuleType
@@ -159,7 +159,7 @@ class Subject:
         self,
         backward: bool = False,
         index: Sequence[int] | None = None,
-        shift: Sequence[Tensor] = (),
+        shift: Iterable[Tensor] = (),
         training: bool = False,
         **probe: Any,
     ) -> Run:

@@ -26,7 +26,7 @@ FIXES = {
     r"not implemented for|is not implemented|double backwards? is not supported|CuDNN RNNs?": KERNEL,
     r"aot_autograd does not currently support double backward": "a compiled model has no double backward: give the"
     " model as it was before torch.compile, or take the gradient by torch.func.grad inside a compiled loss",
-    r"[Cc]heckpointing is not compatible": "checkpoint(..., use_reentrant=False) supports this",
+    r"[Cc]heckpoint(ing)? is (incompatible|not compatible)": "checkpoint(..., use_reentrant=False) supports this",
     r"second time|already been freed": "that graph was used up by an earlier backward: take the input gradient by"
     " torch.autograd.grad(..., create_graph=True), and call backward() once, at the end",
     r"does not require grad": "no graph leads there: the pass ran under torch.no_grad(), or x or the outputs were"
@@ -59,7 +59,7 @@ def refuse_without_double_backward(model: nn.Module, x: Tensor, error: Exception
 
 
 def to_blame(error: BaseException, models: Iterable[nn.Module], call: Callable[[], object]) -> str:
-    """'layer NAME: ' of the layers that an error of PyTorch is about, '' where none can be found.
+    """'layer NAME has no double backward: ', or the like, for an error of PyTorch; '' where no layer is found.
 
     Args:
         error: what PyTorch raised.
@@ -68,9 +68,9 @@ def to_blame(error: BaseException, models: Iterable[nn.Module], call: Callable[[
     """
     if fix_of(error) == IN_PLACE:
         names = [name for model in models for name, m in model.named_modules() if getattr(m, "inplace", False)]
-    else:
-        names = layers_without_double_backward(models, call) if fix_of(error) == KERNEL else []
-    return f"layer {', '.join(dict.fromkeys(names))}: " if names else ""
+        return f"layer {', '.join(dict.fromkeys(names))} works in place: " if names else ""
+    names = layers_without_double_backward(models, call) if fix_of(error) == KERNEL else []
+    return f"layer {', '.join(dict.fromkeys(names))} has no double backward: " if names else ""
 
 
 def layers_without_double_backward(models: Iterable[nn.Module], call: Callable[[], object]) -> list[str]:
@@ -93,8 +93,8 @@ def layers_without_double_backward(models: Iterable[nn.Module], call: Callable[[
     for name, module, args, kwargs in seen:  # inner layers end before outer ones
         inside = f"{name}." if name else ""
         if not any(inner.startswith(inside) for inner in found) and not twice(module, args, kwargs):
-            found.append(name)
-    return [name or "(the model itself)" for name in found]
+            found.append(name or type(module).__name__)
+    return found
 
 
 def twice(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
