@@ -114,7 +114,11 @@ def term_size(f: Facts) -> tuple[bool | None, str]:
 
 
 def size(grads: list[Tensor]) -> float:
-    return math.sqrt(sum(float(g.square().sum()) for g in grads))
+    return math.sqrt(dot(grads, grads))
+
+
+def dot(one: list[Tensor], two: list[Tensor]) -> float:
+    return sum(float((a * b).sum()) for a, b in zip(one, two, strict=True))
 
 
 def weights_difference(f: Facts) -> tuple[bool | None, str]:
@@ -129,10 +133,17 @@ def weights_difference(f: Facts) -> tuple[bool | None, str]:
     gaps, generator = Gaps(1e-4 if precise else 0.1), torch.Generator().manual_seed(4)
     for relative in (1e-7, 1e-9, 1e-5) if precise else (1e-3, 1e-2):  # a long step crosses kinks, a short one rounds
         way = [torch.randn(g.shape, generator=generator).to(g) / width + g / length for g in f.exact.grads]
-        along = sum(float((g * w).sum()) for g, w in zip(f.exact.grads, way, strict=True))
+        along = dot(f.exact.grads, way)
         h = relative * max(1.0, abs(f.exact.value)) / abs(along)
+        if h > 1:
+            raise NotMeasuredError("the parameter gradient is almost 0: a difference is rounding")
         up, down = (s.run(shift=(w * step for w in way), **still).value for step in (h, -h))
-        if gaps.add(up, f.exact.value, down, h, along):
+
+        def nearby(way: list[Tensor] = way, h: float = h) -> list[float]:
+            ends = (s.run(True, shift=(w * step for w in way), **still).grads for step in (h, -h))
+            return [dot(end, way) for end in ends]
+
+        if gaps.add(up, down, h, along, nearby):
             return gaps.found(s)
     if f.answer.steps:
         raise NotMeasuredError("the moved inputs change with the weights, as a difference sees and training does not")
@@ -146,11 +157,12 @@ class Gaps:
     bound: float
     smooth: list[float] = field(default_factory=list)
 
-    def add(self, up: float, here: float, down: float, h: float, along: float) -> bool:
-        """Whether this direction settles it: both slopes agree."""
-        largest = max(abs(up - down) / (2 * h), abs(along), 1e-9)
-        gap, kink = abs((up - down) / (2 * h) - along) / largest, abs(up + down - 2 * here) / (2 * h) / largest
-        if gap < self.bound or kink < self.bound:
+    def add(self, up: float, down: float, h: float, along: float, nearby: Callable[[], list[float]]) -> bool:
+        """Whether this direction settles it: both slopes agree. `nearby` gives those by autograd at the ends."""
+        slope = (up - down) / (2 * h)
+        largest = max(abs(slope), abs(along), 1e-9)
+        gap = abs(slope - along) / largest
+        if gap < self.bound or all(abs(near - along) < self.bound * largest for near in nearby()):
             self.smooth.append(gap)
         return gap < self.bound
 
@@ -186,8 +198,8 @@ def gaps_of(s: Subject, call: Call, h: float, bound: float) -> Gaps:
         ways = [torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z) for z in tensors(call.given)]
         unit = math.sqrt(sum(float(w.square().sum()) for w in ways)) or 1.0
         ways = [w / unit for w in ways]
-        here, along = scalar(s, call, ways, 0.0)
-        if gaps.add(scalar(s, call, ways, h)[0], here, scalar(s, call, ways, -h)[0], h, along):
+        (up, above), (_, along), (down, below) = (scalar(s, call, ways, step) for step in (h, 0.0, -h))
+        if gaps.add(up, down, h, along, lambda ends=(above, below): [*ends]):  # type: ignore[misc]
             break
     return gaps
 

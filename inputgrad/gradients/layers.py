@@ -21,9 +21,14 @@ IN_PLACE = (
     "an in-place operation overwrote a value that the backward pass needs: build the layer with inplace=False, and"
     " write x = x + 1 for x += 1"
 )
+NO_SECOND = (
+    "this operation has no double backward; take another one (nn.SiLU for nn.Hardswish, nn.Sigmoid for nn.Hardsigmoid),"
+    " or use finite_difference"
+)
 FIXES = {
     r"modified by an inplace operation": IN_PLACE,
-    r"not implemented for|is not implemented|double backwards? is not supported|CuDNN RNNs?": KERNEL,
+    r"attention.* is not implemented|[Dd]ouble backwards? is not supported|CuDNN RNN": KERNEL,
+    r"derivative for .* is not implemented": NO_SECOND,
     r"aot_autograd does not currently support double backward": "a compiled model has no double backward: give the"
     " model as it was before torch.compile, or take the gradient by torch.func.grad inside a compiled loss",
     r"[Cc]heckpoint(ing)? is (incompatible|not compatible)": "checkpoint(..., use_reentrant=False) supports this",
@@ -53,7 +58,7 @@ def refuse_without_double_backward(model: nn.Module, x: Tensor, error: Exception
         UserError: names the layers, where they can be found, and the fix; `where` stands in front.
     """
     fix = fix_of(error)
-    if fix in (KERNEL, IN_PLACE):
+    if fix in (KERNEL, NO_SECOND, IN_PLACE):
         named = to_blame(error, [model], lambda: model(x))
         raise UserError(f"{where}{named}{str(error).splitlines()[0].rstrip(':')}; fix: {fix}") from error
 
@@ -66,11 +71,14 @@ def to_blame(error: BaseException, models: Iterable[nn.Module], call: Callable[[
         models: where to look.
         call: calls the models as they were called when it happened.
     """
-    if fix_of(error) == IN_PLACE:
+    names: list[str] = []
+    if (fix := fix_of(error)) == IN_PLACE:
         names = [name for model in models for name, m in model.named_modules() if getattr(m, "inplace", False)]
-        return f"layer {', '.join(dict.fromkeys(names))} works in place: " if names else ""
-    names = layers_without_double_backward(models, call) if fix_of(error) == KERNEL else []
-    return f"layer {', '.join(dict.fromkeys(names))} has no double backward: " if names else ""
+    elif fix in (KERNEL, NO_SECOND):
+        names = layers_without_double_backward(models, call)
+    names = list(dict.fromkeys(names))
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+    return f"layer {shown} {'works in place' if fix == IN_PLACE else 'has no double backward'}: " if names else ""
 
 
 def layers_without_double_backward(models: Iterable[nn.Module], call: Callable[[], object]) -> list[str]:
@@ -109,7 +117,7 @@ def twice(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bo
                 grads = torch.autograd.grad(outputs.square().sum(), wanted, create_graph=True, allow_unused=True)
                 sum((g.square().sum() for g in grads if g is not None), outputs.new_zeros(())).backward()
     except (RuntimeError, NotImplementedError) as error:
-        return fix_of(error) != KERNEL
+        return fix_of(error) not in (KERNEL, NO_SECOND)
     return True
 
 
