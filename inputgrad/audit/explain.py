@@ -113,10 +113,10 @@ def way_of(asked: list[Asked], alive: bool, in_training: bool) -> list[str]:
         alive: whether the loss has a graph.
         in_training: whether the same loss creates a graph when the model is in train mode.
     """
-    if not alive:
-        return ["no graph"]
     if in_training:
         return ["training mode"]
+    if not alive:
+        return ["no graph"]
     if asked and all(a.graph and not a.lives for a in asked):
         return ["frozen"]
     constant = [a for a in asked if not a.graph]

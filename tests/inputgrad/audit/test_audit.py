@@ -201,6 +201,20 @@ def test_it_leaves_the_model_and_the_batch_alone():
     assert not x.requires_grad
 
 
+def test_a_loss_that_overwrites_the_weights_is_seen_and_they_are_put_back():
+    def loss(model, x, y):
+        value = double_backprop(model, x, y)
+        with torch.no_grad():
+            model[0].bias.data.add_(1)
+        return value
+
+    model = net("regression", torch.float64)
+    weights = copy.deepcopy(model.state_dict())
+    side = row(audit(loss, model, *batch("regression")), "side effects")
+    assert (side.ok, side.figure) == (False, "the weights")
+    assert all(torch.equal(value, weights[key]) for key, value in model.state_dict().items())
+
+
 def test_the_command(project, pipeline, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     done = pipeline("audit", "tiny", "gradient_norm")  # it prepares the data itself

@@ -770,6 +770,19 @@ def transformers_outputs():
     return loss, Bert(), {"input_ids": ids, "attention_mask": mask, "labels": classes()}, None
 
 
+SAID = {
+    "void_r1_and_r2": "without create_graph=True",
+    "forces_without_create_graph": "retain_graph keeps the first graph",
+    "grad_cam_by_hooks": "read from .grad",
+    "numpy_on_the_way": "cut off afterwards",
+    "gradient_of_a_frozen_teacher": "none of whose weights is trained",
+    "wave_with_one_constant_derivative": "of which a part is cut off",
+    "forces_in_a_model_in_eval_mode": "create_graph=model.training",
+    "norm_by_a_power_of_one_half": "ε inside the root",
+}
+"""What the explanation of some of them says."""
+
+
 @pytest.mark.filterwarnings("ignore:Using backward")
 @pytest.mark.parametrize("name", CASES)
 def test_public(name):
@@ -778,3 +791,4 @@ def test_public(name):
     found = audit(*build())
     assert found.kind == kind, str(found)
     assert found.depends == (kind in ("depends", MOVES))
+    assert SAID.get(name, "") in " ".join(found.explanation.split())
