@@ -187,7 +187,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/audit/probe.py", "(t if lives else t.detach())", "t", PUBLIC),
     ("inputgrad/audit/probe.py", "o if id(o) in inner else self._bent(o, pieces)", "self._bent(o, pieces)", HARD),
     ("inputgrad/audit/probe.py", "self.inner += 0.0 if inputs else root", "pass", HARD),
-    ("inputgrad/audit/checks.py", "if 0 <= b / a < 0.6:", "if False:", AUDIT),
+    ("inputgrad/audit/checks.py", "if 0 <= b / a < 0.3:", "if False:", AUDIT),
     ("inputgrad/audit/checks.py", "term > base and root > 1e3", "False", HARD),
     ("inputgrad/audit/steps.py", "if left > 0:", "if False:", AUDIT),
     ("inputgrad/audit/steps.py", "if spoilt or not torch.isfinite(total):", "if False:", HARD),

@@ -56,8 +56,13 @@ def is_wrapped(t: Tensor) -> bool:
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(t))
 
 
-def plain(t: Tensor) -> Tensor:
-    """A copy of the numbers, without graph and without the wrappers of torch.func."""
+def unwrapped(t: Tensor) -> Tensor:
+    """The tensor inside the wrappers of torch.func, with the graph that leads to the weights."""
     while is_wrapped(t):
         t = torch._C._functorch.get_unwrapped(t)
-    return t.detach().clone()
+    return t
+
+
+def plain(t: Tensor) -> Tensor:
+    """A copy of the numbers, without graph and without the wrappers of torch.func."""
+    return unwrapped(t).detach().clone()

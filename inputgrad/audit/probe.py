@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import BackwardHook
 
 from inputgrad.audit.blame import caller
-from inputgrad.audit.containers import is_wrapped, mapped, plain, tensors
+from inputgrad.audit.containers import mapped, plain, tensors, unwrapped
 from inputgrad.audit.graph import leaves, made_of, nodes, reaches
 
 
@@ -92,10 +93,10 @@ class Probe:
     def __post_init__(self) -> None:
         self.bends = [torch.full_like(self.like, v or 0.0).requires_grad_(True) for v in (self.s, self.t)]
         self.weights = {id(p): p for m in self.modules for p in m.parameters()}
-        self.learnt = [p for p in self.weights.values() if p.requires_grad]
+        self.learnt = {key: p for key, p in self.weights.items() if p.requires_grad}
         self.watched: list[Tensor] = []  # those that the loss asked to keep their .grad
         self.outermost: set[nn.Module] = set()
-        self.depth, self.busy = 0, False
+        self.depth, self.busy, self.done = 0, False, False
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -108,17 +109,16 @@ class Probe:
             undo.enter_context(replaced(Tensor, "detach", self._detach(Tensor.detach)))
             undo.enter_context(replaced(Tensor, "retain_grad", self._retain(Tensor.retain_grad)))
             undo.enter_context(replaced(Tensor, "register_hook", self._hook(Tensor.register_hook)))
+            undo.enter_context(replaced(BackwardHook, "__init__", self._module_hooks(BackwardHook.__init__)))
             yield
 
     def backward(self, total: Tensor) -> None:
         """The last backward, that of the training loop."""
-        self.busy = True
+        self.busy = self.done = True
         total.backward()
         self.busy = False
 
     def _forward(self, module: nn.Module, original: Callable[..., Any]) -> Callable[..., Any]:
-        trains = any(p.requires_grad for p in module.parameters())
-
         @functools.wraps(original)
         def forward(*args: Any, **kwargs: Any) -> Any:
             again = self.busy  # a checkpoint computes a second time, as the first time
@@ -126,7 +126,9 @@ class Probe:
                 return original(*args, **kwargs)
             self.depth += 1
             try:
-                self.weights |= {id(p): p for p in module.parameters()}  # functional_call brings others
+                weights = list(module.parameters())  # functional_call brings others
+                self.weights |= {id(p): p for p in weights}
+                trains = any(id(p) in self.learnt or reaches(unwrapped(p), self.learnt.values()) for p in weights)
                 args, kwargs = (args, kwargs) if again else self._hold((args, kwargs))
                 given = None if again else mapped(plain, (args, kwargs))  # now: a layer may overwrite its input
                 pieces = self._pieces((args, kwargs)) if trains else []
@@ -173,12 +175,13 @@ class Probe:
         return outputs
 
     def _pieces(self, given: Any) -> list[Tensor]:
-        """w·d of every input: for each row of it (N,), or one number."""
+        """w·d of every input: for each row of it (N,), or one number; its sign is another for each example."""
         found = []
         for z in tensors(given):
             if z.is_floating_point() and not self.is_weight(z):
-                d = z - z.detach()
-                found.append((d * bearing(d)).flatten(1).sum(1) if d.dim() > 1 else d)
+                still = z.detach()
+                both = [(d * bearing(d)).flatten(1).sum(1) if d.dim() > 1 else d for d in (z - still, still)]
+                found.append(both[0] * torch.cos(100 * both[1] + 0.3))
         return found
 
     def _bend(self, outputs: Any, pieces: list[Tensor]) -> Any:
@@ -237,10 +240,10 @@ class Probe:
 
     def _ask(self, z: Any, g: Any, *, graph: bool, retained: bool, backward: bool, root: float = 0.0) -> Any:
         """Record a derivative that was asked for, and give it out as this evaluation wants it."""
-        if g is None or not isinstance(z, Tensor) or g.layout != torch.strided or self.is_weight(z):
+        if self.done or g is None or not isinstance(z, Tensor) or g.layout != torch.strided or self.is_weight(z):
             return g
         numbers = plain(g)
-        lives = is_wrapped(g) or (g.requires_grad and reaches(g, self.learnt))
+        lives = reaches(unwrapped(g), self.learnt.values())
         self.asked.append(Asked(graph, retained, backward, self.depth > 0, lives, root, numbers, caller()))
         if self.cut:
             return g.detach()
@@ -266,6 +269,18 @@ class Probe:
             )
 
         return register_hook
+
+    def _module_hooks(self, original: Callable[..., None]) -> Callable[..., None]:
+        """The gradients that `register_full_backward_hook` gives to its hooks."""
+
+        def ask(g: Tensor) -> Any:
+            return self._ask(g, g, graph=g.requires_grad, retained=False, backward=True)
+
+        def init(made: Any, module: nn.Module, hooks: Any, before: Any) -> None:
+            bent = [lambda m, *gs, hook=hook: hook(m, *mapped(ask, gs)) for hook in hooks]
+            original(made, module, bent, before)
+
+        return init
 
     def is_weight(self, t: Tensor) -> bool:
         """Whether a tensor is a weight of the models, or one that was made of a weight, as MAML's inner steps do."""

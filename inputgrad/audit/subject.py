@@ -26,9 +26,10 @@ AnyLoss = Loss | Callable[..., Any]
 
 @dataclass(frozen=True)
 class Run:
-    """One evaluation. `value` counts what the loss itself called `.backward()` on, `slopes` are those of s and t."""
+    """One evaluation: the loss, the sum of what it called `.backward()` on itself, the slopes of s and t."""
 
     value: float
+    inner: float
     slopes: tuple[float, float]
     grads: list[Tensor]
     probe: Probe
@@ -75,9 +76,9 @@ class Subject:
     def borrowed(self) -> Iterator[None]:
         """Work on copies of the weights, in place; afterwards everything is what it was, `.grad` and modes included."""
         objects = [*self.stateful, *([] if isinstance(self.loss, Loss) else owner_of(self.loss))]
-        inner = [d for m in self.stateful for d in (m._parameters, m._buffers, m._modules)]
+        inner = [d for m in self.stateful for d in (m._parameters, m._buffers, m._modules) if isinstance(d, dict)]
         self.kept = [(d, dict(d)) for d in [*map(vars, dict.fromkeys(objects)), *inner]]
-        held = [t for m in self.stateful for t in (*m._parameters.values(), *m._buffers.values()) if t is not None]
+        held = [t for m in self.stateful for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
         self.tensors = [(t, t.data, t.grad, t.requires_grad) for t in dict.fromkeys(held)]
         states = [g.get_state() for g in self.generators]
         numpy: Any = sys.modules.get("numpy")
@@ -190,7 +191,7 @@ class Subject:
         slopes = tuple(0.0 if b.grad is None else float(b.grad) for b in watch.bends)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.learnt] if backward else []
         drew = not torch.equal(random_state, torch.get_rng_state())
-        return Run(float(total.detach()) + watch.inner, (slopes[0], slopes[1]), grads, watch, drew, inside)
+        return Run(float(total.detach()), watch.inner, (slopes[0], slopes[1]), grads, watch, drew, inside)
 
 
 def named(value: object) -> str:
