@@ -13,7 +13,8 @@ from typing import Any
 
 from inputgrad.audit import explain
 from inputgrad.audit.blame import running
-from inputgrad.audit.checks import TRAINS, Row, rows
+from inputgrad.audit.checks import rows
+from inputgrad.audit.facts import TRAINS, Row
 from inputgrad.audit.forms import forms, refuse
 from inputgrad.audit.steps import explanation, first_call, measured
 from inputgrad.audit.subject import AnyLoss, Subject

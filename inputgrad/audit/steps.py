@@ -13,7 +13,7 @@ from torch import Tensor
 
 from inputgrad.audit import explain
 from inputgrad.audit.blame import running
-from inputgrad.audit.checks import Facts, First, Row
+from inputgrad.audit.facts import Facts, First, Row
 from inputgrad.audit.forms import Form
 from inputgrad.audit.subject import Subject
 from inputgrad.audit.verdict import decide
