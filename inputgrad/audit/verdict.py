@@ -66,7 +66,10 @@ def answer(subject: Subject, bend: str, base: Run) -> Answer:
 def measure(subject: Subject, bend: str, base: Run) -> Answer:
     at, held = getattr(base.probe, bend), base.probe.calls
     eps, here = torch.finfo(subject.precision).eps, total(base, base.inside)
-    step, bound = eps**0.25 * max(1.0, abs(at)), max(0.02, eps**0.2)  # a few iterations of a power method are no fault
+    step, bound = (
+        eps**0.25 * max(1.0, abs(at)),
+        max(0.1, eps**0.2),
+    )  # less is no fault: the vectors of a power iteration, say
     other: dict[str, Any] = {"s": base.probe.s, "t": base.probe.t}
     up, down = (total(subject.run(held=held, **other | {bend: at + h}), base.inside) for h in (step, -step))
     again, far = subject.run(**other), subject.run(**other | {bend: FAR})
