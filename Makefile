@@ -1,4 +1,4 @@
-# make study: environment, data, training, attacks, report.   make test, make test-scale: the same set-up, then checks.
+# make study: environment, data, training, attacks, report of `digits`.   make test, make test-scale: the same set-up, then checks.
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -9,17 +9,21 @@ export DVC_NO_ANALYTICS := true
 export DO_NOT_TRACK := true
 export MLFLOW_DISABLE_TELEMETRY := true
 
+STUDY ?= digits
 POSTGRESQL := $(or $(shell command -v initdb),$(wildcard /usr/lib/postgresql/*/bin/initdb))
 
-.PHONY: help setup study test test-scale postgresql search format ui lock clean
+.PHONY: help setup study studies test test-scale postgresql bench search format ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-study: setup  ## run every study and print where its report is
-	@python -m pipeline check --write
-	@dvc repro
-	@python -m pipeline where
+study: setup  ## run one study and print where its report is: make study STUDY=diabetes (default: digits)
+	@python -m pipeline run --write $(STUDY)
+	@dvc repro --quiet $(addprefix report@,$(STUDY))
+	@python -m pipeline where $(STUDY)
+
+studies: setup  ## run all studies of params.yaml
+	@$(MAKE) --no-print-directory study STUDY=
 
 test: setup  ## formatter, linter, type checker and all tests
 	@ruff format --check .
@@ -30,8 +34,11 @@ test: setup  ## formatter, linter, type checker and all tests
 test-scale: setup .venv/scale postgresql  ## the tests that need Ray and PostgreSQL: installs both, then runs them
 	@python -m pytest -m scale
 
+bench: setup  ## measure what benchmarks/bench.py lists, about an hour on two quiet cores: benchmarks/results.md
+	@python -m benchmarks.bench
+
 search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
-	@python -m pipeline search $(or $(STUDY),digits) $(or $(LOSS),--all) $(OPTIONS)
+	@python -m pipeline search $(STUDY) $(or $(LOSS),--all) $(OPTIONS)
 
 format: setup  ## format the code and fix what the linter can
 	@ruff format .

@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.study.params import write_params
+from pipeline.study.read import read_study
+
 DIGITS = Path(__file__).parents[1] / "experiments" / "digits.yaml"
 
 
@@ -21,4 +24,6 @@ def elsewhere(**training: object) -> Iterator[None]:
         os.chdir(folder)
         Path("experiments").mkdir()
         Path("experiments/digits.yaml").write_text(text, encoding="utf-8")
+        Path("params.yaml").write_text("studies: [digits]\n", encoding="utf-8")
+        write_params([read_study("digits")])
         yield

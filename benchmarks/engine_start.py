@@ -19,8 +19,8 @@ from tests.conftest import PARAMS, TINY
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 CODE = """
 import sys, time
-from pipeline.workers import local
-local.fresh = True
+from pipeline.workers import local, process
+process.fresh = True
 import torch._dynamo
 from pipeline.stages import train
 from pipeline.study.read import read_study
@@ -31,7 +31,7 @@ fingerprints = [run.fingerprint for run in todo]
 start = time.perf_counter()
 if sys.argv[1] == "forked":
     with local.local() as workers:
-        workers(train.train, todo)
+        [future.result() for _, future in local.each(workers, train.train, todo)]
 else:
     from joblib import Parallel, delayed
     Parallel(n_jobs=local.cores())(delayed(train.train)(run) for run in todo)

@@ -1,10 +1,12 @@
-"""What a trial's storage and tracking cost: python -m benchmarks.search_overhead [rounds]
+"""What a trial's storage and tracking cost: python -m benchmarks.search_overhead [rounds] [epochs]
 
-Three figures, each taken in one process: the trial as the search runs it against the same training with nothing around
-it (in turn, paired, so that a slow moment hits both); the seconds that claiming, reporting and telling take, with
-training left out; and the seconds that MLflow takes for a trial, which the command spends beside the workers.
+Three figures, each taken in one process: the trial as the search runs it against the same training and scoring with
+nothing around them (in turn, paired, so that a slow moment hits both); the seconds that asking, reporting and telling
+take, with training left out; and the seconds that MLflow takes for a trial, which the command spends next to its
+workers.
 """
 
+import copy
 import os
 import sys
 import time
@@ -16,12 +18,16 @@ from pipeline.quiet import NO_TELEMETRY
 os.environ.update(NO_TELEMETRY, OMP_NUM_THREADS="1")
 
 from benchmarks.elsewhere import elsewhere
-from pipeline.search import objective, slots, storage, worker
+from pipeline.search import objective, rung
+from pipeline.search.loop import Loop
 from pipeline.search.record import Record
+from pipeline.search.storage import opened
 from pipeline.search.task import SearchTask
 from pipeline.stages import commands
+from pipeline.stages.train import Trainer, train_epoch, validate
 from pipeline.study.read import read_study
 from pipeline.tracking import search as tracking
+from pipeline.workers.local import Here
 
 LONG = 10.0
 """Seconds of the trial that the overhead is compared with."""
@@ -34,46 +40,47 @@ def seconds(action) -> float:
     return time.perf_counter() - start
 
 
+def one_more(loop: Loop) -> None:
+    """The search runs until it has one trial more."""
+    object.__setattr__(loop.task, "trials", loop.task.trials + 1)  # frozen, but what it has worked out stays true
+    loop.run()
+
+
+def bare(task: SearchTask) -> None:
+    """A trial's training and scores, in memory alone."""
+    run, dataset = task.run, objective.read_splits(task.study)
+    trainer = Trainer.fresh(run, dataset)
+    for epoch in range(1, run.epochs + 1):
+        train_epoch(trainer), validate(trainer)
+        if epoch in objective.rungs(run.epochs):
+            objective.scores(copy.deepcopy(trainer.model), run, trainer.dataset)
+
+
 def main(rounds: int) -> None:
     """Print the figures."""
     commands.prepare("digits")
-    study = read_study("digits")
-    task = SearchTask(study=study, loss="gradient_norm", trials=1000, sampler="tpe", prunes=False)
-    dataset = objective.read(study)
-    optuna_study = storage.open_study(task)
-    scores = worker.standard(task, optuna_study, dataset)
+    task = SearchTask(study=read_study("digits"), loss="gradient_norm", trials=0, prunes=False)
+    with opened(task) as study:
+        loop = Loop(task, study, Here())
+        one_more(loop), bare(task)  # warm
+        pairs = np.array([[seconds(lambda: bare(task)), seconds(lambda: one_more(loop))] for _ in range(rounds)])
+        low, middle, high = np.quantile(pairs[:, 1] / pairs[:, 0], [0.25, 0.5, 0.75])
+        print(f"a trial against its bare training: {middle:.3f} x [{low:.3f}, {high:.3f}], n = {rounds} pairs in turn")
 
-    def trial() -> None:
-        worker.run_trial(task, optuna_study, slots.claim(task, optuna_study), dataset)
-
-    def bare() -> None:
-        objective.train(task.run, dataset, lambda *_: None)
-
-    trial(), bare()  # warm
-    pairs = np.array([[seconds(action) for action in (bare, trial)] for _ in range(rounds)])
-    low, middle, high = np.quantile(pairs[:, 1] / pairs[:, 0], [0.25, 0.5, 0.75])
-    print(f"a trial against its bare training: {middle:.3f} x [{low:.3f}, {high:.3f}], n = {rounds} pairs in turn")
-
-    def looked(run, dataset, look):
-        for epoch in objective.rungs(run.epochs):
-            look(epoch, scores)
-        return scores
-
-    worker.objective.train = looked  # type: ignore[assignment]
-    alone = [seconds(trial) for _ in range(100)]
-    record = Record.of(task, optuna_study)
-    record.write()
-    tracking.mirror(task.folder)  # imports MLflow and makes its tables: once, however many trials
-    more = [seconds(trial) for _ in range(50)]
-    Record.of(task, optuna_study).write()
+        scores = rung.reference(task)
+        rung.measure = lambda at: rung.RungResult(scores, at.epoch, 0.0)  # type: ignore[assignment]
+        kept = [seconds(lambda: one_more(loop)) for _ in range(100)]
+        Record.of(task, study).write()
+        tracking.mirror(task.folder)  # imports MLflow and makes its tables: once, however many trials
+        more = [seconds(lambda: one_more(loop)) for _ in range(50)]
+        Record.of(task, study).write()
     mirrored = seconds(lambda: tracking.mirror(task.folder)) / len(more)
-    kept = float(np.median(alone + more))
-    print(
-        f"storage {1000 * kept:.0f} ms a trial (median of {len(alone + more)}), MLflow {1000 * mirrored:.0f} ms a trial"
-    )
-    print(f"both together: {(kept + mirrored) / LONG:.2%} of a trial of {LONG:.0f} s")
+    count, alone = len(kept + more), float(np.median(kept + more))
+    print(f"storage {1000 * alone:.0f} ms a trial (median of {count}), MLflow {1000 * mirrored:.0f} ms a trial")
+    print(f"both together: {(alone + mirrored) / LONG:.2%} of a trial of {LONG:.0f} s")
 
 
 if __name__ == "__main__":
-    with elsewhere():
-        main(int(sys.argv[1]) if len(sys.argv) > 1 else 10)
+    rounds, epochs = [*sys.argv[1:], *["10", "40"][len(sys.argv) - 1 :]]
+    with elsewhere(epochs=epochs):
+        main(int(rounds))

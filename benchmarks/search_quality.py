@@ -9,9 +9,8 @@ random starts. The slot that tries what the study states is left out, so that al
 
 import os
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -20,11 +19,14 @@ os.environ["OMP_NUM_THREADS"] = "1"
 
 from benchmarks.elsewhere import elsewhere
 from pipeline.results.statistics import estimate
-from pipeline.search import objective, space, storage, worker
+from pipeline.search import objective, rung, space, storage
+from pipeline.search.loop import Loop
 from pipeline.search.record import Record, facts
+from pipeline.search.rung import Rung, RungResult, TrialRun
 from pipeline.search.task import SearchTask
 from pipeline.stages import commands
 from pipeline.study.read import read_study
+from pipeline.workers.local import Here, each, local
 
 KINDS = {"pruned": ("tpe", True), "tpe": ("tpe", False), "random": ("random", False)}
 TRIALS = 30
@@ -45,34 +47,31 @@ def knob(task: SearchTask) -> str:
     return name
 
 
-def trained(loss: str, value: float) -> list[tuple[int, objective.Scores]]:
-    """Scores at the rungs and at the end of a real training."""
-    task, found = search(loss), []
-    run = task.run
-    run = replace(run, study=space.with_knobs(run.study, loss, {knob(task): value}))
-    last = objective.train(run, objective.read(run.study), lambda epoch, scores: found.append((epoch, scores)))
-    return [*found, (run.epochs, last)]
+def trained(loss: str, value: float) -> list[RungResult]:
+    """What a real training shows at every rung and at its end."""
+    task = search(loss)
+    study = space.with_knobs(task.run.study, loss, {knob(task): value})
+    run = TrialRun(study, loss, task.run.seed, Path(f"trained-{value}"))
+    return [rung.measure(Rung(run, epoch)) for epoch in objective.rungs(run.epochs)]
 
 
-def looked_up(name: str, table: dict[float, list[tuple[int, objective.Scores]]]):
-    """In the place of `objective.train`."""
+def looked_up(name: str, table: dict[float, list[RungResult]]):
+    """In the place of `rung.measure`."""
     values = np.array(sorted(table))
 
-    def train(run, dataset, look):
-        nearest = values[np.abs(np.log(values / getattr(run.loss, name))).argmin()]
-        *rungs, (_, last) = table[float(nearest)]
-        for epoch, scores in rungs:
-            look(epoch, scores)
-        return last
+    def measure(at: Rung) -> RungResult:
+        nearest = values[np.abs(np.log(values / getattr(at.run.loss, name))).argmin()]
+        return table[float(nearest)][objective.rungs(at.run.epochs).index(at.epoch)]
 
-    return train
+    return measure
 
 
 def result(loss: str, kind: str, seed: int) -> tuple[float, int]:
     """Best robust score that meets the constraint, and the epochs spent."""
     task = search(loss, kind, seed)
-    worker.run_trials(task)
-    record = Record.of(task, storage.open_study(task))
+    with storage.opened(task) as study:
+        Loop(task, study, Here()).run()
+        record = Record.of(task, study)
     return (facts(record.best)["robust"] if record.best else 0.0), record.epochs_used
 
 
@@ -85,17 +84,18 @@ def said(values: np.ndarray) -> str:
 def main(loss: str, repeats: int, count: int) -> None:
     """Print the figures."""
     commands.prepare("digits")
-    study = read_study("digits")
-    objective.standard(study, objective.read(study))
-    name = knob(search(loss))
-    low, high, _ = space.ranges(study, loss)[name]
-    values = [space.rounded(value) for value in np.geomspace(low, high, count)]
-    with ProcessPoolExecutor(2) as pool:
-        table = dict(zip(values, pool.map(partial(trained, loss), values), strict=True))
-    worker.objective.train = looked_up(name, table)  # type: ignore[assignment]
-    worker.slots.space.present = lambda *_: None
-    limit = search(loss).limit(objective.standard(study, objective.read(study)).clean)
-    reachable = max(ends[-1][1].robust for ends in table.values() if ends[-1][1].clean >= limit - 1e-9)
+    task = search(loss)
+    name = knob(task)
+    values = [space.rounded(value) for value in np.geomspace(task.space[name].low, task.space[name].high, count)]
+    with local() as workers:
+        table = {value: future.result() for value, future in each(workers, partial(trained, loss), values)}
+        standard = workers.submit(rung.reference, task).result()
+    rung.measure = looked_up(name, table)  # type: ignore[assignment]
+    rung.reference = lambda _: standard  # type: ignore[assignment]
+    space.present = lambda *_: None  # type: ignore[assignment]
+    limit = task.limit(standard.clean)
+    last = [ends[-1].scores for ends in table.values() if ends[-1].scores]
+    reachable = max(scores.robust for scores in last if scores.clean >= limit - 1e-9)
     best, epochs = {}, {}
     for kind in KINDS:
         found = np.array([result(loss, kind, seed) for seed in range(repeats)])

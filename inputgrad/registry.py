@@ -56,14 +56,16 @@ def imported(path: str) -> Any:
     where, _, name = path.partition(":")
     try:
         found = importlib.import_module(where)
-    except Exception as error:  # whatever one's own file raises
+        if not name or hasattr(found, name):  # a package may load its names only now
+            return getattr(found, name) if name else found
+    except (Exception, SystemExit) as error:  # whatever one's own file raises
         if isinstance(error, ModuleNotFoundError) and error.name and f"{where}.".startswith(f"{error.name}."):
-            raise UserError(f"no module '{error.name}' in this folder, and none installed; fix: correct it") from error
+            fix = "fix: correct the name, go to the folder of that file, or install it"
+            raise UserError(f"no module '{error.name}' in this folder, and none installed; {fix}") from error
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise UserError(f"importing {where} fails ({reason}); fix: correct that file") from error
-    if name and not hasattr(found, name):
-        raise UserError(f"{where} has no '{name}'; {nearest(name, (n for n in vars(found) if n[0] != '_'))}")
-    return getattr(found, name) if name else found
+    file = getattr(found, "__file__", None) or where
+    raise UserError(f"{file} has no '{name}'; {nearest(name, [n for n in vars(found) if n[0] != '_'])}")
 
 
 def options(settings: Mapping[str, Any]) -> dict[str, Any]:

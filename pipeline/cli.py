@@ -35,7 +35,28 @@ def plain(context: click.Context, parameter: click.Parameter, name: str | None) 
     return name if name is None else named(str(parameter.name), name)
 
 
+def stage(name: str, study: str, loss: str, jobs: int | None) -> None:
+    """Run a DVC stage; what is finished and unchanged is published without importing what computes."""
+    from pipeline import receipts
+
+    target = receipts.published(name, study, loss)
+    if target is None:
+        from pipeline.stages import commands
+
+        target = getattr(commands, name)(study, loss, jobs)
+    print(target)
+
+
+def plain_or_active(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> list[str]:
+    """Names of studies; without any, those of params.yaml."""
+    from pipeline.study.active import active
+    from pipeline.study.validation import named
+
+    return [named("study", name) for name in names] or active()
+
+
 study_argument = click.argument("study", callback=plain)
+studies_argument = click.argument("studies", nargs=-1, callback=plain_or_active)
 loss_argument = click.argument("loss", callback=plain)
 
 
@@ -64,9 +85,7 @@ def prepare(study: str) -> None:
 @jobs_option
 def train(study: str, loss: str, jobs: int | None) -> None:
     """Train every seed of one loss (a DVC stage). Resumes where it was stopped."""
-    from pipeline.stages import commands
-
-    print(commands.train(study, loss, jobs))
+    stage("train", study, loss, jobs)
 
 
 @cli.command()
@@ -75,9 +94,7 @@ def train(study: str, loss: str, jobs: int | None) -> None:
 @jobs_option
 def attack(study: str, loss: str, jobs: int | None) -> None:
     """Attack every seed of one loss on the test split (a DVC stage)."""
-    from pipeline.stages import commands
-
-    print(commands.attack(study, loss, jobs))
+    stage("attack", study, loss, jobs)
 
 
 @cli.command()
@@ -90,17 +107,29 @@ def report(study: str) -> None:
 
 
 @cli.command()
-@study_argument
+@studies_argument
 @jobs_option
 @click.option("--engine", "name", default="local", show_default=True, help="local, or ray for many machines.")
 @click.option("--address", help="Of a Ray cluster, HOST:PORT; default: a Ray of this machine alone.")
 @click.option("--gpus-per-task", type=float, help="What each task asks of Ray, such as 0.25: four tasks on a GPU.")
-def run(study: str, jobs: int | None, name: str, address: str | None, gpus_per_task: float | None) -> None:
-    """Train and attack all losses of a study at once; dvc repro then finds them finished."""
-    from pipeline.stages import whole_study
+@click.option("--write", is_flag=True, help="First bring the generated part of params.yaml up to the studies.")
+def run(
+    studies: list[str], jobs: int | None, name: str, address: str | None, gpus_per_task: float | None, write: bool
+) -> None:
+    """Train and attack all losses of STUDIES (default: those of params.yaml) at once; dvc repro finds them finished."""
+    from pipeline import receipts
     from pipeline.workers import Engine
 
-    print(whole_study.run(study, Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)))
+    if all(receipts.up_to_date(study) for study in studies):
+        print("\n".join(f"{study}: up to date" for study in studies))
+        return
+    from pipeline.stages import whole_study
+    from pipeline.study.params import check_all
+
+    if write:
+        check_all(write)
+    engine = Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)
+    print("\n".join(whole_study.run(studies, engine)))
 
 
 cli.add_command(strength)
@@ -158,19 +187,25 @@ def docs() -> None:
 
 
 @cli.command()
-def where() -> None:
-    """Print where the reports are."""
-    from pipeline.stages import commands
+@studies_argument
+def where(studies: list[str]) -> None:
+    """Print where the reports of STUDIES (default: all of params.yaml) are."""
+    from pipeline import receipts
 
-    for line in commands.where():
-        print(f"report: {line}")
+    for study in studies:
+        if (found := receipts.published("report", study, "")) is not None:
+            print(f"report: {(found / 'report.html').resolve().as_uri()}")
+        else:
+            from pipeline.stages import commands
+
+            print(f"report: {commands.where(study)}")
 
 
 @cli.command()
 def track() -> None:
     """Rebuild MLflow's database from the run folders."""
     from pipeline import tracking
-    from pipeline.study.params import active
+    from pipeline.study.active import active
 
     tracking.track(active())
 

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -65,10 +65,7 @@ def opened(folder: Path, origin: Origin, fix: str) -> Path:
         UserError: one line that names the file, what is wrong with it, and `fix`.
         ForeignError: it is of another origin.
     """
-    file = folder / MANIFEST
-    manifest = read_json(file, fix)
-    if not is_manifest(manifest) or file.read_bytes() != as_json(manifest).encode():
-        raise UserError(f"{file} is not a manifest of this project; {fix}")
+    manifest = manifest_of(folder, fix)
     if manifest["fingerprint"] != origin.fingerprint:
         raise ForeignError(f"{folder} is {origin.difference(manifest['origin'])}; {fix}")
     for name, known in manifest["files"].items():
@@ -78,6 +75,23 @@ def opened(folder: Path, origin: Origin, fix: str) -> Path:
         if path.stat().st_size != known["size"] or hash_of_file(path) != known["sha256"]:
             raise UserError(f"{path} is damaged: its bytes are not those that were written; {fix}")
     return folder
+
+
+def manifest_of(folder: Path, fix: str) -> dict[str, Any]:
+    file = folder / MANIFEST
+    manifest: dict[str, Any] = read_json(file, fix)
+    if not is_manifest(manifest) or file.read_bytes() != as_json(manifest).encode():
+        raise UserError(f"{file} is not a manifest of this project; {fix}")
+    return manifest
+
+
+def is_whole(folder: Path, fingerprint: str) -> bool:
+    """Whether a folder holds the complete and undamaged result of that fingerprint."""
+    try:
+        origin = Origin(**manifest_of(folder, "")["origin"])
+        return origin.fingerprint == fingerprint and opened(folder, origin, "") == folder
+    except UserError:
+        return False
 
 
 def is_manifest(value: Any) -> bool:
@@ -112,7 +126,7 @@ def clear(folder: Path) -> None:
             remove(path)
 
 
-def publish(parts: dict[str, Path], target: Path) -> None:
+def publish(parts: Mapping[str, Path], target: Path) -> None:
     """Copy finished state folders into `target`/NAME, all at once; of each what its manifest lists, nothing else."""
     with replacing(target) as temporary:
         for name, source in parts.items():

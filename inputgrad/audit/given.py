@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from inputgrad import registry
 from inputgrad.audit import Audit, audit
-from inputgrad.audit.blame import running
+from inputgrad.audit.blame import place, running
 from inputgrad.audit.forms import parts_of
 from inputgrad.audit.subject import AnyLoss
-from inputgrad.errors import UserError, nearest
+from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 
 
@@ -63,22 +61,11 @@ def built(path: str, wanted: type | tuple[type, ...]) -> Any:
 
 
 def imported(path: str) -> Any:
-    """The object that MODULE:NAME names; modules of the current folder are found too, as by `python -m`."""
+    """The object that MODULE:NAME names."""
     module, _, name = path.partition(":")
     if not module or not name or "/" in module or module.endswith(".py"):
         raise UserError(f"'{path}': give MODULE:NAME, such as my_file:my_loss for my_loss in my_file.py")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)
     try:
-        with running(f"importing {module}"):
-            found = importlib.import_module(module)
-            if hasattr(found, name):  # a package may load its names only now
-                return getattr(found, name)
+        return registry.imported(path)
     except UserError as error:
-        missing = error.__cause__
-        if isinstance(missing, ModuleNotFoundError) and f"{module}.".startswith(f"{missing.name}."):
-            fix = f"fix: go to the folder of {missing.name}.py, or install it"
-            raise UserError(f"{path}: no module '{missing.name}' on the path or in this folder; {fix}") from missing
-        raise
-    public = [n for n in vars(found) if not n.startswith("_")]
-    raise UserError(f"{path}: {getattr(found, '__file__', module)} has no '{name}'; {nearest(name, public)}")
+        raise UserError(f"{place(error.__cause__) or f'{path}: '}{error}") from error.__cause__

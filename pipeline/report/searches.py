@@ -10,7 +10,7 @@ from inputgrad.errors import UserError
 from pipeline import store
 from pipeline.report.measure import score
 from pipeline.results.statistics import Estimate
-from pipeline.search import space
+from pipeline.study.parts import listed
 from pipeline.study.schema import Study
 
 FIGURES = {
@@ -60,7 +60,7 @@ def budget(found: dict[str, dict[str, Any]]) -> str:
 
 
 def judged(found: dict[str, dict[str, Any]]) -> str:
-    judges = {loss: space.listed(facts["settings"]["judges"]) for loss, facts in found.items()}
+    judges = {loss: listed(facts["settings"]["judges"]) for loss, facts in found.items()}
     said = next(iter(judges.values()))
     if len(set(judges.values())) > 1:
         said = "attacks that differ: " + "; ".join(f"`{loss}` {each}" for loss, each in judges.items())

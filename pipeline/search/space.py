@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 from inputgrad.errors import UserError
 from inputgrad.losses import Range
@@ -63,8 +62,3 @@ def at_edge(found: Range, value: float) -> bool:
 
 def described(name: str, found: Range) -> str:
     return f"{name} {found.low:g} to {found.high:g}{', log' if found.log else ''}"
-
-
-def listed(attacks: Mapping[str, Mapping[str, Any]]) -> str:
-    knobs = {name: ", ".join(f"{knob} {value}" for knob, value in given.items()) for name, given in attacks.items()}
-    return " and ".join(f"{name} ({said})" if said else name for name, said in knobs.items())

@@ -8,15 +8,14 @@ from pipeline.search import space
 from pipeline.search.display import score
 from pipeline.search.record import Record, facts, knobs
 from pipeline.search.task import SearchTask
+from pipeline.study.parts import listed
 from pipeline.tracking.address import shown
 
 
 def introduce(task: SearchTask, record: Record) -> None:
     study, epochs = task.study, task.run.epochs
     drop, noun = study.search.max_clean_drop, study.task.noun
-    judged = (
-        f"robust validation {noun} under {space.listed(task.judges)}, {study.attack.norm} ε = {study.attack.epsilon:g}"
-    )
+    judged = f"robust validation {noun} under {listed(task.judges)}, {study.attack.norm} ε = {study.attack.epsilon:g}"
     if task.objective == "robust":
         judged += (
             f"; clean validation {noun} at most {drop:g} {'below' if task.higher_is_better else 'above'} standard's"

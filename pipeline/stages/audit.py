@@ -13,7 +13,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from pipeline import data, models
 from pipeline.data import Dataset
-from pipeline.study.params import active
+from pipeline.study.active import active
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from pipeline.study.schema import Study

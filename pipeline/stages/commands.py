@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from inputgrad.errors import UserError
-from pipeline import data, fingerprint, store
+from pipeline import data, fingerprint, receipts, store
 from pipeline.progress import progress
-from pipeline.study.params import active, read_in_stage
+from pipeline.study import origins
+from pipeline.study.params import read_in_stage
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder, runs
 from pipeline.study.schema import Study
@@ -37,8 +38,8 @@ def working(engine: Engine, shown: AbstractContextManager[None], training: Seque
     from pipeline import tracking
 
     with engine.open() as workers, ExitStack() as threads:
-        for name in dict.fromkeys(run.loss_name for run in training):
-            some = [run for run in training if run.loss_name == name]
+        for study, name in dict.fromkeys((run.study.name, run.loss_name) for run in training):
+            some = [run for run in training if (run.study.name, run.loss_name) == (study, name)]
             threads.enter_context(tracking.following(some[0].study, name, some))
         threads.enter_context(shown)
         yield workers
@@ -67,13 +68,22 @@ def publish_training(todo: Sequence[Run]) -> Path:
     """Copy the finished runs of one loss to their stage's output, and what is measured of the loss to another."""
     from pipeline.stages.measured import measure
 
-    measured = measure(todo[0])
-    refuse_changes(todo, "train")
     study, loss_name = todo[0].study, todo[0].loss_name
-    target = folder(study, loss_name, "train")
-    store.publish({f"seed-{run.seed}": run.state for run in todo}, target)
-    store.publish({"": measured}, folder(study, loss_name, "measured"))
-    return target
+    results = {
+        folder(study, loss_name, "train"): {f"seed-{run.seed}": run.state for run in todo},
+        folder(study, loss_name, "measured"): {"": measure(todo[0])},
+    }
+    modules = (*origins.modules(todo[0], "train"), *origins.modules(todo[0], "measured"))
+    publish("train", todo, results, receipts.seen(study, modules, [data.path(study.name)]))
+    return folder(study, loss_name, "train")
+
+
+def publish(stage: str, todo: Sequence[Run], results: receipts.Results, seen: dict[str, Any]) -> None:
+    """Copy finished folders to the outputs of a stage; `seen` was taken before, so that no later edit is missed."""
+    refuse_changes(todo, stage)
+    for target, parts in results.items():
+        store.publish(parts, target)
+    receipts.write(stage, todo[0].study.name, todo[0].loss_name, seen, results)
 
 
 def refuse_changes(todo: Sequence[Run], stage: str) -> None:
@@ -110,9 +120,11 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
 
 
 def publish_attack(todo: Sequence[Evaluation]) -> Path:
-    refuse_changes([evaluation.run for evaluation in todo], "attack")
-    target = folder(todo[0].run.study, todo[0].run.loss_name, "attack")
-    store.publish({f"seed-{e.run.seed}": e.state for e in todo}, target)
+    runs = [evaluation.run for evaluation in todo]
+    study, target = runs[0].study, folder(runs[0].study, runs[0].loss_name, "attack")
+    trained = {one.folder("train") / store.MANIFEST for run in runs for one in (run, run.source)}
+    seen = receipts.seen(study, origins.modules(runs[0], "attack"), [data.path(study.name), *sorted(trained)])
+    publish("attack", runs, {target: {f"seed-{e.run.seed}": e.state for e in todo}}, seen)
     return target
 
 
@@ -122,19 +134,27 @@ def report(study_name: str) -> Path:
 
     study = read_in_stage(study_name)
     target = write(study, list(study.losses))
+    keep_receipt(study, target)
     tracking.mirror_report(study)
     return target
 
 
-def where() -> list[str]:
-    """A line for every active study: where its report is, or why there is none of the study as it stands."""
-    return [report_of(read_study(name)) for name in active()]
+def keep_receipt(study: Study, target: Path) -> None:
+    from pipeline.results.report import manifests
+
+    modules = (*origins.REPORT, study.model_function.__module__, study.data_module.__name__)
+    files = (*manifests(study, list(study.losses)), *origins.templates(), data.path(study.name))
+    seen = receipts.seen(study, modules, files)
+    made = store.manifest_of(target, "write it again")["fingerprint"]
+    if made == origins.of_report(study, list(study.losses), manifests(study, list(study.losses))).fingerprint:
+        receipts.write("report", study.name, "", seen, {target: {"": store.state(made)}})
 
 
-def report_of(study: Study) -> str:
+def where(study_name: str) -> str:
     """Where the page of a study is; one that is older than the study or its results is not shown as theirs."""
     from pipeline.results.report import opened
 
+    study = read_study(study_name)
     page = study.folder / "report" / "report.html"
     if not page.exists():
         return f"{page} is not written yet; run: dvc repro"

@@ -14,12 +14,12 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from inputgrad import files, tasks
+from inputgrad import files
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
 from pipeline import data, store
 from pipeline.data import Dataset
-from pipeline.study.run import Run
+from pipeline.study.run import Run, goodness
 from pipeline.study.schema import Training
 
 BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
@@ -270,12 +270,6 @@ def save_epoch(trainer: Trainer, folder: Path) -> None:
             os.link(folder / LAST, temporary)
     store.save_checkpoint(folder / LAST, trainer.state())
     write_history(trainer.history, folder)
-
-
-def goodness(row: dict[str, float]) -> tuple[float, float]:
-    """What makes an epoch the best: its validation score, ties by its validation loss."""
-    task = next(task for task in tasks.TASKS.values() if task.validation_key in row)
-    return task.better * row[task.validation_key], -row["validation_loss"]
 
 
 def write_history(history: list[dict[str, float]], folder: Path) -> None:

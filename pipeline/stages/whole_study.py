@@ -1,18 +1,19 @@
-"""Everything of a study side by side: all losses and seeds at once, so that no core waits for the end of a stage.
+"""Whole studies side by side: all losses and seeds at once, so that no core waits for the end of a stage.
 
 The work lands in .state/FINGERPRINT and in the stages' own outputs; `dvc repro` then finds every run finished.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import store, tracking
 from pipeline.progress import progress
 from pipeline.stages import commands
 from pipeline.stages.attack import Evaluation, evaluate
+from pipeline.stages.measured import measure
 from pipeline.stages.train import train
 from pipeline.study import origins
 from pipeline.study.params import read_in_stage
@@ -23,97 +24,113 @@ from pipeline.workers.local import Item, Workers, each
 
 
 @dataclass
-class Progress:
-    """What is to do, and what became of it."""
+class Part:
+    """One loss of one study: all its seeds, and what has become of them."""
 
     study: Study
-    todo: list[Run] = field(default_factory=list)
+    loss: str
+    untrained: bool = False
+    unattacked: bool = False
     evaluations: list[Evaluation] = field(default_factory=list)
-    unattacked: int = 0
-    failed: dict[str, UserError] = field(default_factory=dict)
+    error: UserError | None = None
+
+    def __post_init__(self) -> None:
+        self.runs = runs(self.study, self.loss)
+        self.untrained = not is_trained(self.runs)
 
     def done(self) -> float:
         """Tasks that are finished; a training in its middle counts by its epochs, an attack by its steps."""
-        epochs = sum(min(1.0, commands.epochs_done(run) / run.epochs) for run in self.todo)
+        epochs = sum(min(1.0, commands.epochs_done(run) / run.epochs) for run in self.runs) if self.untrained else 0
         return epochs + sum(e.done / e.steps for e in self.evaluations)
 
 
-def run(study_name: str, engine: Engine) -> str:
-    """Train and attack everything of a study that is not up to date; returns a line that says what was done.
+def run(study_names: Sequence[str], engine: Engine) -> list[str]:
+    """Train and attack everything of some studies that is not up to date; returns a line for each: what was done.
 
     Raises:
-        UserError: a mistake in the study or the options, or a run failed; the others are finished then.
+        UserError: a mistake in a study or the options, or a run failed; the others are finished then.
     """
     engine.check()
-    study = read_in_stage(study_name)
-    names = list(study.losses)
-    commands.prepare(study_name)
-    work = Progress(study)
-    todo = {name: runs(study, name) for name in names}
-    check_device(todo[names[0]][0], engine)
-    untrained = [name for name in names if not is_trained(todo[name])]
-    behind = [
-        name for name in names if {name, todo[name][0].source.loss_name} & {*untrained} or not is_attacked(todo[name])
-    ]
-    if not behind:
-        return f"{study_name}: all {len(names)} losses are up to date"
-    work.todo = [run for name in untrained for run in todo[name]]
-    work.unattacked = sum(len(todo[name]) for name in behind)
-    shown = progress(study_name, len(work.todo) + work.unattacked, work.done, "tasks")
-    with commands.working(engine, shown, work.todo) as workers:
-        attempt_all(work, workers, train, work.todo, lambda run: run)
-        for name in untrained:
-            if name not in work.failed:
-                commands.publish_training(todo[name])
-        attacked = {name: evaluations(work, todo[name]) for name in behind if name not in work.failed}
-        work.evaluations = [e for some in attacked.values() for e in some]
-        attempt_all(work, workers, evaluate, work.evaluations, lambda evaluation: evaluation.run)
-        for name, some in attacked.items():
-            if name not in work.failed:
-                commands.publish_attack(some)
-    return summary(work, untrained, behind)
+    studies = [read_in_stage(name) for name in study_names]
+    for study in studies:
+        commands.prepare(study.name)
+        check_device(Run(study, next(iter(study.losses)), study.training.seeds[0]), engine)
+    parts = [Part(study, name) for study in studies for name in study.losses]
+    for part in parts:
+        part.unattacked = any(used.untrained for used in needed(part, parts)) or not is_attacked(part.runs)
+    work(parts, engine)
+    for part in parts:
+        if part.unattacked and not part.error:
+            tracking.mirror(part.study, part.loss)
+    refuse_failures(parts)
+    return [summary(study, [part for part in parts if part.study is study]) for study in studies]
 
 
-def attempt_all(
-    work: Progress,
-    workers: Workers,
-    task: Callable[[Item], object],
-    todo: Sequence[Item],
-    run: Callable[[Item], Run],
-) -> None:
-    """Run a task of every item, each of one run: what is finished is only checked, what fails stops no other."""
-    for item, future in each(workers, task, todo):
+def needed(part: Part, parts: Sequence[Part]) -> Iterator[Part]:
+    """What an attack on one loss reads: its own training, and that of `standard`, from which transfer starts."""
+    return (one for one in parts if one.study is part.study and one.loss in (part.loss, part.runs[0].source.loss_name))
+
+
+def work(parts: Sequence[Part], engine: Engine) -> None:
+    untrained, unattacked = ([p for p in parts if p.untrained], [p for p in parts if p.unattacked])
+    if not unattacked:
+        return
+    training = [run for part in untrained for run in part.runs]
+    label = ", ".join(dict.fromkeys(part.study.name for part in parts))
+    total = len(training) + sum(len(part.runs) for part in unattacked)
+    shown = progress(label, total, lambda: sum(part.done() for part in parts), "tasks")
+    with commands.working(engine, shown, training) as workers:
+        attempt_all(workers, train, [(part, run) for part in untrained for run in part.runs])
+        attempt_all(workers, measure, [(part, part.runs[0]) for part in untrained if not part.error])
+        for part in untrained:
+            if not part.error:
+                commands.publish_training(part.runs)
+        for part in unattacked:
+            plan_attack(part)
+        attempt_all(workers, evaluate, [(part, e) for part in unattacked for e in part.evaluations])
+        for part in unattacked:
+            if not part.error:
+                commands.publish_attack(part.evaluations)
+
+
+def attempt_all(workers: Workers, task: Callable[[Item], object], todo: Sequence[tuple[Part, Item]]) -> None:
+    """Run a task of every item: what is finished is only checked, what fails stops no other."""
+    of = {id(item): part for part, item in todo}
+    for item, future in each(workers, task, [item for _, item in todo]):
         try:
             future.result()
         except UserError as error:
-            work.failed.setdefault(run(item).loss_name, error)
+            of[id(item)].error = of[id(item)].error or error
 
 
-def evaluations(work: Progress, todo: Sequence[Run]) -> list[Evaluation]:
-    """Of the runs of one loss, with their fingerprints; none where `standard`, which they need, has failed."""
-    some = [Evaluation(run) for run in todo]
+def plan_attack(part: Part) -> None:
+    """The attacks on the runs of one loss; none where its training, or `standard`, which they need, has failed."""
+    if part.error:
+        return
+    some = [Evaluation(run) for run in part.runs]
     try:
         for evaluation in some:
             _ = evaluation.fingerprint
     except UserError as error:
-        work.failed.setdefault(todo[0].loss_name, error)
-        return []
-    return some
+        part.error = error
+        return
+    part.evaluations = some
 
 
-def summary(work: Progress, trained: Sequence[str], attacked: Sequence[str]) -> str:
-    from pipeline import tracking
+def refuse_failures(parts: Sequence[Part]) -> None:
+    if failed := [part for part in parts if part.error]:
+        others = ", ".join(part.loss for part in failed[1:])
+        raise UserError(
+            f"{failed[0].error}{f' (and {others} failed too)' * bool(others)}; every other loss is finished"
+        )
 
-    for name in attacked:
-        if name not in work.failed:
-            tracking.mirror(work.study, name)
-    if work.failed:
-        others = [name for name in work.failed if name != next(iter(work.failed))]
-        more = f" (and {', '.join(others)} failed too)" if others else ""
-        raise UserError(f"{next(iter(work.failed.values()))}{more}; every other loss is finished")
-    name = work.study.name
-    done = f"{len(trained)} losses trained, {len(attacked)} attacked"
-    return f"{name}: {done}; the report and DVC's record: dvc repro report@{name}"
+
+def summary(study: Study, parts: Sequence[Part]) -> str:
+    trained, attacked = sum(part.untrained for part in parts), sum(part.unattacked for part in parts)
+    if not attacked:
+        return f"{study.name}: all {len(parts)} losses are up to date"
+    done = f"{trained} losses trained, {attacked} attacked"
+    return f"{study.name}: {done}; the report and DVC's record: dvc repro report@{study.name}"
 
 
 def check_device(run: Run, engine: Engine) -> None:

@@ -5,58 +5,23 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, field_validator
 from ruamel.yaml import YAML
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from inputgrad.robustness.threat import Settings
 from pipeline import fingerprint
+from pipeline.study.active import FILE, Entries, active, read_params
 from pipeline.study.read import read_study
 from pipeline.study.schema import Study
-from pipeline.study.validation import named, read_yaml, validated
+from pipeline.study.validation import read_yaml
 
-FILE = Path("params.yaml")
 WRITE = "python -m pipeline check --write"
 MARK = f"# written by: {WRITE}"
 """The line below which everything is generated."""
 VERSIONS = "requirements.txt"
 """What DVC watches of a package that is installed: its version."""
-
-Entries = dict[str, dict[str, str]]
-
-
-class Params(Settings):
-    """params.yaml.
-
-    studies: by hand. per_study, per_loss: what is put into dvc.yaml for every prepare and report stage, and for every
-    train and attack stage.
-    """
-
-    studies: Annotated[list[str], Field(min_length=1)]
-    per_study: Entries = Field(default={})
-    per_loss: Entries = Field(default={})
-
-    @field_validator("studies")
-    @classmethod
-    def _distinct(cls, studies: list[str]) -> list[str]:
-        if len(set(studies)) < len(studies):
-            raise ValueError("a study is named twice; fix: name it once")
-        return studies
-
-
-def read_params() -> Params:
-    params = validated(Params, read_yaml(FILE), FILE)
-    for name in params.studies:
-        named(f"{FILE}: studies", name)
-    return params
-
-
-def active() -> list[str]:
-    """The studies that `dvc repro` runs, in the order of params.yaml."""
-    return read_params().studies
 
 
 def check_all(write: bool = False) -> list[Study]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeVar
@@ -87,3 +87,9 @@ def offering(module: Any, wanted: Wanted) -> ModuleType:
         if not hasattr(module, name) or not fits(getattr(module, name)):
             raise UserError(f"{module.__name__} has no such {name} as is needed; fix: write {form}")
     return module
+
+
+def listed(attacks: Mapping[str, Mapping[str, Any]]) -> str:
+    """Attacks and their settings, for people."""
+    knobs = {name: ", ".join(f"{knob} {value}" for knob, value in given.items()) for name, given in attacks.items()}
+    return " and ".join(f"{name} ({said})" if said else name for name, said in knobs.items())

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.losses import Loss
 from pipeline import data, models, store
@@ -123,3 +124,9 @@ def runs(study: Study, loss_name: str) -> list[Run]:
 def folder(study: Study, loss_name: str, stage: str) -> Path:
     """experiments/STUDY/runs/LOSS/STAGE, an output of a train or an attack stage."""
     return study.folder / "runs" / loss_name / stage
+
+
+def goodness(row: dict[str, float]) -> tuple[float, float]:
+    """What makes an epoch the best: its validation score, ties by its validation loss."""
+    task = next(task for task in tasks.TASKS.values() if task.validation_key in row)
+    return task.better * row[task.validation_key], -row["validation_loss"]

@@ -72,6 +72,7 @@ class Follower:
     def __init__(self, study: Study, loss_name: str, runs: Sequence[Run]) -> None:
         self.study, self.loss_name, self.runs = study, loss_name, runs
         self.well = self.complained = False
+        self.told: list[tuple[int, int, bool]] = []
 
     def attempt(self, status: str) -> None:
         """One update; never raises."""
@@ -86,8 +87,11 @@ class Follower:
     def update(self, status: str) -> bool:
         """Log the epochs that are new; unfinished runs get `status`. False if no run has an epoch behind it."""
         begun = [run for run in self.runs if (run.state / "history.csv").exists()]
-        if not begun:
-            return False
+        news = [
+            (run.seed, milliseconds(run.state / "history.csv"), (run.state / store.MANIFEST).exists()) for run in begun
+        ]
+        if not begun or (status == "RUNNING" and self.well and news == self.told):
+            return bool(begun)  # MLflow is asked nothing where there is nothing new
         from pipeline.tracking import contents, server
         from pipeline.tracking.server import Mirror
 
@@ -106,6 +110,7 @@ class Follower:
                 current.add(mirror.id)
             above.set_status(status)
             server.keep_current(client, where, f"params.loss = '{name}'", current)
+        self.told = news
         return True
 
     @staticmethod

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from pipeline import models, store
-from pipeline.stages.train import goodness
+from pipeline.study.run import goodness
 from pipeline.tracking.results import LossFolder, SeedFolder
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from pipeline import store
 from pipeline.fingerprint import hash_of
-from pipeline.search import space
+from pipeline.study.parts import listed
 from pipeline.study.schema import Study
 from pipeline.tracking.address import reason
 from pipeline.tracking.live import EVERY, repeating
@@ -158,7 +158,7 @@ def settings(facts: dict[str, Any]) -> dict[str, str]:
         "seed_of_the_trials": str(facts["seed_of_the_trials"]),
         **{f"range.{name}": f"{low:g} to {high:g}" for name, (low, high, _) in told["ranges"].items()},
         **{f"sampler.{key}": str(value) for key, value in told["sampler"].items()},
-        "attack": f"{space.listed(told['judges'])}, {told['attack']['norm']} ε = {told['attack']['epsilon']:g}",
+        "attack": f"{listed(told['judges'])}, {told['attack']['norm']} ε = {told['attack']['epsilon']:g}",
         "max_clean_drop": str(told["max_clean_drop"]),
     }
 

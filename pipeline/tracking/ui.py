@@ -15,7 +15,7 @@ from urllib.request import urlopen
 from inputgrad.errors import UserError
 from pipeline import interrupts, tracking
 from pipeline.quiet import NO_TELEMETRY
-from pipeline.study.params import active
+from pipeline.study.active import active
 from pipeline.tracking import address, server
 from pipeline.tracking.contents import VIEW_TAG
 

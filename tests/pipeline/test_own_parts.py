@@ -81,6 +81,7 @@ nearest = 3
     "broken": "import there_is_no_such_library\n",
     "crash": "1 / 0\n",
     "syntax": "def f(:\n",
+    "ends": "raise SystemExit(0)\n",
 }
 USES = [
     ("data: {name: digits}", 'data: {name: my_data, use: "mypackage.images"}'),
@@ -218,7 +219,11 @@ MISTAKES = [
         r"losses: my_loss\.use: no module 'mypackage\.trems' in this folder, and none instal",
     ),
     (LOSS, "nopackage.terms:MyLoss", r"losses: my_loss\.use: no module 'nopackage' in this folder, and none installed"),
-    (LOSS, "mypackage.terms:MyLos", r"losses: my_loss\.use: mypackage\.terms has no 'MyLos'; did you mean 'MyLoss'\?"),
+    (
+        LOSS,
+        "mypackage.terms:MyLos",
+        r"losses: my_loss\.use: .*/mypackage/terms\.py has no 'MyLos'; did you mean 'MyLoss'\?",
+    ),
     (LOSS, "mypackage.terms", r"losses: my_loss\.use: mypackage\.terms is no class of a loss; fix: name a class"),
     (LOSS, "mypackage.terms:number", r"losses: my_loss\.use: mypackage\.terms:number is no class of a loss"),
     (LOSS, "inputgrad.losses:Loss", r"losses: my_loss\.use: inputgrad\.losses:Loss is no class of a loss"),
@@ -248,6 +253,7 @@ MISTAKES = [
         "mypackage.crash:MyLoss",
         r"losses: my_loss\.use: importing mypackage\.crash fails \(ZeroDivisionError: .*fix: ",
     ),
+    (LOSS, "mypackage.ends:MyLoss", r"losses: my_loss\.use: importing mypackage\.ends fails \(SystemExit: 0\); fix: "),
     (
         LOSS,
         "mypackage.syntax:MyLoss",
@@ -264,7 +270,11 @@ MISTAKES = [
         "pgd: {use:",
         r"losses: pgd\.use: inputgrad/losses/pgd\.py and mypackage\.terms:MyLoss have one name; fix: give yours",
     ),
-    (NET, "mypackage.nets:bild", r"model\.name: my_net\.use: mypackage\.nets has no 'bild'; did you mean 'build'\?"),
+    (
+        NET,
+        "mypackage.nets:bild",
+        r"model\.name: my_net\.use: .*/mypackage/nets\.py has no 'bild'; did you mean 'build'\?",
+    ),
     (
         NET,
         "mypackage.nets",

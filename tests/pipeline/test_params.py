@@ -9,7 +9,8 @@ import pytest
 from inputgrad.errors import UserError
 from pipeline.stages import commands, whole_study
 from pipeline.study import params
-from pipeline.study.params import active, check_all
+from pipeline.study.active import active
+from pipeline.study.params import check_all
 from pipeline.workers import Engine
 from tests.conftest import LOSSES, PARAMS, TINY, edit, stages
 
@@ -77,7 +78,7 @@ def test_a_file_that_is_behind_is_refused_everywhere(project, edited):
         lambda: commands.train("tiny", "standard"),
         lambda: commands.attack("tiny", "standard"),
         lambda: commands.report("tiny"),
-        lambda: whole_study.run("tiny", Engine()),
+        lambda: whole_study.run(["tiny"], Engine()),
     ):
         with pytest.raises(UserError, match=BEHIND):
             refused()

@@ -200,7 +200,7 @@ def test_a_deleted_database_is_rebuilt_from_the_folders_alone(study, tmp_path_fa
     assert table_sizes()["logged_models"] == models
 
 
-def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, capsys):
+def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, monkeypatch, capsys):
     todo = runs(study, "standard")
     whole = [(run.state / "history.csv").read_text().splitlines(keepends=True) for run in todo]
     follower = live.Follower(study, "standard", todo)
@@ -214,6 +214,13 @@ def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, capsy
             assert run[3] == "RUNNING"
         for run in [run for run in view() if run[4]]:
             assert [step for key, step, _ in run[7] if key == "validation_loss"] == list(range(1, epochs + 1))
+    with monkeypatch.context() as patch:  # nothing new: MLflow is not even opened
+        patch.delattr(server, "connected")
+        follower.attempt("RUNNING")
+        assert follower.well
+        follower.attempt("FAILED")
+        assert not follower.well
+    assert "not followed in MLflow" in capsys.readouterr().err
     tracking.mirror(study, "standard")
     assert capsys.readouterr().err == ""
     for run in view():

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipeline import fingerprint
 from pipeline.search import rung
 from pipeline.study.run import Run
 from tests.conftest import edit
@@ -69,11 +70,11 @@ def test_other_code_is_another_search(searchable, pipeline, monkeypatch):
 
 def test_code_that_changes_while_a_search_runs(searchable, pipeline, monkeypatch):
     """Nothing that was trained by then is told; undone, the same command goes on."""
-    honest, measure = Run.fingerprint.fget, rung.measure
+    honest, measure = fingerprint.hash_of_module, rung.measure
 
     def edited(at):
         if at.epoch == 8:
-            monkeypatch.setattr(Run, "fingerprint", property(lambda run: honest(run)[::-1]))
+            monkeypatch.setattr(fingerprint, "hash_of_module", lambda file: honest(file)[::-1])
         return measure(at)
 
     monkeypatch.setattr(rung, "measure", edited)
@@ -81,6 +82,7 @@ def test_code_that_changes_while_a_search_runs(searchable, pipeline, monkeypatch
     expect_refusal(done, "tiny/gradient_norm/robust: code or data were changed while it ran; fix: undo the change")
     assert found(task()) == []
     monkeypatch.undo()
+    fingerprint.read_again()
     monkeypatch.chdir(searchable)
     assert len(search(task(trials=2)).finished) == 2
 

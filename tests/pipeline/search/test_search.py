@@ -113,6 +113,13 @@ def test_pruning_compares_robust_scores_at_the_rungs(searchable):
         assert trial.values == [looks[str(end)]["robust"]]
 
 
+def test_the_sampler_is_told_how_far_a_trial_is_beyond_the_clean_limit(untrained):
+    now = search(task(prunes=False))
+    told = [trial.constraints["clean"] for trial in now.finished]
+    assert told == pytest.approx([now.limit - record.facts(trial)["clean"] for trial in now.finished])
+    assert min(told) < 0 < max(told)
+
+
 def test_a_regression_s_best_is_the_lowest_error_that_meets_the_constraint(searchable):
     of = task(trials=6, prunes=False)
     now = search(of)

@@ -139,7 +139,9 @@ def test_a_second_command_is_refused_in_one_line(untrained):
     for other in (of, task("fgsm", url="./journal.log")):  # a journal has one writer, whatever is searched
         with pytest.raises(UserError, match=r"another command is at work in .*journal\.log; fix: wait .*--workers"):
             search(other)
-    search(task(trials=1))  # in another journal: another search
+    other = task(trials=1)  # in another journal: another search, with trainings of its own
+    assert other.state != of.state
+    search(other)
     holder.kill()  # what it held is free at once
     holder.communicate()
     assert len(search(of).finished) == 1
