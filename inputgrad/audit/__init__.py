@@ -62,6 +62,11 @@ class Audit:
         failed = [row.name for row in self.rows if row.ok is False] if self.depends else []
         return SENTENCES[self.kind] + (f" Failed besides: {'; '.join(failed)}." if failed else "")
 
+    @property
+    def checks(self) -> list[Row]:
+        """The rows, by their former name."""
+        return self.rows
+
     def as_json(self) -> dict[str, Any]:
         """For the run folder."""
         return {"kind": self.kind, "verdict": self.verdict, "rows": [asdict(row) for row in self.rows]}

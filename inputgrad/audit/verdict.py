@@ -20,6 +20,9 @@ Kind = Literal[
 FAR = 1e4
 """A bend so large that it decides the sign of almost every derivative."""
 
+ALIKE = 0.1
+"""Slopes that differ by less are equal: the constant vectors of a power iteration, for instance, are no fault."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -66,10 +69,7 @@ def answer(subject: Subject, bend: str, base: Run) -> Answer:
 def measure(subject: Subject, bend: str, base: Run) -> Answer:
     at, held = getattr(base.probe, bend), base.probe.calls
     eps, here = torch.finfo(subject.precision).eps, total(base, base.inside)
-    step, bound = (
-        eps**0.25 * max(1.0, abs(at)),
-        max(0.1, eps**0.2),
-    )  # less is no fault: the vectors of a power iteration, say
+    step, bound = eps**0.25 * max(1.0, abs(at)), max(ALIKE, eps**0.2)
     other: dict[str, Any] = {"s": base.probe.s, "t": base.probe.t}
     up, down = (total(subject.run(held=held, **other | {bend: at + h}), base.inside) for h in (step, -step))
     again, far = subject.run(**other), subject.run(**other | {bend: FAR})
@@ -77,7 +77,7 @@ def measure(subject: Subject, bend: str, base: Run) -> Answer:
     steps = differ(far.probe.calls, held) and not differ(again.probe.calls, held)
     far = subject.run(held=held, **other | {bend: FAR}) if steps else far
     slope, autograd = (up - down) / (2 * step), base.slopes["st".index(bend)]
-    if noise > 1e-5 * abs(here):  # a counter or random numbers of its own: a later call may be another one
+    if loud := noise > 1e-5 * abs(here):  # a counter or random numbers of its own: a later call may be another one
         more = [subject.run(backward=True, **other).slopes["st".index(bend)] for _ in range(2)]
         autograd = max(autograd, *more, key=abs)
     rounding = (noise + 4 * eps * abs(here)) / step
@@ -87,7 +87,7 @@ def measure(subject: Subject, bend: str, base: Run) -> Answer:
         autograd=autograd,
         moved=any(not math.isclose(value, here, rel_tol=0, abs_tol=noise) for value in values),
         steps=steps,
-        agrees=abs(slope - autograd) <= bound * max(abs(slope), abs(autograd)) + rounding or noise > 1e-5 * abs(here),
+        agrees=abs(slope - autograd) <= bound * max(abs(slope), abs(autograd)) + rounding or loud,
         bend=bend,
     )
 
