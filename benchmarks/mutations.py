@@ -14,9 +14,8 @@ ROOT = Path(__file__).parents[1]
 Row = tuple[str, str, str, str]
 
 LOSSES = "tests/inputgrad/losses"
-ATTACKS, AUDIT, MASKING, STRENGTHS = (
-    f"tests/inputgrad/test_{name}.py" for name in ("attacks", "audit", "masking", "strengths")
-)
+ATTACKS, MASKING, STRENGTHS = (f"tests/inputgrad/test_{name}.py" for name in ("attacks", "masking", "strengths"))
+AUDIT, HARD, PUBLIC = (f"tests/inputgrad/audit/test_{name}.py" for name in ("audit", "hard_losses", "public_losses"))
 ATTACK, CLI, DATA, READ, TRAIN = (
     f"tests/pipeline/test_{name}.py" for name in ("attack", "cli", "data", "read", "train")
 )
@@ -245,12 +244,25 @@ MUTATIONS: list[Row] = [
     ("pipeline/study/checks.py", "if radius > width:", "if False:", READ),
     ("pipeline/study/validation.py", 'key=lambda e: e["type"] != "extra_forbidden"', "key=lambda e: 0", READ),
     ("inputgrad/errors.py", "cutoff=0.5", "cutoff=0.99", READ),
-    ("inputgrad/audit/checks.py", "abs(autograd) > scale(s)", "True", AUDIT),
-    ("inputgrad/audit/checks.py", "abs(slope) > scale(s)", "True", AUDIT),
-    ("inputgrad/audit/checks.py", "gap < 1e-8", "True", AUDIT),
-    ("inputgrad/audit/checks.py", "others < NOTHING", "True", AUDIT),
-    ("inputgrad/audit/checks.py", "if norm > 0:", "if False:", AUDIT),
-    ("inputgrad/audit/subject.py", "copy.deepcopy(model).double()", "model.double()", AUDIT),
+    ("inputgrad/audit/verdict.py", "if self.moved:", "if False:", AUDIT),
+    ("inputgrad/audit/verdict.py", '"depends" if self.agrees else', '"depends" if True else', PUBLIC),
+    ("inputgrad/audit/verdict.py", "        steps=steps,", "        steps=False,", AUDIT),
+    ("inputgrad/audit/verdict.py", "subject.run(held=held, **other | {bend: FAR})", "far", AUDIT),
+    ("inputgrad/audit/probe.py", "torch.expm1(torch.as_tensor(total))", "torch.as_tensor(total)", HARD),
+    ("inputgrad/audit/recorder.py", "return made_of(t, alike)", "return False", PUBLIC),
+    ("inputgrad/audit/recorder.py", "(t if lives else t.detach())", "t", PUBLIC),
+    ("inputgrad/audit/probe.py", "o if id(o) in inner else self._bent(o, pieces)", "self._bent(o, pieces)", HARD),
+    ("inputgrad/audit/recorder.py", "self.inner += 0.0 if inputs else root", "pass", HARD),
+    ("inputgrad/audit/checks.py", "if 0 <= b / a < 0.3:", "if False:", AUDIT),
+    ("inputgrad/audit/checks.py", "term > base and root > 1e3", "False", HARD),
+    ("inputgrad/audit/steps.py", "if left > 0:", "if False:", AUDIT),
+    ("inputgrad/audit/steps.py", "if spoilt or not torch.isfinite(total):", "if False:", HARD),
+    (
+        "inputgrad/audit/subject.py",
+        "            data = data.to(self.dtype, copy=True)",
+        "            data = data.to(self.dtype)",
+        AUDIT,
+    ),
     ("inputgrad/losses/gradient_norm.py", '1 / (2 * s.of("batch_size"))', '1 / s.of("batch_size")', STRENGTHS),
 ]
 

@@ -29,7 +29,7 @@ def audit(loss: str, model: str, batch: str, whole: bool) -> None:
     \b
     inputgrad audit my_file:my_loss --model my_file:net --batch my_file:batch
     """  # noqa: D301  click wants the character itself
-    from inputgrad.audit import given, table
+    from inputgrad.audit import given
 
     try:
         found = given.run(loss, model, batch)
@@ -37,7 +37,7 @@ def audit(loss: str, model: str, batch: str, whole: bool) -> None:
         if whole and error.__cause__ is not None:
             traceback.print_exception(error.__cause__)
         raise
-    click.echo(table.text(f"{loss} on {model}", found))
+    click.echo(f"audit of {loss} on {model}\n{found}")
     sys.exit(0 if found.depends else 1)
 
 

@@ -1,4 +1,4 @@
-"""Does a loss really depend on the input gradient? Ten measured checks on one batch, and a verdict in one sentence.
+"""Does a loss really depend on the input gradient? Measured on one batch, with a verdict in one sentence.
 
 import inputgrad
 assert inputgrad.audit(my_loss, model, x, y).depends      # my_loss(model, x, y) -> scalar
@@ -9,93 +9,102 @@ from __future__ import annotations
 import sys
 from dataclasses import asdict, dataclass
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
-from torch import Tensor, nn
-
-from inputgrad.audit.checks import CheckResult, all_checks
+from inputgrad.audit import explain
+from inputgrad.audit.blame import running
+from inputgrad.audit.checks import rows
+from inputgrad.audit.facts import TRAINS, Row
+from inputgrad.audit.forms import forms, refuse
+from inputgrad.audit.steps import explanation, first_call, measured
 from inputgrad.audit.subject import AnyLoss, Subject
+from inputgrad.audit.verdict import Kind
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
-from inputgrad.gradients.layers import refuse_without_double_backward
-
-Kind = Literal["depends", "detached", "independent"]
+from inputgrad.losses import Loss
 
 SENTENCES: dict[Kind, str] = {
     "depends": "The loss depends on the input gradient, and training follows it.",
+    "moves its inputs along the gradient": "The loss moves its inputs along the gradient, and training follows the pass"
+    " at the moved inputs; the gradient itself is only a direction, as in FGSM, PGD and finite differences.",
+    "partly detached": "The loss depends on the input gradient, but only a part of it is trained:"
+    " another part is a constant.",
     "detached": "The loss prints the input gradient but does not train on it: the gradient is a constant.",
     "independent": "The loss does not depend on the input gradient.",
+    "not finite": "The loss or its parameter gradient is nan or infinite: one step destroys the model.",
 }
-
-EXPLANATION = """\
-What was written   a gradient taken by backward(retain_graph=True) and x.grad.clone(), or by
-                   autograd.grad without create_graph, or detached on the way.
-Why it is constant such a gradient is a plain tensor of numbers: how it was computed from the
-                   weights is not recorded. The penalty is added to the printed loss, and its
-                   derivative with respect to every weight is 0. And if that first backward ran
-                   on the task loss, the task's own gradient stays in .grad and counts twice.
-What to write      x = x.detach().requires_grad_(True)
-                   losses = F.cross_entropy(model(x), y, reduction="none")
-                   g, = torch.autograd.grad(losses.sum(), x, create_graph=True)
-                   loss = losses.mean() + strength * g.flatten(1).square().sum(1).mean()
-                   loss.backward()                      # once"""
 
 
 @dataclass(frozen=True)
 class Audit:
-    """The rows and what follows from them."""
+    """The verdict, and the rows that were measured for it; it prints as a table.
 
-    checks: list[CheckResult]
+    Attributes:
+        kind: the verdict in one word or a few.
+        rows: what was measured.
+        called: how the loss was called.
+        explanation: what was written, why it is wrong, what to write; '' where there is nothing to say.
+    """
 
-    @property
-    def kind(self) -> Kind:
-        """`detached`: the value sees the input gradient, the parameters do not."""
-        sees, trains = self.checks[0].ok, self.checks[1].ok
-        return "depends" if trains else "detached" if sees else "independent"
+    kind: Kind
+    rows: list[Row]
+    called: str
+    explanation: str
 
     @property
     def depends(self) -> bool:
-        """Whether training with this loss follows the input gradient."""
-        return self.kind == "depends"
+        """Whether training with this loss follows the input gradient: exit code 0."""
+        return self.kind in TRAINS
 
     @property
     def verdict(self) -> str:
-        """One sentence; it names the checks that failed beside the main one."""
-        failed = [c.name for c in self.checks[2:] if not c.ok] if self.depends else []
-        return SENTENCES[self.kind] + (f" Failed beside that: {'; '.join(failed)}." if failed else "")
+        """One sentence; it names the rows that failed besides."""
+        failed = [row.name for row in self.rows if row.ok is False] if self.depends else []
+        return SENTENCES[self.kind] + (f" Failed besides: {'; '.join(failed)}." if failed else "")
+
+    @property
+    def checks(self) -> list[Row]:
+        """The rows, by their former name."""
+        return self.rows
 
     def as_json(self) -> dict[str, Any]:
         """For the run folder."""
-        return {"kind": self.kind, "verdict": self.verdict, "checks": [asdict(c) for c in self.checks]}
+        return {"kind": self.kind, "verdict": self.verdict, "rows": [asdict(row) for row in self.rows]}
+
+    def __str__(self) -> str:
+        from inputgrad.audit import table
+
+        return table.text(self)
 
 
-def audit(loss: AnyLoss, model: nn.Module, x: Tensor, y: Tensor, context: Context | None = None) -> Audit:
-    """Audit one loss on one batch; the model given is copied and left alone.
+def audit(loss: AnyLoss, model: Any, x: Any, y: Any = None, context: Context | None = None) -> Audit:
+    """Audit one loss on one batch; model, batch and random state are left as they were.
 
     Args:
-        loss: one of ours, or any callable (model, x, y) -> scalar that a user would call `.backward()` on.
-        model: maps (N, *input) to (N, C) logits or (N, k) predictions.
-        x: inputs, (N, *input), at least two examples.
-        y: class numbers (N,), or floating-point targets.
+        loss: one of ours, or any callable (model, x, y), (model, batch) or (outputs, y) that gives one number.
+        model: a module, or several in a tuple or a dict, as the loss takes them.
+        x: inputs: a tensor, a tuple, a dict.
+        y: targets of any kind, or None.
         context: direction, mask and bounds, for a loss of ours that uses them.
 
     Raises:
-        UserError: the loss cannot run on the batch; a layer without double backward is named.
+        UserError: the loss cannot run: what is wrong, where, and the fix.
     """
-    if len(x) != len(y):
-        raise UserError(f"x holds {len(x)} examples and y {len(y)}; fix: give one y for every x")
-    if len(x) < 2:
-        raise UserError(f"the audit needs a batch of at least two examples, not {len(x)}")
-    subject = Subject.of(loss, model, x, y, context)
-    try:
-        return Audit([check(subject) for check in all_checks(len(x))])
-    except UserError:
-        raise
-    except (RuntimeError, NotImplementedError) as error:
-        refuse_without_double_backward(subject.model, subject.x, error)
-        said = str(error).splitlines()[0]
-        fix = "make loss(model.double(), x.double(), y) run"
-        raise UserError(f"the loss cannot run on this batch in float64: {said}; fix: {fix}") from error
+    refuse(loss, model)
+    if isinstance(loss, Loss):
+        loss = loss.model_copy(update={"share": 1.0})  # the whole batch: what a part of it shows is chance
+    ways = list(forms(loss, model, x, y))
+    subject = Subject(loss, ways[0], model, x, y, context or Context())
+    if not subject.learnt:
+        raise UserError("no weight of the model is trained; fix: give a model with requires_grad=True somewhere")
+    with subject.borrowed():
+        first = first_call(subject, ways)
+        if first.bad:
+            return Audit("not finite", [first.bad], subject.form.text, explain.text(["nan"], []))
+        with running("the audit's own evaluation", subject.models):
+            facts = measured(subject, first)
+            found = list(rows(facts))
+            return Audit(facts.answer.kind, found, subject.form.text, explanation(facts, found))
 
 
 class _Callable(ModuleType):
@@ -105,7 +114,7 @@ class _Callable(ModuleType):
     `inputgrad` to the package itself, so that what one gets would depend on what was imported before.
     """
 
-    def __call__(self, loss: AnyLoss, model: nn.Module, x: Tensor, y: Tensor, context: Context | None = None) -> Audit:
+    def __call__(self, loss: AnyLoss, model: Any, x: Any, y: Any = None, context: Context | None = None) -> Audit:
         return audit(loss, model, x, y, context)
 
 

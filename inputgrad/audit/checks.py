@@ -1,246 +1,147 @@
-"""The checks, one small function each: what was measured, whether that is right, and why it matters."""
+"""The rows, one small function each: what was measured, whether that is right, and why it matters."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from inputgrad.audit.probe import Tilted, constants
-from inputgrad.audit.subject import Subject, collect
-from inputgrad.gradients.forward import describe, evaluating
-from inputgrad.gradients.layers import layers_without_double_backward
-
-NOTHING = 1e-9
-"""Below this (relative to the loss) a float64 figure is rounding."""
+from inputgrad.audit.blame import short
+from inputgrad.audit.differences import model_gradient, size, weights_difference
+from inputgrad.audit.facts import TRAINS, Check, Facts, NotMeasuredError, Row
+from inputgrad.audit.subject import Run
 
 
-@dataclass(frozen=True)
-class CheckResult:
-    """One row: its name, the measured figure, whether it is as it must be, and what it means."""
-
-    name: str
-    ok: bool
-    value: float
-    figure: str
-    why: str
+def follows(f: Facts) -> tuple[bool | None, str]:
+    """Does the value move when the input gradient turns and the outputs stay?"""
+    if f.answer.kind == "moves its inputs along the gradient":
+        return True, "its inputs move along the gradient; at the same inputs it does not change"
+    return f.answer.kind != "independent", f"slope {f.answer.difference:.3g}"
 
 
-def sees_the_gradient(s: Subject) -> CheckResult:
-    """Turn the input gradient without touching the outputs on the batch: does the loss's value move?"""
-    slope = tilt_slopes(s)[0]
-    return CheckResult(
-        "value depends on the input gradient",
-        abs(slope) > scale(s),
-        slope,
-        f"slope {slope:.3g}",
-        "the input gradient is turned while the outputs on the batch stay the same",
-    )
+def trains(f: Facts) -> tuple[bool | None, str]:
+    """Does an optimiser see the same slope?"""
+    if f.answer.kind == "moves its inputs along the gradient":
+        return True, "by the pass at the moved inputs; the step itself is a constant"
+    both = f"autograd {f.answer.autograd:.3g}, difference {f.answer.difference:.3g}"
+    part = " (a part is a constant)" if f.answer.kind == "partly detached" else ""
+    return f.answer.kind == "depends", both + part
 
 
-def trains_on_it(s: Subject) -> CheckResult:
-    """The same slope by autograd: what the optimiser would see of that dependence."""
-    difference, autograd = tilt_slopes(s)
-    agrees = abs(autograd - difference) <= 1e-4 * abs(difference) + scale(s)
-    return CheckResult(
-        "that dependence reaches the parameters",
-        abs(autograd) > scale(s),
-        autograd,
-        f"autograd {autograd:.3g}, difference {difference:.3g}{'' if agrees else ' (a part is held constant)'}",
-        "0 by autograd where the difference is not 0: the input gradient was a constant",
-    )
+def term_size(f: Facts) -> tuple[bool | None, str]:
+    """How large is the part of the parameter gradient that comes through input gradients?"""
+    if f.answer.kind == "moves its inputs along the gradient":
+        raise NotMeasuredError("there is no term of its own, the pass at the moved inputs is the loss")
+    if not f.exact.probe.asked:
+        if f.answer.kind in TRAINS:
+            raise NotMeasuredError("the derivative was not asked of autograd.grad or backward (forward mode?)")
+        return False, "no input gradient was asked for"
+    try:
+        rest = f.subject.run(backward=True, cut=True).grads
+    except RuntimeError as error:
+        raise NotMeasuredError("the loss cannot run without the graph of its derivatives") from error
+    term = size([one - other for one, other in zip(f.exact.grads, rest, strict=True)])
+    base = size(rest)
+    if term == 0 and f.answer.kind != "depends":
+        return False, "the term adds nothing to the parameter gradient"
+    if base == 0:
+        return True, f"norm {term:.3g}: all of the parameter gradient"
+    figure = f"norm {term:.3g}, {term / base:.3g} × that of the rest"
+    if 1e-9 < term / base < 1e4:
+        return True, figure
+    root = max(abs(asked.root) for asked in f.exact.probe.asked) / max(1, f.subject.size)
+    return (False, figure) if term > base and root > 1e3 else (None, f"told: {figure}")
 
 
-def tilt_slopes(s: Subject) -> tuple[float, float]:
-    """D loss / d s at s = 0 of the tilted model, by a central difference and by autograd."""
-    with torch.no_grad(), evaluating(s.model):
-        outputs = s.model(s.x[:1])[0].numel()
-    tilted = Tilted(s.model, s.x, outputs)
-    values, h = [], 1e-5
-    for value in (h, -h):
-        tilted.s.data.fill_(value)
-        values.append(float(s.total(tilted).detach()))
-        collect([tilted.s, *s.parameters])
-    tilted.s.data.fill_(0.0)
-    total = s.total(tilted)
-    if total.requires_grad:
-        total.backward()
-    autograd = 0.0 if tilted.s.grad is None else float(tilted.s.grad)
-    collect([tilted.s, *s.parameters])
-    return (values[0] - values[1]) / (2 * h), autograd
+def repeated(f: Facts) -> tuple[bool | None, str]:
+    """Does the loss weigh its term equally at twice the batch size?"""
+    half = [*range(f.subject.size // 2)]  # of the batch: twice as many as a training step has may not fit
+    once, twice = examples(f, half), examples(f, [*half, *half])
+    a, b = (run.slopes[f.answer.bend == "t"] for run in (once, twice))
+    if a == 0:
+        raise NotMeasuredError("no term of its own is trained")
+    if abs(b / a - 1) < (1e-6 if f.subject.precision == torch.float64 else 0.05):
+        return True, f"the value changes by {abs(twice.value - once.value):.1e}"
+    if 0 <= b / a < 0.3:
+        return False, f"at twice the batch the term weighs × {b / a:.2g}: the gradient of a mean, 1/N too many"
+    return None, f"told: at twice the batch size the term weighs × {b / a:.2g}"
 
 
-def reaches_the_parameters(s: Subject) -> CheckResult:
-    """Size of the parameter gradient that the task loss alone does not explain."""
-    whole = s.gradient()
-    task = s.task()
-    if task.requires_grad:
-        task.backward()
-    part = collect(s.parameters)
-    term, base = float((whole - part).norm()), float(part.norm())
-    ratio = f", {term / base:.3g} × the task's" if base else ""
-    return CheckResult(
-        "the term changes the parameter gradient",
-        term > NOTHING * (1 + base),
-        term / base if base else term,
-        f"norm {term:.3g}{ratio}",
-        "a ratio far below 1 means the strength is too low to matter",
-    )
+def permuted(f: Facts) -> tuple[bool | None, str]:
+    """Does the order of the examples matter?"""
+    change = abs(examples(f, [*reversed(range(f.subject.size))], False).value - f.base.value)
+    if change <= 1e-6 * abs(f.base.value):
+        return True, f"the value changes by {change:.1e}"
+    return None, f"told: the loss couples the examples, its value changes by {change:.1e}"
 
 
-def agrees_with_a_difference(s: Subject) -> CheckResult:
-    """The total's gradient along a random direction of the weights, against a central difference in float64."""
-    tape: list[Tensor] = []
-    with constants(tape, record=True):
-        total = s.total()
-    for p in s.parameters:
-        p.grad = None
-    if total.requires_grad:
-        total.backward()
-    exact = collect(s.parameters)
-    direction = torch.randn(len(exact), generator=torch.Generator().manual_seed(4), dtype=exact.dtype).to(exact)
-    h, values = 1e-6, []
-    for sign in (1, -1):
-        shifted = copy.deepcopy(s.model)
-        learnt = [p for p in shifted.parameters() if p.requires_grad]
-        moved = nn.utils.parameters_to_vector(learnt).detach() + sign * h * direction
-        nn.utils.vector_to_parameters(moved, learnt)
-        with constants(tape, record=False):
-            values.append(s.total(shifted).data)
-    difference, along = float(values[0] - values[1]) / (2 * h), float(exact @ direction)
-    gap = abs(difference - along) / max(abs(difference), abs(along), 1e-9)
-    return CheckResult(
-        "gradient agrees with a central difference",
-        gap < 1e-4,
-        gap,
-        f"relative gap {gap:.1e}",
-        "float64, along a random direction of the weights; detached constants held still",
-    )
+def examples(f: Facts, index: list[int], backward: bool = True) -> Run:
+    """The bent evaluation on other examples."""
+    if f.subject.size < 2:
+        raise NotMeasuredError("x has no two examples")
+    if f.base.drew:
+        raise NotMeasuredError("the loss or the net draws random numbers")
+    return f.subject.run(backward=backward, index=index, s=f.base.probe.s, t=f.base.probe.t)
 
 
-def batch_changes(s: Subject, name: str, index: list[int]) -> CheckResult:
-    """The batch repeated or permuted must give the same value and the same parameter gradient."""
-    other = s.rows(index)
-    value = abs(float(other.total().detach()) - float(s.total().detach()))
-    whole = s.gradient()
-    gap = max(value, float((other.gradient() - whole).norm())) / (1 + float(whole.norm()))
-    return CheckResult(
-        f"batch {name} changes nothing",
-        gap < 1e-8,
-        gap,
-        f"largest change {gap:.1e}",
-        "a strength must mean the same at every batch size: per example first, then the mean",
-    )
-
-
-def no_side_effects(s: Subject) -> CheckResult:
-    """`.grad`, buffers, weights, modes, requires_grad flags and the random state, before and after one call."""
-    model = s.model
-    collect(s.parameters)
-    before, random = snapshot(model), torch.get_rng_state()
-    s.total()
-    left = collect(s.parameters)
-    after = snapshot(model)
-    touched = [key for key in before if not same(before[key], after[key])]
-    if not torch.equal(random, torch.get_rng_state()):
-        touched.append("the global random state")
-    norm = float(left.norm())
-    if norm > 0:
-        touched.insert(0, f".grad of the parameters (norm {norm:.3g}: it is added to the step)")
-    return CheckResult(
-        "no side effects",
-        not touched,
-        float(len(touched)),
-        "none" if not touched else f"touches {', '.join(touched)}",
-        "an inner pass may leave nothing behind; a first backward() leaves the task's gradient to be counted twice",
-    )
-
-
-def snapshot(model: nn.Module) -> dict[str, Any]:
-    """What a loss must not change, by what a user would call it."""
-    return {
-        "weights": [p.detach().clone() for p in model.parameters()],
-        # the outer pass itself moves a BatchNorm's statistics in train mode: that is training, not a side effect
-        "buffers": [] if coupled(model) else [b.clone() for b in model.buffers()],
-        "train/eval mode": [m.training for m in model.modules()],
-        "requires_grad flags": [p.requires_grad for p in model.parameters()],
-    }
-
-
-def same(a: list[Any], b: list[Any]) -> bool:
-    return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in zip(a, b, strict=True))
-
-
-def coupled(model: nn.Module) -> list[str]:
-    """Names of the layers that mix the examples of a batch in their present mode."""
+def examples_mix(f: Facts) -> tuple[bool | None, str]:
+    """BatchNorm in train mode: g_i is then no example's own."""
     kinds = nn.modules.batchnorm._BatchNorm
-    return [
-        name for name, m in model.named_modules() if isinstance(m, kinds) and (m.training or not m.track_running_stats)
+    names = [
+        name
+        for model in f.subject.models
+        for name, m in model.named_modules()
+        if isinstance(m, kinds) and (m.training or not m.track_running_stats)
     ]
+    if not names:
+        return True, "no layer couples them"
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return None, f"told: BatchNorm in train mode couples them ({shown}); GroupNorm does not"
 
 
-def examples_do_not_mix(s: Subject) -> CheckResult:
-    """The input gradient of one example's output must not touch its neighbours."""
-    leaf = s.x.clone().requires_grad_(True)
-    saved = copy.deepcopy(s.model)
-    (g,) = torch.autograd.grad(saved(leaf)[0].sum(), leaf)
-    others = float(g[1:].norm() / g.norm().clamp_min(1e-30))
-    names = coupled(s.model)
-    return CheckResult(
-        "examples do not mix",
-        others < NOTHING,
-        others,
-        f"share of a gradient on other examples {others:.1e}{': ' + ', '.join(names) if names else ''}",
-        "a BatchNorm in train mode couples the batch, so that g_i is no example's own; prefer GroupNorm",
-    )
+def side_effects(f: Facts) -> tuple[bool | None, str]:
+    """What one call of the loss changes for good."""
+    return not f.first.touched, ", ".join(f.first.touched) or "none"
 
 
-def zero_rows(s: Subject) -> CheckResult:
-    """Examples whose loss has no input gradient give a term nothing to work on."""
-    gradients = describe(s.model, s.x, s.y)[2]
-    share = float((gradients.flatten(1).norm(dim=1) < 1e-12).double().mean())
-    return CheckResult(
-        "examples have an input gradient",
-        share < 0.5,
-        share,
-        f"{share:.0%} of the batch without",
-        "confident examples have g ≈ 0; a cosine leaves them out",
-    )
+def zero_rows(f: Facts) -> tuple[bool | None, str]:
+    """Examples without any input gradient give a term nothing to work on."""
+    if not f.exact.probe.asked:
+        raise NotMeasuredError("no input gradient was asked for")
+    share = f.exact.probe.asked[0].empty
+    return True if share < 0.5 else None, f"{'' if share < 0.5 else 'told: '}{share:.0%} of the batch without"
 
 
-def second_derivatives(s: Subject) -> CheckResult:
-    """Run every layer alone, twice backwards: the ones that cannot are named."""
-    failing = [name for name, error in layers_without_double_backward(s.model, s.x) if error]
-    return CheckResult(
-        "every layer supports double backward",
-        not failing,
-        float(len(failing)),
-        "all do" if not failing else "not " + ", ".join(failing),
-        "fused attention kernels and cuDNN RNNs do not: choose the math kernel, e.g. "
-        "torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or use `finite_difference`",
-    )
+def second_derivatives(f: Facts) -> tuple[bool | None, str]:
+    """The loss's own second backward ran, or it needs none."""
+    if any(asked.graph for asked in f.exact.probe.asked):
+        return True, "the second backward of the loss ran"
+    raise NotMeasuredError("this loss takes no second derivative")
 
 
-def scale(s: Subject) -> float:
-    """What counts as nothing for a slope of this loss."""
-    return NOTHING * (1 + abs(float(s.total().detach())))
+CHECKS: list[tuple[str, Check, str]] = [
+    ("the value follows the input gradient", follows, "derivatives are turned while all outputs stay the same"),
+    ("training follows it too", trains, "0 by autograd where the value moves: the input gradient is a constant"),
+    ("size of the term", term_size, "its part of the parameter gradient: neither nothing nor 10,000 times the rest"),
+    ("the parameter gradient is right", weights_difference, "against a central difference; constants are held still"),
+    ("the model's input gradient is right", model_gradient, "against a central difference: a detach in the model?"),
+    ("batch repeated", repeated, "a strength means the same at every batch size: per example first, then the mean"),
+    ("batch permuted", permuted, "the order of the examples does not matter, unless a loss couples them"),
+    ("examples do not mix", examples_mix, "the gradient of an example's loss touches that example alone"),
+    ("no side effects", side_effects, "what an inner backward() leaves in .grad is added to the step"),
+    ("examples have an input gradient", zero_rows, "a confident or a dead example gives a term nothing to work on"),
+    ("every layer supports double backward", second_derivatives, "fused attention and cuDNN's RNNs do not"),
+]
 
 
-def all_checks(n: int) -> list[Callable[[Subject], CheckResult]]:
-    doubled, turned = [*range(n), *range(n)], [*reversed(range(n))]
-    return [
-        sees_the_gradient,
-        trains_on_it,
-        reaches_the_parameters,
-        agrees_with_a_difference,
-        lambda s: batch_changes(s, "repeated", doubled),
-        lambda s: batch_changes(s, "permuted", turned),
-        no_side_effects,
-        examples_do_not_mix,
-        zero_rows,
-        second_derivatives,
-    ]
+def rows(facts: Facts) -> Iterator[Row]:
+    """All rows; one that fails itself says why, and the next one follows."""
+    for name, check, why in CHECKS:
+        try:
+            ok, figure = check(facts)
+        except NotMeasuredError as reason:
+            ok, figure = None, f"not measured: {reason}"
+        except Exception as error:  # whatever the user's code does on other examples or weights
+            ok, figure = None, f"not measured: {type(error).__name__}: {short(' '.join(str(error).split()))}"
+        yield Row(name, ok, figure, why)

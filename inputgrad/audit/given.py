@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import sysconfig
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from inputgrad import registry
 from inputgrad.audit import Audit, audit
+from inputgrad.audit.blame import place, running
+from inputgrad.audit.forms import parts_of
 from inputgrad.audit.subject import AnyLoss
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
-from inputgrad.losses import Loss
 
 
 def run(loss: str, model: str, batch: str) -> Audit:
@@ -27,34 +23,32 @@ def run(loss: str, model: str, batch: str) -> Audit:
 
 
 def loss_of(path: str) -> AnyLoss:
-    """A callable (model, x, y) -> scalar; a class is taken with its defaults."""
+    """A callable that gives one number; a class is taken with its defaults."""
     found = imported(path)
     if isinstance(found, type):
         with running(path):
             found = found()
-    if not isinstance(found, Loss) and not callable(found):
+    if not callable(found):
         raise UserError(f"{path} is a {type(found).__name__}, not a function of (model, x, y); fix: name the function")
     return found  # type: ignore[no-any-return]
 
 
-def model_of(path: str) -> nn.Module:
-    """A module, or what a class or a function of no arguments builds."""
-    found = built(path, nn.Module)
-    if not isinstance(found, nn.Module):
+def model_of(path: str) -> Any:
+    """A module, several in a tuple or a dict, or what a class or a function of no arguments builds."""
+    found = built(path, (nn.Module, tuple, list, dict))
+    if not any(isinstance(part, nn.Module) for part in parts_of(found)):
         raise UserError(f"{path} gives a {type(found).__name__}; fix: give a torch.nn.Module, or a function that does")
     return found
 
 
-def batch_of(path: str) -> tuple[Tensor, Tensor] | tuple[Tensor, Tensor, Context]:
-    """A pair (x, y), a triple (x, y, Context) for a loss that needs one, or a function that gives it."""
-    found = built(path, (tuple, list))
-    fits = isinstance(found, tuple | list) and len(found) in (2, 3) and all(isinstance(t, Tensor) for t in found[:2])
-    if not fits or (len(found) == 3 and not isinstance(found[2], Context)):
-        names = ", ".join(type(t).__name__ for t in found) if isinstance(found, tuple | list) else type(found).__name__
-        raise UserError(f"{path} gives ({names}); fix: give a pair (x, y) of tensors, or a function that does")
-    if not (found[0].dim() and found[1].dim()):
-        raise UserError(f"{path} gives a single number; fix: x is (N, *input) and y has N rows")
-    return tuple(found)
+def batch_of(path: str) -> tuple[Any, Any, Context | None]:
+    """(x, y), (x, y, Context) for a loss that needs one, or a batch of any other shape, which the loss takes whole."""
+    found = built(path, (tuple, list, dict, Tensor))
+    if found is None or isinstance(found, nn.Module | str | int | float):
+        raise UserError(f"{path} gives a {type(found).__name__}; fix: give a batch (x, y), or a function that does")
+    if isinstance(found, tuple | list) and len(found) == 3 and isinstance(found[2], Context):
+        return found[0], found[1], found[2]
+    return (found[0], found[1], None) if isinstance(found, tuple | list) and len(found) == 2 else (found, None, None)
 
 
 def built(path: str, wanted: type | tuple[type, ...]) -> Any:
@@ -71,36 +65,7 @@ def imported(path: str) -> Any:
     module, _, name = path.partition(":")
     if not module or not name or "/" in module or module.endswith(".py"):
         raise UserError(f"'{path}': give MODULE:NAME, such as my_file:my_loss for my_loss in my_file.py")
-    with running(path):
-        return registry.imported(path)
-
-
-@contextmanager
-def running(what: str) -> Iterator[None]:
-    """Turn any failure of the user's own code into one line that names their file and line."""
     try:
-        yield
+        return registry.imported(path)
     except UserError as error:
-        raise UserError(f"{place(error.__cause__) or f'{what}: '}{error}") from error.__cause__
-    except (Exception, SystemExit) as error:  # a script without `if __name__ == "__main__":` may end the program
-        where = place(error)
-        said = " ".join(str(error).split()) or "no message"
-        fix = "that line" if where else "check that the loss, the model and the batch fit together"
-        raise UserError(f"{what}: {where}{type(error).__name__}: {said}; fix: {fix}") from error
-
-
-def place(error: BaseException | None) -> str:
-    """'FILE, line N: ' of the last line of the user's own that an error went through; '' where there is none."""
-    if error is None:
-        return ""
-    if isinstance(error, SyntaxError):
-        return f"{error.filename}, line {error.lineno}: "
-    theirs = [frame for frame in traceback.extract_tb(error.__traceback__) if not is_library(frame.filename)]
-    return f"{theirs[-1].filename}, line {theirs[-1].lineno}: " if theirs else ""
-
-
-def is_library(file: str) -> bool:
-    """Whether a file is of Python, of an installed package or of this one, not the user's own."""
-    folders = [sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib")]
-    here = str(Path(__file__).parents[1])
-    return file.startswith("<") or any(Path(file).is_relative_to(folder) for folder in (here, *folders))
+        raise UserError(f"{place(error.__cause__) or f'{path}: '}{error}") from error.__cause__

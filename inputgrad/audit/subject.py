@@ -1,111 +1,218 @@
-"""What is audited: one of our losses, or a function from anywhere that takes (model, x, y) and gives a scalar."""
+"""What is audited: a loss on a model and a batch, evaluated again and again from one state, which is put back."""
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+import inspect
+import random
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from inputgrad.audit.containers import mapped, tensors
+from inputgrad.audit.forms import Form, parts_of
+from inputgrad.audit.probe import Probe
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import Context, Forward, RowDraws, per_example_loss
+from inputgrad.gradients.forward import Context, RowDraws
 from inputgrad.losses import Loss
 
-AnyLoss = Loss | Callable[[nn.Module, Tensor, Tensor], Tensor]
+AnyLoss = Loss | Callable[..., Any]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
+class Run:
+    """One evaluation: the loss, the sum of what it called `.backward()` on itself, the slopes of s and t."""
+
+    value: float
+    inner: float
+    slopes: tuple[float, float]
+    grads: list[Tensor]
+    probe: Probe
+    drew: bool
+    """Whether random numbers were drawn."""
+    inside: bool
+    """Whether a backward inside the loss, not the last one, trains on the bent derivatives."""
+
+
+@dataclass
 class Subject:
-    """A loss on a model and a batch, in float64, whose random numbers are the same at every call.
+    """A loss, the models that it is about, and a batch.
 
     Attributes:
-        loss: ours, or a callable (model, x, y) -> scalar.
-        model: a copy of the model.
-        x: inputs, (N, *input).
-        y: class numbers or targets.
-        context: what the data set knows.
-        index: which examples of the batch `x` holds: repeated or permuted ones draw the same numbers.
+        loss: ours, or a callable.
+        form: how it is called.
+        model: what it is called with: a module, or several in a tuple or a dict.
+        x, y, context: the batch.
+        dtype: the precision of the evaluations; None: the model's own.
     """
 
     loss: AnyLoss
-    model: nn.Module
-    x: Tensor
-    y: Tensor
+    form: Form
+    model: Any
+    x: Any
+    y: Any
     context: Context
-    index: Tensor
+    dtype: torch.dtype | None = None
 
-    @classmethod
-    def of(cls, loss: AnyLoss, model: nn.Module, x: Tensor, y: Tensor, context: Context | None) -> Subject:
-        """In double precision, so that a difference can tell a wrong gradient from rounding."""
-        if isinstance(loss, Loss):
-            loss = loss.model_copy(update={"share": 1.0})  # the whole batch: what a part of it shows is luck
-        context = context or Context()
-        wide = {k: None if (t := getattr(context, k)) is None else t.double() for k in ("direction", "mask")}
-        targets = y.double() if y.is_floating_point() else y
-        return cls(
-            loss=loss,
-            model=copy.deepcopy(model).double(),
-            x=x.detach().double(),
-            y=targets,
-            context=Context(bounds=context.bounds, **wide),
-            index=torch.arange(len(x)),
-        )
+    kept: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def total(self, model: nn.Module | None = None) -> Tensor:
-        """The loss of the batch, a scalar; the global random state is left as it was."""
-        model = self.model if model is None else model
-        devices = [self.x.device] if self.x.is_cuda else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed(3)
-            if isinstance(self.loss, Loss):
-                draws = RowDraws(self.index, int(self.index.max()) + 1)
-                return self.loss(model, self.x, self.y, self.context, draws)
-            total: object = self.loss(model, self.x.clone(), self.y)
-        if not isinstance(total, Tensor) or total.numel() != 1:
-            what = (
-                f"a tensor of shape {tuple(total.shape)}" if isinstance(total, Tensor) else f"a {type(total).__name__}"
-            )
-            raise UserError(f"the loss gives {what}; fix: return one number as a tensor, such as the mean")
-        return total
+    def __post_init__(self) -> None:
+        outer = [self.loss] if isinstance(self.loss, nn.Module) else []
+        self.models = [m for m in parts_of(self.model) if isinstance(m, nn.Module)] + [
+            m for loss in outer for m in loss.children()
+        ]
+        self.modules = list(dict.fromkeys(m for model in self.models for m in model.modules()))
+        self.parameters = list(dict.fromkeys(p for m in self.modules for p in m.parameters(recurse=False)))
+        self.learnt = [p for p in self.parameters if p.requires_grad]
+        self.generators = generators_of(self.loss)
+        self.stateful = [*self.modules, *outer]
 
-    def task(self, model: nn.Module | None = None) -> Tensor:
-        """The task loss of the batch that the term comes on top of, a scalar."""
-        model = self.model if model is None else model
-        if isinstance(self.loss, Loss):
-            at = Forward(
-                model, self.x, self.y, context=self.context, draws=RowDraws(self.index, len(self.x)), track=False
-            )
-            return self.loss.weight_of_task * self.loss.parts(at, 0.0).task.mean()
-        return per_example_loss(model(self.x), self.y).mean()
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        """Work on copies of the weights, in place; afterwards everything is what it was, `.grad` and modes included."""
+        objects = [*self.stateful, *([] if isinstance(self.loss, Loss) else owner_of(self.loss))]
+        inner = [d for m in self.stateful for d in (m._parameters, m._buffers, m._modules) if isinstance(d, dict)]
+        self.kept = [(d, dict(d)) for d in [*map(vars, dict.fromkeys(objects)), *inner]]
+        held = [t for m in self.stateful for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
+        self.tensors = [(t, t.data, t.grad, t.requires_grad) for t in dict.fromkeys(held)]
+        states = [g.get_state() for g in self.generators]
+        numpy: Any = sys.modules.get("numpy")
+        others = random.getstate(), numpy and numpy.random.get_state()
+        devices = list({t.device for t, *_ in self.tensors if t.is_cuda})
+        with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
+            try:
+                yield
+            finally:
+                self._refresh(last=True)
+                for g, state in zip(self.generators, states, strict=True):
+                    g.set_state(state)
+                random.setstate(others[0])
+                if numpy:
+                    numpy.random.set_state(others[1])
 
-    def rows(self, index: list[int]) -> Subject:
-        """The same loss on repeated or permuted examples."""
-        chosen = torch.tensor(index)
-        on_device = chosen.to(self.x.device)
-        return replace(self, x=self.x[on_device], y=self.y[on_device], index=self.index[chosen])
+    def _refresh(self, last: bool = False) -> None:
+        for now, before in self.kept:
+            now.clear()
+            now.update(before)
+        for t, data, grad, flag in self.tensors:
+            if not last:
+                data = data.to(self.dtype, copy=True) if self.dtype and data.is_floating_point() else data.clone()
+            t.grad = None
+            t.data = data
+            t.requires_grad_(flag)
+            t.grad = grad if last else None
+
+    def fresh(self) -> None:
+        """Weights, buffers, modes, counters and random numbers as they were given."""
+        self._refresh()
+        torch.manual_seed(3)
+        random.seed(3)
+        if "numpy" in sys.modules:
+            sys.modules["numpy"].random.seed(3)
+        for g in self.generators:
+            g.manual_seed(3)
+
+    def of(self, value: Any, index: Sequence[int] | None = None) -> Any:
+        """A copy of a part of the batch, in this precision; `index` chooses examples."""
+        n = self.size
+
+        def copied(t: Tensor) -> Tensor:
+            own = t.detach().to(self.dtype) if self.dtype and t.is_floating_point() else t.detach()
+            rows = index is not None and t.dim() > 0 and len(t) == n
+            own = own[torch.tensor(index, device=t.device)] if rows else own.clone()
+            return own.requires_grad_(t.requires_grad)
+
+        return mapped(copied, value)
 
     @property
-    def parameters(self) -> list[nn.Parameter]:
-        return [p for p in self.model.parameters() if p.requires_grad]
+    def precision(self) -> torch.dtype:
+        """Of the weights, in these evaluations."""
+        return self.dtype or next(p.dtype for p in self.learnt if p.is_floating_point())
 
-    def gradient(self) -> Tensor:
-        """What one training step would see in `.grad`, all parameters in one vector.
+    @property
+    def size(self) -> int:
+        """The number of examples: the length of the first tensor of x that has one."""
+        return next((len(t) for t in tensors(self.x) if t.dim()), 0)
 
-        By `zero_grad(); loss(); backward()`, as a user trains: what the loss itself leaves in `.grad` is counted.
+    def call(self, index: Sequence[int] | None = None) -> Tensor:
+        """The loss of the batch, a scalar."""
+        x, y = self.of(self.x, index), self.of(self.y, index)
+        if isinstance(self.loss, Loss):
+            draws = RowDraws(torch.tensor(index or range(self.size)), self.size)
+            total: object = self.loss(self.model, x, y, self.of(self.context), draws)
+        else:
+            total = self.form.call(self.loss, self.model, x, y)
+        if not isinstance(total, Tensor) or total.numel() != 1 or not total.is_floating_point():
+            raise UserError(f"the loss gives {named(total)}; fix: return one number as a tensor, such as the mean")
+        return total
+
+    def again(self) -> Tensor:
+        """The loss from the given state, as a training loop calls it."""
+        self.fresh()
+        return self.call()
+
+    def run(
+        self,
+        backward: bool = False,
+        index: Sequence[int] | None = None,
+        shift: Iterable[Tensor] = (),
+        training: bool = False,
+        **probe: Any,
+    ) -> Run:
+        """Evaluate once from the given state, with a `Probe` of these settings.
+
+        Args:
+            backward: whether the last backward is wanted too, for slopes and gradients.
+            index: examples, repeated or permuted.
+            shift: what to add to the weights.
+            training: put all modules into train mode first.
+            **probe: of the `Probe`.
         """
-        for p in self.parameters:
-            p.grad = None
-        total = self.total()
-        if total.requires_grad:
-            total.backward()
-        return collect(self.parameters)
+        self.fresh()
+        for module in self.modules if training else []:
+            module.training = True
+        with torch.no_grad():
+            for p, step in zip(self.learnt, shift, strict=False):
+                p.data += step
+        like = next(p for p in self.learnt if p.is_floating_point()).detach().new_zeros(())
+        watch, random_state = Probe(self.modules, like, **probe), torch.get_rng_state()
+        with watch.watching():
+            total = self.call(index)
+            if self.dtype not in (None, total.dtype):
+                raise TypeError(f"a part of the loss is computed in {total.dtype}")
+            inside = any(b.grad is not None and bool(b.grad != 0) for b in watch.bends)
+            if backward and total.requires_grad:
+                watch.backward(total)
+        slopes = tuple(0.0 if b.grad is None else float(b.grad) for b in watch.bends)
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.learnt] if backward else []
+        drew = not torch.equal(random_state, torch.get_rng_state())
+        return Run(float(total.detach()), watch.inner, (slopes[0], slopes[1]), grads, watch, drew, inside)
 
 
-def collect(parameters: list[nn.Parameter]) -> Tensor:
-    """All `.grad` in one vector, zeros where there is none; they are cleared."""
-    found = torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad.detach()).flatten() for p in parameters])
-    for p in parameters:
-        p.grad = None
-    return found
+def named(value: object) -> str:
+    if isinstance(value, Tensor):
+        return f"a tensor of {value.dtype} and shape {tuple(value.shape)}"
+    inside = f" ({', '.join(type(v).__name__ for v in value)})" if isinstance(value, tuple | list | dict) else ""
+    return f"a {type(value).__name__}{inside}"
+
+
+def owner_of(loss: AnyLoss) -> list[Any]:
+    """The object whose attributes a loss may change: itself, or that of a bound method."""
+    owner = getattr(loss, "__self__", loss)
+    return [owner] if isinstance(getattr(owner, "__dict__", None), dict) and not isinstance(owner, ModuleType) else []
+
+
+def generators_of(loss: AnyLoss) -> list[torch.Generator]:
+    """Random generators that a loss holds: as an attribute, in its closure, or as a global name that it uses."""
+    held = [value for owner in owner_of(loss) for value in vars(owner).values()]
+    function = inspect.unwrap(loss) if inspect.isfunction(loss) else getattr(loss, "__call__", None)  # noqa: B004
+    function = getattr(function, "__func__", function)
+    if inspect.isfunction(function):
+        found = inspect.getclosurevars(function)
+        held += [*found.nonlocals.values(), *found.globals.values()]
+    return [g for g in dict.fromkeys(h for h in held if isinstance(h, torch.Generator))]

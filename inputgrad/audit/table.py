@@ -1,23 +1,25 @@
-"""An audit as plain text: the table, the verdict, and where the gradient was a constant, what to write instead."""
+"""An audit as plain text: the table, the verdict, and what to write instead."""
 
 from __future__ import annotations
 
 import textwrap
 
-from inputgrad.audit import EXPLANATION, Audit
+from inputgrad.audit import Audit
 
 WIDTH = 100
 """Of the table; a longer figure goes on in the next line."""
+STATES = {True: "ok", False: "FAILS", None: "-"}
 
 
-def text(title: str, found: Audit) -> str:
-    names = max(len(check.name) for check in found.checks)
+def text(found: Audit) -> str:
+    """The rows, the verdict, the explanation."""
+    names = max(len(row.name) for row in found.rows)
     width = WIDTH - names - len("  FAILS  ")
-    lines = [f"audit of {title}", ""]
-    for check in found.checks:
-        figure = textwrap.wrap(check.figure, width)
-        lines.append(f"{check.name:{names}}  {'ok   ' if check.ok else 'FAILS'}  {figure[0]}")
-        rest = figure[1:] + ([] if check.ok else textwrap.wrap(f"({check.why})", width))
+    lines = [f"called as {found.called}", ""]
+    for row in found.rows:
+        figure = textwrap.wrap(row.figure, width)
+        lines.append(f"{row.name:{names}}  {STATES[row.ok]:5}  {figure[0]}")
+        rest = figure[1:] + (textwrap.wrap(f"({row.why})", width) if row.ok is False else [])
         lines += [" " * (WIDTH - width) + line for line in rest]
-    lines += ["", found.verdict]
-    return "\n".join([*lines, "", EXPLANATION] if found.kind == "detached" else lines)
+    lines += ["", *textwrap.wrap(found.verdict, WIDTH)]
+    return "\n".join([*lines, "", found.explanation] if found.explanation else lines)

@@ -1,64 +1,124 @@
-"""Which layers of a net can be differentiated twice."""
+"""What PyTorch's errors about second derivatives mean, which fix they have, and which layer is to blame."""
 
 from __future__ import annotations
 
-import copy
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import evaluating
+
+KERNEL = (
+    "this kernel has no double backward; run it with the math kernel (with torch.nn.attention.sdpa_kernel("
+    'SDPBackend.MATH), in transformers attn_implementation="eager", for a recurrent net torch.backends.cudnn.flags('
+    "enabled=False)), or use finite_difference"
+)
+IN_PLACE = (
+    "an in-place operation overwrote a value that the backward pass needs: build the layer with inplace=False, and"
+    " write x = x + 1 for x += 1"
+)
+NO_SECOND = (
+    "this operation has no double backward; take another one (nn.SiLU for nn.Hardswish, nn.Sigmoid for nn.Hardsigmoid),"
+    " or use finite_difference"
+)
+FIXES = {
+    r"modified by an inplace operation": IN_PLACE,
+    r"attention.* is not implemented|[Dd]ouble backwards? is not supported|CuDNN RNN": KERNEL,
+    r"derivative for .* is not implemented": NO_SECOND,
+    r"aot_autograd does not currently support double backward": "a compiled model has no double backward: give the"
+    " model as it was before torch.compile, or take the gradient by torch.func.grad inside a compiled loss",
+    r"[Cc]heckpoint(ing)? is (incompatible|not compatible)": "checkpoint(..., use_reentrant=False) supports this",
+    r"second time|already been freed": "that graph was used up by an earlier backward: take the input gradient by"
+    " torch.autograd.grad(..., create_graph=True), and call backward() once, at the end",
+    r"does not require grad": "no graph leads there: the pass ran under torch.no_grad(), or x or the outputs were"
+    " detached; write with torch.enable_grad(): and x = x.detach().requires_grad_(True) before the model is called",
+    r"not have been used in the graph": "the outputs were not computed from that very tensor: call the model with the x"
+    " that the gradient is asked for, no copy and no view of it",
+    r"[Oo]ut of memory|can't allocate memory": "give a smaller batch: an input gradient with graph takes two to three"
+    " times the memory of a plain step",
+}
+"""A piece of an error of PyTorch -> what it means and what to write."""
+
+
+def fix_of(error: BaseException) -> str:
+    """What to do about an error of PyTorch that has to do with input gradients; '' for any other."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError):
+        return FIXES[r"[Oo]ut of memory|can't allocate memory"]
+    return next((fix for piece, fix in FIXES.items() if re.search(piece, str(error))), "")
 
 
 def refuse_without_double_backward(model: nn.Module, x: Tensor, error: Exception, where: str = "") -> None:
-    """Say `error` in the user's words where a layer without a second derivative is its cause; else return.
+    """Say `error` in the user's words where a second derivative that does not exist is its cause; else return.
 
     Raises:
-        UserError: names the layers and the fix; `where` stands in front.
+        UserError: names the layers, where they can be found, and the fix; `where` stands in front.
     """
-    failing = [name for name, problem in layers_without_double_backward(model, x) if problem]
-    if failing:
-        raise UserError(
-            f"{where}layer {', '.join(failing)} has no double backward ({str(error).splitlines()[0]}); run it with the"
-            " math kernel (torch.nn.attention.sdpa_kernel(SDPBackend.MATH)) or use finite_difference"
-        ) from error
+    fix = fix_of(error)
+    if fix in (KERNEL, NO_SECOND, IN_PLACE):
+        named = to_blame(error, [model], lambda: model(x))
+        raise UserError(f"{where}{named}{str(error).splitlines()[0].rstrip(':')}; fix: {fix}") from error
 
 
-def layers_without_double_backward(model: nn.Module, x: Tensor) -> list[tuple[str, str]]:
-    """(layer, error) for every leaf layer; the error is empty where a second derivative exists."""
+def to_blame(error: BaseException, models: Iterable[nn.Module], call: Callable[[], object]) -> str:
+    """'layer NAME has no double backward: ', or the like, for an error of PyTorch; '' where no layer is found.
+
+    Args:
+        error: what PyTorch raised.
+        models: where to look.
+        call: calls the models as they were called when it happened.
+    """
+    names: list[str] = []
+    if (fix := fix_of(error)) == IN_PLACE:
+        names = [name for model in models for name, m in model.named_modules() if getattr(m, "inplace", False)]
+    elif fix in (KERNEL, NO_SECOND):
+        names = layers_without_double_backward(models, call)
+    names = list(dict.fromkeys(names))
+    shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if names[3:] else "")
+    return f"layer {shown} {'works in place' if fix == IN_PLACE else 'has no double backward'}: " if names else ""
+
+
+def layers_without_double_backward(models: Iterable[nn.Module], call: Callable[[], object]) -> list[str]:
+    """Names of the innermost layers, of those that `call` runs, whose second derivative does not exist."""
     seen: list[tuple[str, nn.Module, tuple[Any, ...], dict[str, Any]]] = []
     handles = [
-        m.register_forward_pre_hook(
-            lambda module, args, kwargs, name=name: seen.append((name, module, args, kwargs)), with_kwargs=True
+        m.register_forward_hook(
+            lambda module, args, kwargs, _, name=name: seen.append((name, module, args, kwargs)), with_kwargs=True
         )
+        for model in models
         for name, m in model.named_modules()
-        if not list(m.children()) or isinstance(m, nn.MultiheadAttention)
     ]
     try:
-        with evaluating(model), torch.no_grad(), torch.random.fork_rng(devices=[]):
-            model(x)
+        with torch.random.fork_rng(devices=[]), suppress(Exception):  # the error itself, once more
+            call()
     finally:
         for handle in handles:
             handle.remove()
-    return [(name, try_twice(copy.deepcopy(layer), args, kwargs)) for name, layer, args, kwargs in seen]
+    found: list[str] = []
+    for name, module, args, kwargs in seen:  # inner layers end before outer ones
+        inside = f"{name}." if name else ""
+        if not any(inner.startswith(inside) for inner in found) and not twice(module, args, kwargs):
+            found.append(name or type(module).__name__)
+    return found
 
 
-def try_twice(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """The error of differentiating a layer twice, empty if there is none."""
-    floating = [a.detach().clone().requires_grad_(True) if is_float(a) else a for a in args]
-    leaf = next((a for a in floating if is_float(a)), None)
-    if leaf is None:
-        return ""
+def twice(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether a layer can be differentiated twice, or fails for another reason."""
+    leaves = [a.detach().requires_grad_(True) if is_float(a) else a for a in args]
+    wanted = [a for a in leaves if is_float(a)]
     try:
-        outputs = layer(*floating, **{k: v.detach() if is_float(v) else v for k, v in kwargs.items()})
-        outputs = outputs[0] if isinstance(outputs, tuple) else outputs
-        (g,) = torch.autograd.grad(outputs.square().sum(), leaf, create_graph=True)
-        g.square().sum().backward()
+        with torch.enable_grad():
+            outputs = layer(*(a.clone() if is_float(a) else a for a in leaves), **kwargs)  # a layer may work in place
+            outputs = outputs[0] if isinstance(outputs, tuple) else outputs
+            if wanted and isinstance(outputs, Tensor) and outputs.requires_grad:
+                grads = torch.autograd.grad(outputs.square().sum(), wanted, create_graph=True, allow_unused=True)
+                sum((g.square().sum() for g in grads if g is not None), outputs.new_zeros(())).backward()
     except (RuntimeError, NotImplementedError) as error:
-        return str(error).splitlines()[0]
-    return ""
+        return fix_of(error) not in (KERNEL, NO_SECOND)
+    return True
 
 
 def is_float(value: Any) -> bool:

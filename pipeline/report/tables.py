@@ -18,6 +18,17 @@ Cell = dict[str, str]
 NOTHING: Cell = {"text": "–", "interval": "", "n": "", "verdict": ""}
 
 
+ACTS = {
+    "depends": "yes",
+    "moves its inputs along the gradient": "yes: at moved inputs",
+    "partly detached": "in part",
+    "detached": "no: a constant",
+    "independent": "no",
+    "not finite": "no: nan or infinite",
+}
+"""What the audit's verdict is called in a table."""
+
+
 def table_row(row: Row, measure: Measure) -> dict[str, Any]:
     cost = row.cost
     quartiles = f"[{cost['ratio_quartile_low']:.2f}, {cost['ratio_quartile_high']:.2f}]"
@@ -33,6 +44,7 @@ def table_row(row: Row, measure: Measure) -> dict[str, Any]:
         "validation": cell(measure.value(row.validation), row.validation, measure),
         "shift": cell(measure.difference(row.shift), row.shift, measure),
         "audit": row.audit,
+        "acts": ACTS[row.audit["kind"]],
         "weights": f"{row.equal_weights} of {row.paired} seeds",
     }
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor, nn
 
-from inputgrad.audit import Audit, audit, given, table
+from inputgrad.audit import Audit, audit, given
+from inputgrad.audit.blame import running
 from inputgrad.audit.subject import AnyLoss
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
@@ -25,12 +28,14 @@ def run(subject: tuple[str, ...], model: str | None, data_of: str | None) -> int
         raise UserError(f"'{subject[0]}': give STUDY LOSS, or MODULE:FUNCTION for a loss from anywhere")
     study = read_study(data_of or active()[0] if foreign else subject[0])
     loss = given.loss_of(subject[0]) if foreign else study.loss(subject[1])
+    if not data.path(study.name).exists():  # nobody who asks for an audit should have to know about stages
+        data.prepare(study.name, study.data)
     dataset = data.read_data(study.name, study.data, ("train",))
     title = " ".join(subject)
     net = fresh(study, dataset) if model is None else built(model, dataset)
-    with given.running(title):
+    with running(title):
         found = audit(loss, net, *batch(study, dataset))
-    print(table.text(title, found))
+    print(f"audit of {title}\n{found}")
     return 0 if found.depends else 1
 
 
@@ -48,8 +53,8 @@ def fresh(study: Study, dataset: Dataset) -> nn.Module:
     return Run(study, "standard", study.training.seeds[0]).build(dataset).to("cpu")
 
 
-def built(model: str, dataset: Dataset) -> nn.Module:
+def built(model: str, dataset: Dataset) -> Any:
     """A model of pipeline/models by name, or what MODULE:FUNCTION gives."""
     if ":" in model:
-        return given.model_of(model).to("cpu")
+        return given.model_of(model)
     return models.build({"name": model}, dataset.shape, dataset.outputs)

@@ -121,6 +121,7 @@ def audited(command, loss, model="mine:net", batch="mine:batch", *more):
         ("mine:Good", 0, "training follows it"),
         ("mine:void", 1, "create_graph=True"),
         ("mine:nothing", 1, "does not depend on the input gradient"),
+        ("mine:two", 1, "called as loss(model(x), y)"),
         ("inputgrad:GradientNorm", 0, "training follows it"),
         ("inputgrad:DetachedNorm", 1, "create_graph=True"),
     ],
@@ -130,7 +131,7 @@ def test_the_exit_code_is_the_verdict(command, loss, code, piece):
     assert (done.code, done.err) == (code, "")
     assert piece in done.out
     assert done.out.startswith(f"audit of {loss} on mine:net\n")
-    assert done.out.count("  ok     ") + done.out.count("  FAILS  ") == 10
+    assert sum(done.out.count(f"  {state:5}  ") for state in ("ok", "FAILS", "-")) == 11
     assert max(map(len, done.out.splitlines())) <= 100
 
 
@@ -151,9 +152,8 @@ def test_a_loss_that_needs_a_context_gets_it_from_the_batch(command):
         (["mine:key"], [place('{}["a key"]'), "KeyError: 'a key'", "fix:"]),
         (["mine:shapes"], [place("x[:, :2]"), "shapes cannot be multiplied", "fix:"]),
         (["mine:number"], ["mine:number", "gives a float", "fix:"]),
-        (["mine:vector"], ["mine:vector", "a tensor of shape (6,)", "fix:"]),
+        (["mine:vector"], ["mine:vector", "shape (6,)", "fix:"]),
         (["mine:leaves"], [place("SystemExit"), "SystemExit", "fix:"]),
-        (["mine:two"], ["mine:two", "takes 2 positional arguments", "fix:"]),
         (["mine:goood"], ["mine.py has no 'goood'", "did you mean 'good'?"]),
         (["mine:pair"], ["mine:pair is a tuple", "fix:"]),
         (["broken:x"], ["broken.py, line 1", "SyntaxError", "fix:"]),
@@ -165,10 +165,10 @@ def test_a_loss_that_needs_a_context_gets_it_from_the_batch(command):
         (["good"], ["give MODULE:NAME"]),
         (["mine:good", "mine:unbuilt"], [place("1 / 0"), "ZeroDivisionError", "fix:"]),
         (["mine:good", "mine:batch"], ["mine:batch gives a tuple", "fix:"]),
-        (["mine:good", "mine:net", "mine:net"], ["mine:net gives (Sequential)", "fix:"]),
-        (["mine:good", "mine:net", "mine:three"], ["(Tensor, Tensor, int)", "fix:"]),
-        (["mine:good", "mine:net", "mine:uneven"], ["x holds 6 examples and y 5", "fix:"]),
-        (["mine:good", "mine:net", "mine:single"], ["single number", "fix:"]),
+        (["mine:good", "mine:net", "mine:net"], ["mine:net gives a Sequential", "fix:"]),
+        (["mine:good", "mine:net", "mine:three"], ["'tuple' object has no attribute", "fix:"]),
+        (["mine:good", "mine:net", "mine:uneven"], [place("losses = F."), "batch_size (6)", "fix:"]),
+        (["mine:good", "mine:net", "mine:single"], [place("losses = F."), "fix:"]),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, list) and ":" in value[0] else "",
 )

@@ -25,6 +25,13 @@ class Detached(Penalty):
         return rows(at.gradient().detach()).square().sum(1)
 
 
+class WeighedByALoss(Penalty):
+    """A constant gradient times the loss: the term reaches the parameters, the gradient does not."""
+
+    def term(self, at: Forward) -> Tensor:
+        return at.losses * rows(at.x * at.constant_gradient()).sum(1).abs()
+
+
 class OneOverNTooMany(Penalty):
     """The gradient of the *mean* loss."""
 
@@ -81,7 +88,8 @@ class ClampInTheGraph(Penalty):
 
 
 CAUGHT = [
-    (Detached, table.test_2_the_term_reaches_the_parameters_and_the_controls_do_not, {}),
+    (Detached, table.test_2_the_audit_finds_what_the_term_is_and_the_controls_are_not, {}),
+    (WeighedByALoss, table.test_2_the_audit_finds_what_the_term_is_and_the_controls_are_not, {}),
     (OneOverNTooMany, table.test_4_the_batch_repeated_or_permuted_changes_nothing, {"index": BATCH_OF_TWO.tolist()}),
     (TaskTwice, table.test_1_the_total_is_the_task_once_plus_strength_times_the_term, {}),
     (TaskGradientLeftBehind, table.test_6_nothing_else_changes, {}),

@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from inputgrad.audit.verdict import Kind
 from inputgrad.tasks import Classification, Regression
 from pipeline.report import words
 from pipeline.report.measure import GRADIENT, score
+from pipeline.report.tables import ACTS
 from pipeline.results.quantity import Quantity
 from pipeline.results.read import Results
 from pipeline.results.statistics import Estimate
@@ -174,3 +176,7 @@ def test_shift_is_test_minus_the_attacked_epochs_validation(results: Results) ->
     base = summarise(results).baseline
     assert base.validation.mean == pytest.approx(0.7)  # the best of 0.5, 0.6 and 0.7
     assert base.shift.mean == pytest.approx(base.clean.value.mean - 0.7)
+
+
+def test_every_verdict_of_the_audit_has_a_word_in_the_table():
+    assert set(ACTS) == set(Kind.__args__)
