@@ -114,8 +114,9 @@ def code_of(*roots: str) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def read_again() -> None:
-    """Forget what was read: the code may have been edited since."""
+    """Forget what was read: the code may have been edited or moved since."""
     code_of.cache_clear()
+    _top.cache_clear()
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,9 @@ def done(process):
 def test_killed_workers_lose_no_finished_trial(slow):
     process = start("gradient_norm", "--trials", "12", "--workers", "2")
     seen, generator = [], random.Random(0)
-    t0 = time.time()
     for known in range(3):
         wait_for(process, lambda known=known: len(found(slow)) > known and in_training(slow) and workers(process))
         seen = found(slow)
-        print(time.time() - t0, len(seen), [(p.pid, p.ppid(), p.cmdline()[1:4]) for p in workers(process)])
         generator.choice(workers(process)).kill()
     out = done(process)
     check_complete(slow)
