@@ -1,5 +1,7 @@
 """Our members of the standard ensemble against the authors' own code: the same points, distances and verdicts."""
 
+import itertools
+
 import pytest
 import torch
 from pyautoattack.autopgd_base import APGDAttack, APGDAttack_targeted
@@ -89,7 +91,7 @@ def test_rows_at_rest_would_have_stayed_there(victim, monkeypatch):
     targets = targets_of("", model, x, 5)
     _apgd.apgd(model, x, y, THREATS[0], apgd_t.ratio, targets, draws(), 60)
     resting = torch.zeros(len(x) * 5, dtype=torch.bool)
-    for (moved, rests), (later, _) in zip(seen[2:], seen[3:], strict=False):
+    for (moved, rests), (later, _) in itertools.pairwise(seen[2:]):
         resting |= rests
         assert torch.equal(moved[resting], later[resting])
     assert resting.float().mean() > 0.05
