@@ -225,7 +225,7 @@ MUTATIONS: list[Row] = [
     (STAGE, 'if run.loss_name == "standard" or', "if", ATTACK),
     (STAGE, "== state_hash(victim.model)", "!= state_hash(victim.model)", ATTACK),
     ("inputgrad/attacks/_fab.py", "* BACK", "* 1.0", ENSEMBLE),
-    ("inputgrad/attacks/_fab.py", "(0, TOWARDS_CLEAN)", "(0, 1)", ENSEMBLE),
+    ("inputgrad/attacks/_fab.py", "clamp(0, TOWARDS_CLEAN)", "clamp(0, 0)", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
     ("inputgrad/attacks/random_search.py", "higher = value > best", "higher = value > -torch.inf", ATTACKS),
     (EVALUATE, "if not (torch.isfinite(before)", "if False and not (torch.isfinite(before)", ATTACK),

@@ -97,6 +97,18 @@ def test_rows_at_rest_would_have_stayed_there(victim, monkeypatch):
     assert resting.float().mean() > 0.05
 
 
+def test_a_row_away_from_its_best_is_not_at_rest():
+    """It did not move, but the next check takes it back."""
+    here, best = torch.ones(2, 3), torch.stack([torch.ones(3), torch.zeros(3)])
+    zero, no = torch.zeros(2), torch.zeros(2, dtype=torch.bool)
+    images = dict.fromkeys(("clean", "moved", "before", "gradient", "best_gradient"), here)
+    numbers = dict.fromkeys(("label", "target", "value", "step", "best_value", "last_best", "rises"), zero)
+    rows = _apgd.Rows(example=torch.arange(2), best=best, halved=no, **images, **numbers)
+    assert rows.at_rest().tolist() == [True, False]
+    _apgd.check(rows, 1)
+    assert torch.equal(rows.moved, best)
+
+
 @pytest.mark.parametrize("threat", THREATS, ids=["linf", "l2"])
 def test_all_targets_break_what_the_authors_break(victim, threat):
     model, x, y = victim
