@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 Row = tuple[str, str, str, str]
 
 LOSSES = "tests/inputgrad/losses"
+ENSEMBLE = "tests/inputgrad/test_ensemble.py"
 ATTACKS, MASKING, STRENGTHS = (f"tests/inputgrad/test_{name}.py" for name in ("attacks", "masking", "strengths"))
 AUDIT, HARD, PUBLIC = (f"tests/inputgrad/audit/test_{name}.py" for name in ("audit", "hard_losses", "public_losses"))
 ATTACK, CLI, DATA, READ, TRAIN = (
@@ -206,11 +207,26 @@ MUTATIONS: list[Row] = [
         ATTACKS,
     ),
     ("inputgrad/attacks/pgd.py", "worst.watching(left)", "(lambda z: -worst.measure(z, left))", ATTACKS),
-    ("inputgrad/attacks/fab.py", "(size < distance[left])", "(size > 0)", ATTACKS),
-    ("inputgrad/attacks/fab.py", "(distance > enough)", "(distance > 1e9)", ATTACKS),
-    ("inputgrad/attacks/_autoattack.py", "return (x - self.low) / self.width", "return x / self.width", ATTACKS),
-    ("inputgrad/attacks/_autoattack.py", "threat.epsilon / box.width", "threat.epsilon", ATTACKS),
-    ("inputgrad/attacks/_autoattack.py", "torch.random.fork_rng(devices=", "nullcontext(", ATTACKS),
+    ("inputgrad/attacks/_classes.py", "return (x - self.low) / self.width", "return x / self.width", ATTACKS),
+    ("inputgrad/attacks/_tries.py", "(delta * (1 - source))", "delta", ENSEMBLE),
+    ("inputgrad/attacks/_tries.py", "super().rounded(side) // 2 * 2 + 1", "super().rounded(side)", ENSEMBLE),
+    ("inputgrad/attacks/_square.py", "refused[moving] = False  #", "pass  #", ENSEMBLE),
+    (
+        "inputgrad/attacks/_square.py",
+        "begin[moving] = number[taken] + 1",
+        "begin[moving] = number[taken] + 2",
+        ENSEMBLE,
+    ),
+    ("inputgrad/attacks/_apgd.py", "1.0 if i == 1 else MOMENTUM", "1.0", ENSEMBLE),
+    ("inputgrad/attacks/_apgd.py", "length = max(length - less, shortest)", "pass", ENSEMBLE),
+    ("inputgrad/attacks/_apgd.py", "torch.where(there, rows.best_gradient, rows.gradient)", "rows.gradient", ENSEMBLE),
+    ("inputgrad/attacks/_apgd.py", "stuck = ~rows.halved & ", "stuck = ", ENSEMBLE),
+    ("inputgrad/attacks/_apgd.py", "& (self.moved == self.best)", "", ENSEMBLE),
+    (STAGE, 'if run.loss_name == "standard" or', "if", ATTACK),
+    (STAGE, "== state_hash(victim.model)", "!= state_hash(victim.model)", ATTACK),
+    ("inputgrad/attacks/_fab.py", "* BACK", "* 1.0", ENSEMBLE),
+    ("inputgrad/attacks/_fab.py", "clamp(0, TOWARDS_CLEAN)", "clamp(0, 0)", ENSEMBLE),
+    ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
     ("inputgrad/attacks/random_search.py", "higher = value > best", "higher = value > -torch.inf", ATTACKS),
     (EVALUATE, "if not (torch.isfinite(before)", "if False and not (torch.isfinite(before)", ATTACK),
     (EVALUATE, 'f"{seed} {step.attack} {step.norm} {step.epsilon}"', "str(__import__('time').time())", ATTACK),

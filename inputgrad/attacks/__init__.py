@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.gradients import norms
-from inputgrad.gradients.forward import Draws
+from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm, ThreatNorm
 
 
@@ -50,6 +50,11 @@ class Threat:
 
     def uniform(self, draws: Draws, x: Tensor) -> Tensor:
         return self.ball.uniform(draws, x, self.epsilon)
+
+    def on_surface(self, draws: Draws, x: Tensor) -> Tensor:
+        """A random displacement of length ε, shaped as x."""
+        drawn = self.ball.direction(draws, x)
+        return drawn * expand(self.epsilon / self.ball.size(drawn).clamp_min(1e-12), x)
 
 
 class Worst:

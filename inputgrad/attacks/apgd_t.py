@@ -3,14 +3,14 @@
 The ratio does not change with the scale of the logits, so that a saturated softmax does not hide its gradient.
 """
 
-from collections.abc import Callable
 from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits
-from inputgrad.attacks._autoattack import boxed, classes, logger, targets_of
+from inputgrad.attacks._apgd import apgd
+from inputgrad.attacks._classes import targets_of
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(classes=True)
@@ -20,24 +20,14 @@ Count = Annotated[int, Field(gt=0)]
 def perturb(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, steps: Count = 100, targets: Count = 9
 ) -> Tensor:
-    """The library's targeted APGD towards the likeliest wrong classes, shaped as x."""
-    from pyautoattack.autopgd_base import APGDAttack_targeted
+    """Targeted APGD towards the likeliest wrong classes, shaped as x."""
+    if not len(x):
+        return x.clone()
+    return apgd(model, x, y, threat, ratio, targets_of("apgd_t", model, x, targets, least=4), draws, steps)
 
-    count = targets_of("apgd_t", targets, classes(model, x), least=4) if len(x) else 0
 
-    def attack(seen: Callable[[Tensor], Tensor], z: Tensor, y: Tensor, seed: int, epsilon: float) -> Tensor:
-        apgd = APGDAttack_targeted(
-            seen,
-            n_iter=steps,
-            n_target_classes=count,
-            norm=threat.ball.library,
-            eps=epsilon,
-            seed=seed,
-            device=z.device,
-            logger=logger,
-        )
-        apgd.loss = "dlr-targeted"  # the library's own ensemble sets it so; its constructor leaves another one
-        found: Tensor = apgd.perturb(z, y)
-        return found
-
-    return boxed(attack, model, x, y, threat, draws)
+def ratio(outputs: Tensor, y: Tensor, target: Tensor) -> Tensor:
+    """The targeted difference-of-logits ratio: (z_target - z_y) / (z_1 - (z_3 + z_4) / 2), sorted from the largest."""
+    largest = outputs.topk(4, dim=1).values
+    ahead = (outputs.gather(1, target[:, None]) - outputs.gather(1, y[:, None]))[:, 0]
+    return ahead / (largest[:, 0] - 0.5 * (largest[:, 2] + largest[:, 3]) + 1e-12)

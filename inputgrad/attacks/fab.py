@@ -14,8 +14,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits
-from inputgrad.attacks._autoattack import Box, classes, targets_of
-from inputgrad.gradients import norms
+from inputgrad.attacks._classes import targets_of
+from inputgrad.attacks._fab import search
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
 
@@ -51,26 +51,15 @@ def nearest(
         y: class numbers, (N,).
         norm: that is made small.
         bounds: lowest and highest admissible input value.
-        targets: how many of the likeliest wrong classes are headed for, one after the other.
+        targets: how many of the likeliest wrong classes are headed for.
         steps: of each search.
         enough: an example with a point as near as this is searched no further.
     """
-    from pyautoattack.fab_pt import FABAttack_PT
-
+    best = x.clone()
     if not len(x):
-        return x.clone()
-    ball = norms.named(norm)
-    count, box = targets_of("fab", targets, classes(model, x)), Box.of(x, bounds, 0.0)
-    fab = FABAttack_PT(box.seen(model), n_iter=steps, norm=ball.library, eps=1.0, device=x.device)
-    best, distance = x.clone(), torch.full((len(x),), torch.inf, device=x.device)
-    distance[model(x).argmax(1) != y] = 0
-    for rank in range(2, count + 2):  # the library counts classes from the likeliest, which is the true one
-        left = (distance > enough).nonzero()[:, 0]
-        if not len(left):
-            break
-        fab.target_class = rank
-        found = box.back(fab.attack_single_run(box.inside(x[left]), y[left], is_targeted=True))
-        size = ball.size(found - x[left])
-        nearer = (model(found).argmax(1) != y[left]) & (size < distance[left])
-        best[left[nearer]], distance[left[nearer]] = found[nearer], size[nearer]
+        return best
+    wanted = targets_of("fab", model, x, targets)
+    right = (model(x).argmax(1) == y).nonzero()[:, 0]
+    if len(right):
+        best[right], _ = search(model, x[right], y[right], norm, bounds, wanted[right], steps, enough)
     return best

@@ -1,6 +1,7 @@
 """Square, the black box of the standard ensemble: random search that sees outputs only (Andriushchenko et al. 2020)."""
 
-from collections.abc import Callable
+from __future__ import annotations
+
 from typing import Annotated
 
 import torch
@@ -8,55 +9,28 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits
-from inputgrad.attacks._autoattack import boxed
+from inputgrad.attacks._square import Walk
+from inputgrad.attacks._tries import TILES, TRIES
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(black_box=True, classes=True)
-SMALLEST = 5
-"""The library tiles a side into five parts."""
 Count = Annotated[int, Field(gt=0)]
 
 
+@torch.no_grad()
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, queries: Count = 5000) -> Tensor:
-    """The library's Square attack on images (N, C, H, W), shaped as x."""
-    from pyautoattack.square import SquareAttack
-
-    if x.dim() != 4 or min(x.shape[2:]) < SMALLEST:
+    """Images (N, C, H, W) that the walk has broken, x elsewhere."""
+    if x.dim() != 4 or min(x.shape[2:]) < TILES:
         raise UserError(
-            f"attack square needs images (C, H, W) of {SMALLEST} pixels a side or more, not {tuple(x.shape[1:])};"
+            f"attack square needs images (C, H, W) of {TILES} pixels a side or more, not {tuple(x.shape[1:])};"
             " use random_search instead"
         )
-
-    def attack(seen: Callable[[Tensor], Tensor], z: Tensor, y: Tensor, seed: int, epsilon: float) -> Tensor:
-        square = SquareAttack(
-            seen,
-            n_queries=queries,
-            norm=threat.ball.library,
-            eps=epsilon,
-            seed=seed,
-            resc_schedule=False,  # as in the standard ensemble
-            device=z.device,
-        )
-        square.margin_and_loss = decided(square.margin_and_loss)
-        found: Tensor = square.perturb(z, y)
-        return found
-
-    return boxed(attack, model, x, y, threat, draws)
-
-
-Margins = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-
-
-def decided(margins: Margins) -> Margins:
-    """The library's margins, where 0 means broken if none is above 0.
-
-    It searches where a margin is above 0 and stops when all are below: where the rest is exactly 0 (the same outputs
-    for every class) it goes on with an empty batch, which many a model cannot take.
-    """
-
-    def of(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        margin, loss = margins(x, y)
-        return margin if (margin > 0).any() else margin.clamp_max(-torch.finfo(margin.dtype).tiny), loss
-
-    return of
+    found = x.clone()
+    right = (model(x).argmax(1) == y).nonzero()[:, 0] if len(x) else []
+    if len(right):
+        walk = Walk(model, y[right], TRIES[threat.norm](x[right], threat, draws, queries))
+        walk.run()
+        broken = walk.margin <= 0
+        found[right[broken]] = walk.at[broken]
+    return found

@@ -43,6 +43,10 @@ class ThreatNorm(ABC):
         """A displacement drawn uniformly from the ε-ball, shaped as x."""
 
     @abstractmethod
+    def direction(self, draws: Draws, x: Tensor) -> Tensor:
+        """A random displacement of no given length, shaped as x: the start of APGD (Croce & Hein 2020)."""
+
+    @abstractmethod
     def propose(self, delta: Tensor, draws: Draws, epsilon: float, share: float) -> Tensor:
         """A neighbour of `delta` in the ε-ball, for a random search; `share` says how far away."""
 
@@ -68,7 +72,10 @@ class Linf(ThreatNorm):
         return delta.clamp(-epsilon, epsilon)
 
     def uniform(self, draws: Draws, x: Tensor, epsilon: float) -> Tensor:
-        return (2 * draws.uniform(x) - 1) * epsilon
+        return self.direction(draws, x) * epsilon
+
+    def direction(self, draws: Draws, x: Tensor) -> Tensor:
+        return 2 * draws.uniform(x) - 1
 
     def propose(self, delta: Tensor, draws: Draws, epsilon: float, share: float) -> Tensor:
         """A share of the numbers, one at least, jumps to a corner of the ball."""
@@ -95,10 +102,13 @@ class L2(ThreatNorm):
         return delta * expand((epsilon / length.clamp_min(1e-12)).clamp_max(1.0), delta)
 
     def uniform(self, draws: Draws, x: Tensor, epsilon: float) -> Tensor:
-        direction = draws.normal(x)
+        direction = self.direction(draws, x)
         d = rows(x).shape[1]
         radius = draws.uniform(x.new_empty(len(x))) ** (1 / d)  # volume grows as r^d
         return direction * expand(epsilon * radius / rows(direction).norm(dim=1), x)
+
+    def direction(self, draws: Draws, x: Tensor) -> Tensor:
+        return draws.normal(x)
 
     def propose(self, delta: Tensor, draws: Draws, epsilon: float, share: float) -> Tensor:
         """A Gaussian step of that share of ε, a fiftieth at least."""

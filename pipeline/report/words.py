@@ -191,7 +191,8 @@ def reach(row: Row) -> str:
         "its term never reaches a parameter" if row.pull.mean == 0 else f"its term does reach the parameters ({pull})"
     )
     if row.identical:
-        return f"`{row.name}` cannot be told apart from `{BASELINE}`: identical weights in {count}; {term}."
+        same = f"identical weights in {count}, so one attack serves both"
+        return f"`{row.name}` cannot be told apart from `{BASELINE}`: {same}; {term}."
     if row.equal_weights:
         return f"`{row.name}` has weights identical to `{BASELINE}` in {count}; {term}."
     if row.pull.mean == 0:

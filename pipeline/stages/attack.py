@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -71,15 +71,38 @@ def evaluate(evaluation: Evaluation) -> Path:
         if not store.is_finished(target, run.attack_origin):
             victim = victim_of(evaluation)
             run.refuse_changes("attack")
-            before = state_hash(victim.model)
-            outcomes = attacked(victim, run.study.attack, target / STEPS, evaluation.fingerprint)
-            write_results(run, victim, target, outcomes)
-            if state_hash(victim.model) != before:
-                store.clear(target)
-                raise RuntimeError(f"{run.name}: the attack changed the model it attacks")
+            if has_the_weights_of_standard(run, victim):
+                share(evaluate(Evaluation(replace(run, loss_name="standard"))), target)
+            else:
+                attack_it(evaluation, victim, target)
             store.seal(target, run.attack_origin, FILES)
         files.remove(target / STEPS)  # also what a process that was killed after sealing has left
     return target
+
+
+def attack_it(evaluation: Evaluation, victim: Victim, target: Path) -> None:
+    before = state_hash(victim.model)
+    outcomes = attacked(victim, evaluation.run.study.attack, target / STEPS, evaluation.fingerprint)
+    write_results(evaluation.run, victim, target, outcomes)
+    if state_hash(victim.model) != before:
+        store.clear(target)
+        raise RuntimeError(f"{evaluation.name}: the attack changed the model it attacks")
+
+
+def has_the_weights_of_standard(run: Run, victim: Victim) -> bool:
+    """Whether the attack on the run without a term, of the same seed, is this one: then it is made once."""
+    if run.loss_name == "standard" or run.seed not in run.study.training.seeds:
+        return False
+    standard = replace(run, loss_name="standard")
+    dataset = data.read_data(run.study.name, run.study.data, ("test",)).to(run.device)
+    return state_hash(trained(standard, dataset)) == state_hash(victim.model)
+
+
+def share(folder: Path, target: Path) -> None:
+    """Take over the files of the evaluation of the same weights."""
+    for name in FILES:
+        with files.replacing(target / name) as temporary:
+            temporary.write_bytes((folder / name).read_bytes())
 
 
 def victim_of(evaluation: Evaluation) -> Victim:

@@ -38,6 +38,22 @@ def afresh(evaluation):
     return Evaluation(Run(run.study, run.loss_name, run.seed))
 
 
+def test_equal_weights_are_attacked_once(trained, monkeypatch):
+    study = trained.run.study
+    for loss in ("detached_norm", "gradient_norm"):
+        found = {f"seed-{run.seed}": train.train(run) for run in runs(study, loss)}
+        store.publish(found, folder(study, loss, "train"))
+    names, attacked = [], attack.attacked
+    monkeypatch.setattr(attack, "attacked", lambda victim, *rest: names.append(victim.name) or attacked(victim, *rest))
+    twin, other = (attack.evaluate(Evaluation(Run(study, loss, 0))) for loss in ("detached_norm", "gradient_norm"))
+    target = attack.evaluate(trained)
+    assert names == ["tiny/standard/seed-0", "tiny/gradient_norm/seed-0"]
+    assert not (twin / attack.STEPS).exists()
+    for name in attack.FILES:
+        assert (twin / name).read_bytes() == (target / name).read_bytes()
+    assert (other / "outcomes.parquet").read_bytes() != (target / "outcomes.parquet").read_bytes()
+
+
 def test_outcomes_are_tidy_and_complete(trained):
     target = attack.evaluate(trained)
     outcomes = pd.read_parquet(target / "outcomes.parquet")

@@ -1,0 +1,54 @@
+"""What attacks across a decision boundary share: the wrong classes they head for, and a box for data of any units."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from inputgrad.errors import UserError
+
+
+@dataclass(frozen=True)
+class Box:
+    """[0, 1] in the data's own units, for formulas that are written for it. Without bounds it is too wide to bind."""
+
+    low: float
+    width: float
+
+    @classmethod
+    def of(cls, x: Tensor, bounds: tuple[float, float] | None, epsilon: float) -> Box:
+        """The bounds, or the range of x and as much again on both sides, or 2ε if that is more."""
+        if bounds is not None:
+            return cls(bounds[0], bounds[1] - bounds[0])
+        low, high = float(x.min()), float(x.max())
+        margin = max(high - low, 2 * epsilon)
+        return cls(low - margin, high - low + 2 * margin)
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Own units to [0, 1]."""
+        return (x - self.low) / self.width
+
+    def back(self, z: Tensor) -> Tensor:
+        """[0, 1] to own units."""
+        return self.low + self.width * z
+
+
+@torch.no_grad()
+def targets_of(name: str, model: nn.Module, x: Tensor, wanted: int, least: int = 2) -> Tensor:
+    """The `wanted` likeliest classes of every example after the first, or all of them, (N, T)."""
+    outputs = model(x)
+    if outputs.shape[1] < least:
+        raise UserError(
+            f"attack {name} needs {least} classes or more, the model has {outputs.shape[1]}; take it out of the study"
+        )
+    ranked: Tensor = outputs.argsort(dim=1, descending=True)
+    return ranked[:, 1 : wanted + 1]
+
+
+def first_of_each(example: Tensor) -> Tensor:
+    """Which rows are the first of their example; the rows of an example lie together."""
+    first = torch.ones_like(example, dtype=torch.bool)
+    first[1:] = example[1:] != example[:-1]
+    return first
