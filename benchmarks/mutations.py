@@ -188,7 +188,7 @@ MUTATIONS: list[Row] = [
     (TRAINER, 'self.optimizer.load_state_dict(state["optimizer"])', "pass", TRAIN),
     (TRAINER, "bad = (~torch.isfinite(totals)).nonzero()", "bad = totals[:0]", TRAIN),
     ("pipeline/stages/saving.py", "max(trainer.history, key=goodness):", "trainer.history[0]:", TRAIN),
-    (TRAINER, "manual_seed(0))  # not the run", "manual_seed(0)) and trainer.draws  # not the run", TRAIN),
+    (TRAINER, "manual_seed(0))  # not the run", "manual_seed(0)) and Draws(trainer.draw)  # not the run", TRAIN),
     (
         "pipeline/study/run.py",
         '"loss": {"name": self.loss_name, **self.study.stated(self.loss_name)}',

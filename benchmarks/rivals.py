@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+import inputgrad
 from benchmarks.step_cost import DEVICE, lenet
 from inputgrad import losses
 from pipeline.models import cnn
@@ -23,6 +24,9 @@ from pipeline.models import cnn
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 WARM_UP, STRENGTH = 3, 0.1
 Value = Callable[[nn.Module, Tensor, Tensor], Tensor]
+Step = Callable[[Tensor, Tensor], object]
+"""Puts the gradient of a batch into the parameters."""
+Build = Callable[[nn.Module], Step]
 
 
 def plain(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
@@ -46,17 +50,36 @@ def projected(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
     return cross_entropy(outputs, y) + STRENGTH / 2 * outputs.shape[1] * gradient.square().sum() / len(x)
 
 
-def ours(name: str) -> Value:
-    return losses.load(name)(strength=STRENGTH)
+def eager(value: Value) -> Build:
+    """A step as everybody writes it."""
+
+    def build(model: nn.Module) -> Step:
+        def step(x: Tensor, y: Tensor) -> None:
+            model.zero_grad(set_to_none=True)
+            value(model, x, y).backward(inputs=list(model.parameters()))
+
+        return step
+
+    return build
 
 
-STEPS: dict[str, Value] = {
-    "plain": plain,
+def ours(name: str) -> Build:
+    return lambda model: inputgrad.Step(losses.load(name)(strength=STRENGTH), model)
+
+
+def compiled(name: str) -> Build:
+    return lambda model: inputgrad.CompiledStep(losses.load(name)(strength=STRENGTH), model)
+
+
+STEPS: dict[str, Build] = {
+    "plain": eager(plain),
     "ours, `gradient_norm`": ours("gradient_norm"),
-    "textbook double backward": textbook,
+    "ours, `gradient_norm`, compiled": compiled("gradient_norm"),
+    "textbook double backward": eager(textbook),
     "ours, `jacobian_norm`": ours("jacobian_norm"),
-    "Jacobian package's way": projected,
+    "Jacobian package's way": eager(projected),
     "ours, `finite_difference`": ours("finite_difference"),
+    "plain, compiled": compiled("standard"),
 }
 
 
@@ -81,25 +104,25 @@ class Operations(TorchDispatchMode):
         return out
 
 
-def operations(value: Value, model: nn.Module, x: Tensor, y: Tensor) -> int:
+def operations(name: str, model: nn.Module, x: Tensor, y: Tensor) -> int:
+    step = STEPS[name.removesuffix(", compiled")](model)
     with Operations() as counter:
-        value(model, x, y).backward(inputs=list(model.parameters()))
-    model.zero_grad(set_to_none=True)
+        step(x, y)
     return counter.total
 
 
 def refuse_other_answer(model: nn.Module, x: Tensor, y: Tensor) -> None:
     found = []
-    for value in (STEPS["ours, `gradient_norm`"], textbook):
-        found.append(torch.autograd.grad(value(model, x, y), list(model.parameters())))
-    for mine, theirs in zip(*found, strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=1e-3, atol=1e-5)
+    for name in ("textbook double backward", "ours, `gradient_norm`", "ours, `gradient_norm`, compiled"):
+        STEPS[name](model)(x, y)
+        found.append([p.grad for p in model.parameters()])
+    for mine in found[1:]:
+        torch.testing.assert_close(mine, found[0], rtol=1e-3, atol=1e-5)
 
 
-def seconds(value: Value, model: nn.Module, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:
+def seconds(step: Step, optimizer: torch.optim.Optimizer, x: Tensor, y: Tensor) -> float:
     start = time.perf_counter()
-    optimizer.zero_grad(set_to_none=True)
-    value(model, x, y).backward(inputs=list(model.parameters()))
+    step(x, y)
     optimizer.step()
     if DEVICE == "cuda":
         torch.cuda.synchronize()
@@ -109,15 +132,13 @@ def seconds(value: Value, model: nn.Module, optimizer: torch.optim.Optimizer, x:
 def measure(title: str, build: Callable[[], nn.Module], shape: tuple[int, ...], rounds: int) -> None:
     torch.manual_seed(0)
     x, y = torch.rand(*shape, device=DEVICE), torch.randint(10, shape[:1], device=DEVICE)
-    models = [build().to(DEVICE) for _ in STEPS]
+    models = [build().to(DEVICE, memory_format=torch.channels_last) for _ in STEPS]
     refuse_other_answer(models[0], x, y)
     optimizers = [torch.optim.Adam(m.parameters()) for m in models]
-    counts = [operations(v, m, x, y) for v, m in zip(STEPS.values(), models, strict=True)]
+    counts = [operations(name, m, x, y) for name, m in zip(STEPS, models, strict=True)]
+    steps = [build(m) for build, m in zip(STEPS.values(), models, strict=True)]
     taken = np.array(
-        [
-            [seconds(*t, x, y) for t in zip(STEPS.values(), models, optimizers, strict=True)]
-            for _ in range(WARM_UP + rounds)
-        ]
+        [[seconds(*t, x, y) for t in zip(steps, optimizers, strict=True)] for _ in range(WARM_UP + rounds)]
     )[WARM_UP:]
     ratio = np.quantile(taken / taken[:, :1], [0.25, 0.5, 0.75], axis=0)
     print(f"\n{title}, batch {shape[0]}, {DEVICE}, n = {rounds} rounds\n")

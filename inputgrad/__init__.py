@@ -19,6 +19,9 @@ if TYPE_CHECKING:  # what the table below gives, for type checkers and editors
     from inputgrad.gradients.forward import Forward as Forward
     from inputgrad.losses import Loss as Loss
     from inputgrad.losses import Range as Range
+    from inputgrad.losses._step import CompiledStep as CompiledStep
+    from inputgrad.losses._step import Step as Step
+    from inputgrad.losses._step import Taken as Taken
     from inputgrad.losses.curvature import Curvature as Curvature
     from inputgrad.losses.detached_norm import DetachedNorm as DetachedNorm
     from inputgrad.losses.fgsm import FGSM as FGSM
@@ -39,6 +42,7 @@ _HOME: dict[str, str] = {
     "TRADES": "losses.trades",
     "Adversary": "gradients.adversary",
     "Audit": "audit",
+    "CompiledStep": "losses._step",
     "Context": "gradients.forward",
     "Curvature": "losses.curvature",
     "DetachedNorm": "losses.detached_norm",
@@ -54,6 +58,8 @@ _HOME: dict[str, str] = {
     "Range": "losses",
     "RightReasons": "losses.right_reasons",
     "Standard": "losses.standard",
+    "Step": "losses._step",
+    "Taken": "losses._step",
     "UserError": "errors",
 }
 """Public name -> the module that defines it. `audit` is none of them: it is the package inputgrad/audit, which can be

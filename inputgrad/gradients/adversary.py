@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal, Self
 
 import torch
@@ -13,6 +12,9 @@ from inputgrad.gradients import norms
 from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Forward, evaluating, expand, per_example_loss, scalar
 from inputgrad.gradients.norms import BallNorm
+
+Of = Literal["loss", "outputs"]
+"""What is raised."""
 
 
 class Adversary(BaseModel):
@@ -40,44 +42,58 @@ class Adversary(BaseModel):
             raise ValueError("restarts without random_start would all end at the same point; set random_start: true")
         return self
 
-    @property
-    def step_length(self) -> float:
-        """`step`, or its default."""
-        if self.step is not None:
-            return self.step
-        if self.steps == 1:
-            return 1.25 * self.epsilon if self.random_start else self.epsilon
-        return 2.5 * self.epsilon / self.steps
-
-    def move(self, at: Forward, of: Literal["loss", "outputs"] = "loss", descend: bool = False) -> Tensor:
-        """The moved inputs, constants shaped as x. The inner passes run in eval mode and leave the model untouched."""
-        sign = -1.0 if descend else 1.0
-
-        def values(moved: Tensor) -> Tensor:
-            return sign * scalar(at.model(moved), at.y, of)
-
-        with evaluating(at.model):
-            found = self._ascend(values, at)
-            for _ in range(self.restarts - 1):
-                again = self._ascend(values, at)
-                with torch.no_grad():
-                    higher = values(again) > values(found)
-                found = torch.where(expand(higher, found), again, found)
-        return found
-
-    def _ascend(self, values: Callable[[Tensor], Tensor], at: Forward) -> Tensor:
-        x = at.x.detach()
-        return ascend(
-            values,
-            x,
-            norm=self.norm,
+    def move(self, at: Forward, of: Of = "loss", descend: bool = False) -> Tensor:
+        """The moved inputs, constants shaped as x."""
+        return moved(
+            at,
             epsilon=self.epsilon,
-            step=self.step_length,
+            norm=self.norm,
             steps=self.steps,
-            start=norms.named(self.norm).uniform(at.draws, x, self.epsilon) if self.random_start else None,
-            bounds=at.context.bounds,
+            step=self.step,
+            random_start=self.random_start,
+            restarts=self.restarts,
+            of=of,
+            descend=descend,
         )
 
     def losses(self, at: Forward) -> Tensor:
         """The task loss at the moved inputs, (N,); the moved inputs are constants, the model is not."""
         return per_example_loss(at.model(self.move(at)), at.y)
+
+
+def moved(
+    at: Forward,
+    *,
+    epsilon: float,
+    norm: BallNorm = "linf",
+    steps: int = 1,
+    step: float | None = None,
+    random_start: bool = False,
+    restarts: int = 1,
+    of: Of = "loss",
+    descend: bool = False,
+) -> Tensor:
+    """The inputs of a pass moved as an `Adversary` says, constants shaped as x; `descend`: against `of`, not along it.
+
+    The inner passes run in eval mode and leave the model untouched.
+    """
+    sign, x = -1.0 if descend else 1.0, at.x.detach()
+    if step is None:
+        step = 2.5 * epsilon / steps if steps > 1 else 1.25 * epsilon if random_start else epsilon
+
+    def values(points: Tensor) -> Tensor:
+        return sign * scalar(at.model(points), at.y, of)
+
+    def ascent() -> Tensor:
+        start = norms.named(norm).uniform(at.draws, x, epsilon) if random_start else None
+        bounds = at.context.bounds
+        return ascend(values, x, norm=norm, epsilon=epsilon, step=step, steps=steps, start=start, bounds=bounds)
+
+    with evaluating(at.model):
+        found = ascent()
+        for _ in range(restarts - 1):
+            again = ascent()
+            with torch.no_grad():
+                higher = values(again) > values(found)
+            found = torch.where(expand(higher, found), again, found)
+    return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Literal
 
 import torch
@@ -59,9 +58,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class Draws:
-    """Random numbers for a term, from one generator of its own: the global random state is never touched."""
+    """Random numbers for a term, from one generator of its own: the global random state is never touched.
 
-    def __init__(self, generator: torch.Generator) -> None:
+    generator: None: the global one, which alone can be compiled.
+    """
+
+    def __init__(self, generator: torch.Generator | None) -> None:
         self.generator = generator
 
     def uniform(self, like: Tensor) -> Tensor:
@@ -153,17 +155,23 @@ class Forward:
         self.draws = draws or Draws(torch.Generator(x.device).manual_seed(0))
         self.notes: dict[str, Tensor] = {}  # figures a term wants recorded, averaged over the epoch
         self._gradients: dict[str, Tensor] = {}
+        self._outputs: Tensor | None = None  # no cached_property: its lock cannot be compiled
+        self._losses: Tensor | None = None
 
-    @cached_property
+    @property
     def outputs(self) -> Tensor:
         """f(x), (N, C) or (N, k); in float32 at least, also under autocast: a penalty never lives in 16 bits."""
-        outputs: Tensor = self.model(self.x)
-        return outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+        if self._outputs is None:
+            outputs: Tensor = self.model(self.x)
+            self._outputs = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+        return self._outputs
 
-    @cached_property
+    @property
     def losses(self) -> Tensor:
         """l_i, shape (N,)."""
-        return per_example_loss(self.outputs, self.y)
+        if self._losses is None:
+            self._losses = per_example_loss(self.outputs, self.y)
+        return self._losses
 
     def gradient_of(self, values: Tensor) -> Tensor:
         """The input gradient of every example's own value, shaped as x, with graph.

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.adversary import Adversary
+from inputgrad.gradients.adversary import moved
 from inputgrad.gradients.forward import Forward, per_example_loss
 from inputgrad.losses import Loss, Range
 
@@ -44,5 +44,12 @@ class FGSM(Loss):
         return self.task_weight
 
     def term(self, at: Forward) -> Tensor:
-        adversary = Adversary(epsilon=self.epsilon, step=self.step, random_start=self.random_start)
-        return per_example_loss(at.model(adversary.move(at, self.of, self.descend)), at.y)
+        moved_x = moved(
+            at,
+            epsilon=self.epsilon,
+            step=self.step,
+            random_start=self.random_start,
+            of=self.of,
+            descend=self.descend,
+        )
+        return per_example_loss(at.model(moved_x), at.y)

@@ -93,7 +93,7 @@ def refuse_unusable(run: Run, dataset: Dataset) -> None:
     trainer = Trainer.fresh(run, dataset)
     x, y = (part["train"][: run.study.training.batch_size] for part in (trainer.dataset.x, trainer.dataset.y))
     try:
-        run.loss(trainer.model, x, y, trainer.dataset.context, trainer.draws).backward()
+        run.loss(trainer.model, x, y, trainer.dataset.context, Draws(trainer.draw)).backward()
     except (RuntimeError, NotImplementedError) as error:
         from inputgrad.gradients.layers import refuse_without_double_backward
 

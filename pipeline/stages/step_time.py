@@ -10,7 +10,7 @@ import torch
 from inputgrad import losses
 from inputgrad.losses import Loss
 from pipeline.data import Dataset
-from pipeline.stages.train import optimizer_of
+from pipeline.stages.train import optimizer_of, step_of
 from pipeline.study.run import Run
 
 ROUNDS = 40
@@ -23,7 +23,7 @@ def measure(run: Run, dataset: Dataset) -> dict[str, float]:
     Turn by turn, so that a neighbour on the machine slows both alike; the median, so that one hiccup decides nothing.
     """
     torch.set_num_threads(1)
-    steps = [Step(run, loss, dataset) for loss in (losses.load("standard")(), run.loss)]
+    steps = [TimedStep(run, loss, dataset) for loss in (losses.load("standard")(), run.loss)]
     seconds = np.array([[step() for step in steps] for _ in range(WARM_UP + ROUNDS)])[WARM_UP:]
     low, middle, high = np.quantile(seconds[:, 1] / seconds[:, 0], [0.25, 0.5, 0.75])
     return {
@@ -36,22 +36,20 @@ def measure(run: Run, dataset: Dataset) -> dict[str, float]:
     }
 
 
-class Step:
+class TimedStep:
     """One training step of a loss on the first batch; calling it gives the seconds it took."""
 
     def __init__(self, run: Run, loss: Loss, dataset: Dataset) -> None:
         dataset = dataset.to(run.device)
         n = run.study.training.batch_size
-        self.loss, self.context = loss, dataset.context
         self.x, self.y = dataset.x["train"][:n], dataset.y["train"][:n]
         self.model = run.build(dataset)
+        self.step = step_of(run, loss, self.model, dataset)
         self.optimizer = optimizer_of(run.study.training, self.model)
 
     def __call__(self) -> float:
         start = self._now()
-        self.optimizer.zero_grad(set_to_none=True)
-        total = self.loss(self.model, self.x, self.y, self.context)
-        total.backward(inputs=list(self.model.parameters()))
+        self.step(self.x, self.y)
         self.optimizer.step()
         return self._now() - start
 

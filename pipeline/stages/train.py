@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from torch import Tensor, nn
 
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
+from inputgrad.losses import Loss
+from inputgrad.losses._step import CompiledStep, Step
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.stages.saving import finish, resume, save_epoch
@@ -28,7 +31,7 @@ class Trainer:
     model: nn.Module
     optimizer: torch.optim.Optimizer
     shuffle: torch.Generator
-    draws: Draws
+    draw: torch.Generator
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     snapshots: dict[int, Tensor] = field(default_factory=dict)
@@ -39,8 +42,13 @@ class Trainer:
         training, device = run.study.training, run.device
         model = run.build(dataset)
         shuffle = torch.Generator().manual_seed(2 * run.seed)
-        draws = Draws(torch.Generator(device).manual_seed(2 * run.seed + 1))
-        return cls(run, dataset.to(device), model, optimizer_of(training, model), shuffle, draws)
+        draw = torch.Generator(device).manual_seed(2 * run.seed + 1)
+        return cls(run, dataset.to(device), model, optimizer_of(training, model), shuffle, draw)
+
+    @cached_property
+    def step(self) -> Step:
+        """Puts the gradient of a batch into the parameters."""
+        return step_of(self.run, self.run.loss, self.model, self.dataset, Draws(self.draw))
 
     @property
     def steps_per_epoch(self) -> int:
@@ -49,7 +57,7 @@ class Trainer:
     def generators(self) -> list[torch.Generator]:
         """Order of the batches, draws of the loss, and the global ones (CPU, and GPU where there is one: dropout)."""
         on_gpu = [torch.cuda.default_generators[torch.cuda.current_device()]] if self.run.device.type == "cuda" else []
-        return [self.shuffle, self.draws.generator, torch.default_generator, *on_gpu]
+        return [self.shuffle, self.draw, torch.default_generator, *on_gpu]
 
     def state(self) -> dict[str, Any]:
         return {
@@ -69,6 +77,13 @@ class Trainer:
             generator.set_state(saved)
         for name in ("epoch", "history", "snapshots"):
             setattr(self, name, state[name])
+
+
+def step_of(run: Run, loss: Loss, model: nn.Module, dataset: Dataset, draws: Draws | None = None) -> Step:
+    """A step of the training loop, compiled where the study says so."""
+    if not run.study.training.compile:
+        return Step(loss, model, dataset.context, draws)
+    return CompiledStep(loss, model, dataset.context)
 
 
 class Diverged(UserError):
@@ -108,6 +123,10 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
         while trainer.epoch < end:
             try:
                 row = train_epoch(trainer) | validate(trainer)
+            except UserError as error:
+                if trainer.run.study.training.compile and not isinstance(error, Diverged):
+                    raise UserError(f"{run.study.file}: training.compile: {run.name}: {error}") from error
+                raise
             except (RuntimeError, NotImplementedError) as error:
                 from inputgrad.gradients.layers import refuse_without_double_backward
 
@@ -123,23 +142,17 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
 
 def train_epoch(trainer: Trainer) -> dict[str, float]:
     """One pass over the training split; returns the mean task loss, the mean term and what the loss noted."""
-    run, x, y = trainer.run, trainer.dataset.x["train"], trainer.dataset.y["train"]
-    loss, context, model = run.loss, trainer.dataset.context, trainer.model
-    parameters = list(model.parameters())
+    run, x, y, loss = trainer.run, trainer.dataset.x["train"], trainer.dataset.y["train"], trainer.run.loss
     totals, records = [], []
-    model.train()
+    trainer.model.train()
     batches = torch.randperm(len(x), generator=trainer.shuffle).to(run.device).split(run.study.training.batch_size)
     for number, batch in enumerate(batches):
         strength = loss.strength_at(trainer.epoch * len(batches) + number, trainer.epoch + number / len(batches))
-        at = loss.forward(model, x[batch], y[batch], context, trainer.draws, strength)
-        parts = loss.parts(at, strength)
-        trainer.optimizer.zero_grad(set_to_none=True)
-        # one joint backward, into the parameters alone: the input's own .grad would be wasted work
-        parts.total.backward(inputs=parameters)
+        taken = trainer.step(x[batch], y[batch], strength)
         trainer.optimizer.step()
-        totals.append(parts.total.detach())
-        term = {} if parts.term is None else {"term": parts.term.detach().mean()}
-        records.append((len(batch), {"task_loss": parts.task.detach().mean(), **term, **at.notes}))
+        totals.append(taken.total)
+        term = {} if taken.term is None else {"term": taken.term}
+        records.append((len(batch), {"task_loss": taken.task, **term, **taken.notes}))
     refuse_non_finite(torch.stack(totals), trainer)
     return {"task_loss": 0.0, "term": 0.0} | averages(records)
 

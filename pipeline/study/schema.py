@@ -20,7 +20,10 @@ from pipeline import data, models
 
 
 class Training(Settings):
-    """How every loss of the study is trained; all of them alike."""
+    """How every loss of the study is trained; all of them alike.
+
+    compile: a step is one graph by `torch.compile`; needs a C++ compiler.
+    """
 
     epochs: PositiveInt
     batch_size: PositiveInt
@@ -28,6 +31,7 @@ class Training(Settings):
     weight_decay: NonNegative = 0.0
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    compile: bool = False
 
     @field_validator("seeds")
     @classmethod

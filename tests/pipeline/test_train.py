@@ -102,6 +102,30 @@ def test_best_is_the_best_epoch(run, project):
     assert best["epoch"] == row.epoch
 
 
+def test_compiled_it_resumes_to_the_same_bytes(run):
+    """With random numbers in the loss; and its result is not that of the eager study, which is another one."""
+    eager = run("fgsm")
+    edit(Path(eager.study.file), "seeds: [0, 1]", "seeds: [0, 1], compile: true")
+    r = run("fgsm")
+    assert r.fingerprint != eager.fingerprint
+    whole = contents(train.train(r))
+    files.remove(r.state)
+    train.train(r, until=2)
+    assert contents(train.train(r)) == whole
+    history = [pd.read_csv(train.train(one) / "history.csv") for one in (r, eager)]
+    assert history[0]["task_loss"].iloc[0] == pytest.approx(history[1]["task_loss"].iloc[0], rel=0.05)
+
+
+def test_what_cannot_be_compiled_names_the_study(run, pipeline):
+    study = run("fgsm").study.file
+    edit(Path(study), "seeds: [0, 1]", "seeds: [0, 1], compile: true")
+    edit(Path(study), "gradient_norm: {strength: 0.3", "gradient_norm: {ramp: 2, strength: 0.3")
+    done = pipeline("train", "tiny", "gradient_norm")
+    assert done.code == 2
+    assert done.err.startswith(f"error: {study}: training.compile: tiny/gradient_norm/seed-")
+    assert done.err.count("\n") == 1
+
+
 @pytest.mark.parametrize("loss", ["gradient_direction", "fgsm"])
 def test_killed_between_any_two_writes_it_resumes_to_the_same_bytes(run, loss, monkeypatch):
     """Every write to disk is one moment at which the machine may die; each of them is tried."""

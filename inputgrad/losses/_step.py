@@ -1,0 +1,103 @@
+"""One training step of a loss: its gradient put where an optimiser looks, eagerly or as one compiled graph."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from inputgrad.errors import UserError
+from inputgrad.gradients.forward import Context, Draws
+
+if TYPE_CHECKING:
+    from inputgrad.losses import Loss
+
+
+class Taken(NamedTuple):
+    """What a step has seen, all of it without graph: the loss, its two parts in the mean, and what the term noted.
+
+    `term` is None on a step that leaves it out.
+    """
+
+    total: Tensor
+    task: Tensor
+    term: Tensor | None
+    notes: dict[str, Tensor]
+
+
+class Step:
+    """A step of your own loop: `step(x, y)` puts the gradient of the loss into the parameters' `.grad`.
+
+    Args:
+        loss: one of ours.
+        model: maps (N, *input) to (N, C) logits or (N, k) predictions. Frozen parameters are left alone.
+        context: direction, mask and bounds of the data, where the loss uses them.
+        draws: the random numbers of the term; by default a generator seeded from 0.
+    """
+
+    def __init__(
+        self, loss: Loss, model: nn.Module, context: Context | None = None, draws: Draws | None = None
+    ) -> None:
+        self.loss, self.model, self.context, self.draws = loss, model, context, draws
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def __call__(self, x: Tensor, y: Tensor, strength: float | None = None) -> Taken:
+        """One batch: inputs (N, *input) in the data's own units, and N labels or targets."""
+        for parameter in self.parameters:
+            parameter.grad = None
+        at = self.loss.forward(self.model, x, y, self.context, self.draws, strength)
+        parts = self.loss.parts(at, strength)
+        # one joint backward, into the parameters alone: the input's own .grad would be wasted work
+        parts.total.backward(inputs=self.parameters)
+        return Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), at.notes)
+
+
+class CompiledStep(Step):
+    """The same as one graph of loss, input gradients and parameter gradients, by `torch.compile`.
+
+    Compiling takes some seconds for every shape of a batch and needs a C++ compiler. Random numbers are the global
+    ones. Values equal those of `Step` up to rounding.
+
+    Raises:
+        UserError: the loss, the model or this machine cannot compile it, with the reason; from the first call.
+    """
+
+    def __init__(self, loss: Loss, model: nn.Module, context: Context | None = None) -> None:
+        super().__init__(loss, model, context, Draws(None))
+        if loss.ramp:
+            raise UserError(
+                "a ramp changes the strength, and so the graph, at every step; fix: ramp: 0, or no compiling"
+            )
+        # eager random numbers: the same with and without compiling, and resumable with the global generator
+        self.compiled = torch.compile(self.gradients, fullgraph=True, dynamic=False, options={"fallback_random": True})
+
+    def __call__(self, x: Tensor, y: Tensor, strength: float | None = None) -> Taken:
+        import torch._dynamo
+
+        try:
+            with torch._dynamo.config.patch(trace_autograd_ops=True):
+                taken, gradients = self.compiled(x, y, strength)
+        except (RuntimeError, NotImplementedError) as error:  # PyTorch's own errors of compiling among them
+            said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+            raise UserError(
+                f"this loss and model cannot be compiled here: {said[:200]}; fix: do not compile"
+            ) from error
+        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+            if gradient is not None and gradient.stride() != parameter.stride():
+                gradient = torch.empty_like(parameter).copy_(gradient)  # as fused optimisers want it
+            parameter.grad = gradient
+        return taken
+
+    def gradients(self, x: Tensor, y: Tensor, strength: float | None) -> tuple[Taken, list[Tensor | None]]:
+        """The step, and the gradient of every parameter; None where the loss does not reach it."""
+        at = self.loss.forward(self.model, x, y, self.context, self.draws, strength)
+        parts = self.loss.parts(at, strength)
+        found = torch.autograd.grad(parts.total, self.parameters, allow_unused=True)
+        notes = {name: value.detach() for name, value in at.notes.items()}
+        taken = Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), notes)
+        return taken, [None if g is None else g.detach() for g in found]
+
+
+def mean(term: Tensor | None) -> Tensor | None:
+    return None if term is None else term.detach().mean()

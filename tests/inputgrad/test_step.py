@@ -1,0 +1,80 @@
+"""A training step, eager and compiled: the gradients of the loss's own backward, or one line that says why not."""
+
+import pytest
+import torch
+from torch import nn
+
+from inputgrad import PGD, CompiledStep, Context, Draws, GradientNorm, Step, UserError, losses, registry
+from inputgrad.losses import Loss as Base
+
+CONTEXT = Context(direction=torch.ones(4, 6) + torch.eye(4, 6), mask=torch.tensor([1.0, 0, 0, 1, 0, 0]))
+
+
+def net():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 4))
+
+
+def batch(n=10):
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(n, 6, generator=generator), torch.randint(4, (n,), generator=generator)
+
+
+def gradients(model):
+    return [None if p.grad is None else p.grad.clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("name", registry.names("inputgrad.losses"))
+def test_a_step_is_the_losss_own_backward(name):
+    model, loss, (x, y) = net(), losses.load(name)(), batch()
+    loss(model, x, y, CONTEXT).backward()
+    wanted, seen = gradients(model), loss(model, x, y, CONTEXT).detach()
+    taken = Step(loss, model, CONTEXT)(x, y)  # nothing is added to what lies there
+    assert torch.equal(taken.total, seen)
+    assert not taken.total.requires_grad
+    for mine, theirs in zip(gradients(model), wanted, strict=True):
+        assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("loss", [GradientNorm(strength=0.7), PGD(epsilon=0.1, steps=2, task_weight=0.5)])
+def test_a_compiled_step_is_the_eager_one(loss):
+    """Also where the loss draws random numbers, and on the smaller last batch of an epoch."""
+    model = net()
+    model[0].bias.requires_grad_(False)
+    eager, graph = Step(loss, model, CONTEXT, Draws(None)), CompiledStep(loss, model, CONTEXT)
+    for n in (10, 7):
+        torch.manual_seed(3)
+        wanted, theirs = eager(*batch(n)), gradients(model)
+        torch.manual_seed(3)
+        found, mine = graph(*batch(n)), gradients(model)
+        assert mine[1] is None
+        for a, b in zip(mine, theirs, strict=True):
+            assert a is b or torch.allclose(a, b, rtol=1e-4, atol=1e-7)
+        assert found.notes.keys() == wanted.notes.keys()
+        torch.testing.assert_close(found[:3], wanted[:3])
+
+
+class Looks(Base):
+    """Its graph depends on a value, so that there is no single graph."""
+
+    def term(self, at):
+        norm = at.gradient().flatten(1).norm(dim=1)
+        return norm if float(norm.sum()) > 1e-3 else norm.square()
+
+
+def test_what_cannot_be_compiled_is_said(monkeypatch):
+    with pytest.raises(UserError, match=r"this loss and model cannot be compiled here: .*fix: do not compile"):
+        CompiledStep(Looks(), net())(*batch())
+    with pytest.raises(UserError, match=r"a ramp changes the strength.*fix: ramp: 0"):
+        CompiledStep(GradientNorm(ramp=3), net())
+
+
+def test_a_machine_without_a_compiler(monkeypatch, tmp_path):
+    from torch._inductor import config
+
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))  # nothing compiled before
+    with (
+        config.patch({"cpp.cxx": ("no-such-compiler",)}),
+        pytest.raises(UserError, match=r"compile.*fix: do not compile"),
+    ):
+        CompiledStep(GradientNorm(p=1, squared=False), net())(*batch(5))
