@@ -12,6 +12,7 @@ FILE = Path(__file__).parent / "results.md"
 PARTS = {
     "Steps with the gradient penalty": ["rivals"],
     "A step of every loss": ["step_cost"],
+    "Five small nets together": ["stacked"],
     "Memory of a step": ["memory"],
     "Attacks against the library's ensemble": ["attack_work"],
     "Pipeline against the bare loop": ["overhead"],

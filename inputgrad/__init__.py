@@ -19,6 +19,8 @@ if TYPE_CHECKING:  # what the table below gives, for type checkers and editors
     from inputgrad.gradients.forward import Forward as Forward
     from inputgrad.losses import Loss as Loss
     from inputgrad.losses import Range as Range
+    from inputgrad.losses._stacked import Stacked as Stacked
+    from inputgrad.losses._stacked import StackedStep as StackedStep
     from inputgrad.losses._step import CompiledStep as CompiledStep
     from inputgrad.losses._step import Step as Step
     from inputgrad.losses._step import Taken as Taken
@@ -57,6 +59,8 @@ _HOME: dict[str, str] = {
     "Loss": "losses",
     "Range": "losses",
     "RightReasons": "losses.right_reasons",
+    "Stacked": "losses._stacked",
+    "StackedStep": "losses._stacked",
     "Standard": "losses.standard",
     "Step": "losses._step",
     "Taken": "losses._step",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,10 @@ from inputgrad.gradients.forward import Context, Draws
 
 if TYPE_CHECKING:
     from inputgrad.losses import Loss
+
+
+LIMITS: dict[str, Any] = {"recompile_limit": 4096, "accumulated_recompile_limit": 4096}
+"""A process may train many models: PyTorch counts the graphs of all of them together, and stops at eight."""
 
 
 class Taken(NamedTuple):
@@ -76,7 +80,7 @@ class CompiledStep(Step):
         import torch._dynamo
 
         try:
-            with torch._dynamo.config.patch(trace_autograd_ops=True):
+            with torch._dynamo.config.patch(trace_autograd_ops=True, **LIMITS):
                 taken, gradients = self.compiled(x, y, strength)
         except (RuntimeError, NotImplementedError) as error:  # PyTorch's own errors of compiling among them
             said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()

@@ -78,3 +78,11 @@ def test_a_machine_without_a_compiler(monkeypatch, tmp_path):
         pytest.raises(UserError, match=r"compile.*fix: do not compile"),
     ):
         CompiledStep(GradientNorm(p=1, squared=False), net())(*batch(5))
+
+
+def test_a_process_may_compile_for_many_models():
+    loss = GradientNorm()
+    for _ in range(10):
+        model = nn.Linear(6, 4)
+        CompiledStep(loss, model)(*batch())
+        assert model.weight.grad is not None
