@@ -26,20 +26,26 @@ if TYPE_CHECKING:  # what the table below gives, for type checkers and editors
     from inputgrad.losses._step import Taken as Taken
     from inputgrad.losses.curvature import Curvature as Curvature
     from inputgrad.losses.detached_norm import DetachedNorm as DetachedNorm
+    from inputgrad.losses.detached_target import DetachedTarget as DetachedTarget
+    from inputgrad.losses.elle import ELLE as ELLE
     from inputgrad.losses.fgsm import FGSM as FGSM
     from inputgrad.losses.finite_difference import FiniteDifference as FiniteDifference
     from inputgrad.losses.gradient_alignment import GradientAlignment as GradientAlignment
     from inputgrad.losses.gradient_direction import GradientDirection as GradientDirection
     from inputgrad.losses.gradient_norm import GradientNorm as GradientNorm
+    from inputgrad.losses.gradient_target import GradientTarget as GradientTarget
     from inputgrad.losses.jacobian_norm import JacobianNorm as JacobianNorm
     from inputgrad.losses.local_linearity import LocalLinearity as LocalLinearity
+    from inputgrad.losses.nfgsm import NFGSM as NFGSM
     from inputgrad.losses.pgd import PGD as PGD
     from inputgrad.losses.right_reasons import RightReasons as RightReasons
     from inputgrad.losses.standard import Standard as Standard
     from inputgrad.losses.trades import TRADES as TRADES
 
 _HOME: dict[str, str] = {
+    "ELLE": "losses.elle",
     "FGSM": "losses.fgsm",
+    "NFGSM": "losses.nfgsm",
     "PGD": "losses.pgd",
     "TRADES": "losses.trades",
     "Adversary": "gradients.adversary",
@@ -48,12 +54,14 @@ _HOME: dict[str, str] = {
     "Context": "gradients.forward",
     "Curvature": "losses.curvature",
     "DetachedNorm": "losses.detached_norm",
+    "DetachedTarget": "losses.detached_target",
     "Draws": "gradients.forward",
     "FiniteDifference": "losses.finite_difference",
     "Forward": "gradients.forward",
     "GradientAlignment": "losses.gradient_alignment",
     "GradientDirection": "losses.gradient_direction",
     "GradientNorm": "losses.gradient_norm",
+    "GradientTarget": "losses.gradient_target",
     "JacobianNorm": "losses.jacobian_norm",
     "LocalLinearity": "losses.local_linearity",
     "Loss": "losses",

@@ -82,15 +82,53 @@ class Task:
         return named, (self.name,)  # one object each, also in a copy and in another process
 
 
+def class_losses(outputs: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of every example, (N,); over pixels, where an example has many, their mean."""
+    if is_one_logit(outputs):
+        if bool((y > 1).any()):
+            raise UserError("one output tells two classes apart, the labels hold more; fix: give the model C outputs")
+        return F.binary_cross_entropy_with_logits(outputs.reshape(len(y)), y.to(outputs.dtype), reduction="none")
+    if outputs.shape[:1] + outputs.shape[2:] != y.shape:
+        raise UserError(
+            f"outputs of shape {tuple(outputs.shape)} do not fit labels of shape {tuple(y.shape)}; fix: give logits"
+            " (N, C) and class numbers (N,), or (N, C, *pixels) and (N, *pixels)"
+        )
+    return F.cross_entropy(outputs, y, reduction="none").reshape(len(y), -1).mean(1)
+
+
+def predicted(outputs: Tensor) -> Tensor:
+    """The class of every example, (N,), from logits (N, C), or from one logit (N,) or (N, 1)."""
+    return (outputs.flatten() > 0).long() if is_one_logit(outputs) else outputs.argmax(1)
+
+
+def is_one_logit(outputs: Tensor) -> bool:
+    return outputs.dim() == 1 or outputs.shape[1:] == (1,)
+
+
+def is_soft(outputs: Tensor, y: Tensor) -> bool:
+    """Whether targets are probabilities of the classes: rows of C numbers, none below 0, that sum to 1."""
+    if not y.is_floating_point() or y.dim() != 2 or y.shape != outputs.shape or y.shape[1] < 2:
+        return False
+    return bool((y >= 0).all() & ((y.sum(1) - 1).abs() < 1e-4).all())
+
+
+def squared_errors(outputs: Tensor, y: Tensor) -> Tensor:
+    """Of every example, (N,), averaged over its outputs; cross-entropy where the targets are class probabilities."""
+    if is_soft(outputs, y):
+        return F.cross_entropy(outputs, y, reduction="none")
+    # reshape, never broadcast: (N, 1) - (N,) would silently be an N by N matrix
+    return (outputs - y.reshape(outputs.shape)).square().flatten(1).mean(1)
+
+
 Classification = Task(
     name="classification",
     noun="accuracy",
     key="accuracy",
     better=1,
     owns=lambda y: not y.is_floating_point(),
-    losses=lambda outputs, y: F.cross_entropy(outputs, y, reduction="none"),
-    broken=lambda outputs, y: outputs.argmax(1) != y,
-    score=lambda outputs, y: float((outputs.argmax(1) == y).double().mean()),
+    losses=class_losses,
+    broken=lambda outputs, y: predicted(outputs) != y,
+    score=lambda outputs, y: float((predicted(outputs) == y).double().mean()),
     harm="broken",
     score_of_harm=lambda mean: 1 - mean,
     parts_of_score=lambda harm: 1 - harm,
@@ -115,8 +153,7 @@ Regression = Task(
     key="rmse",
     better=-1,
     owns=lambda y: y.is_floating_point(),
-    # reshape, never broadcast: (N, 1) - (N,) would silently be an N by N matrix
-    losses=lambda outputs, y: (outputs - y.reshape(outputs.shape)).square().flatten(1).mean(1),
+    losses=squared_errors,
     broken=lambda _, y: torch.zeros(len(y), dtype=torch.bool, device=y.device),  # nothing is wrong, only further off
     score=lambda outputs, y: float((outputs - y.reshape(outputs.shape)).double().square().mean().sqrt()),
     harm="loss_after",

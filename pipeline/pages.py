@@ -68,12 +68,16 @@ def example(loss: type[Loss]) -> str:
     return "{}" if loss.__name__ == "Standard" else f"{{strength: {loss.model_fields['strength'].default:g}}}"
 
 
-NEEDS = {"gradient_direction": "direction", "right_reasons": "mask"}
-"""The part of the context that a loss cannot do without."""
+GIVEN = {"direction": "direction=direction", "mask": "mask=mask"}
+"""How a part of the context is given in the example; anything else is known of every example."""
 
 
 def context(name: str) -> str:
-    return f", Context({NEEDS[name]}={NEEDS[name]})" if name in NEEDS else ""
+    needs = losses.load(name).needs
+    if not needs:
+        return ""
+    every = f'examples={{"{needs[0]}": t}}'
+    return f", Context({GIVEN.get(needs[0], every)})"
 
 
 def importing(name: str) -> str:
@@ -81,7 +85,7 @@ def importing(name: str) -> str:
     loss = losses.load(name)
     if loss.__name__ not in inputgrad.__all__:
         return f"from {loss.__module__} import {loss.__name__}"
-    return f"from inputgrad import {'Context, ' if name in NEEDS else ''}{loss.__name__}"
+    return f"from inputgrad import {'Context, ' if loss.needs else ''}{loss.__name__}"
 
 
 def index() -> str:

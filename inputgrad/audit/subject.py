@@ -7,7 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any
 
@@ -144,7 +144,8 @@ class Subject:
         x, y = self.of(self.x, index), self.of(self.y, index)
         if isinstance(self.loss, Loss):
             draws = RowDraws(torch.tensor(index or range(self.size)), self.size)
-            total: object = self.loss(self.model, x, y, self.of(self.context), draws)
+            context = replace(self.of(self.context), examples=self.of(self.context.examples, index))
+            total: object = self.loss(self.model, x, y, context, draws)
         else:
             total = self.form.call(self.loss, self.model, x, y)
         if not isinstance(total, Tensor) or total.numel() != 1 or not total.is_floating_point():

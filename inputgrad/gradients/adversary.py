@@ -10,7 +10,7 @@ from torch import Tensor
 
 from inputgrad.gradients import norms
 from inputgrad.gradients.ascent import ascend
-from inputgrad.gradients.forward import Forward, evaluating, expand, per_example_loss, scalar
+from inputgrad.gradients.forward import Forward, evaluating, expand
 from inputgrad.gradients.norms import BallNorm
 
 Of = Literal["loss", "outputs"]
@@ -58,7 +58,7 @@ class Adversary(BaseModel):
 
     def losses(self, at: Forward) -> Tensor:
         """The task loss at the moved inputs, (N,); the moved inputs are constants, the model is not."""
-        return per_example_loss(at.model(self.move(at)), at.y)
+        return at.losses_of(at.model(self.move(at)))
 
 
 def moved(
@@ -82,7 +82,7 @@ def moved(
         step = 2.5 * epsilon / steps if steps > 1 else 1.25 * epsilon if random_start else epsilon
 
     def values(points: Tensor) -> Tensor:
-        return sign * scalar(at.model(points), at.y, of)
+        return sign * at.values_of(at.model(points), of)
 
     def ascent() -> Tensor:
         start = norms.named(norm).uniform(at.draws, x, epsilon) if random_start else None

@@ -6,9 +6,9 @@ means the same at every batch size. g_i is the gradient of example i's own loss,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -115,16 +115,25 @@ class Context:
         classification: the mean input of every class, shape (C, *input).
     mask: shaped as an input, 1 where the input must not matter, else 0.
     bounds: lowest and highest admissible value of an input, e.g. (0, 1) for images; None: unbounded.
+    examples: what is known of every example of the batch, by name, each with one row per example: `target_gradient`
+        (N, *input), or (N, k, *input) for k outputs; `gradient_weight`, shaped as it; `mask`, (N, *input).
+    task_loss: (outputs, y) -> (N,), in the place of cross-entropy or squared error: class weights, a robust loss, …
     """
 
     direction: Tensor | None = None
     mask: Tensor | None = None
     bounds: tuple[float, float] | None = None
+    examples: Mapping[str, Tensor] = field(default_factory=dict)
+    task_loss: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def to(self, device: torch.device | str) -> Context:
         """The same with its tensors on `device`."""
         moved = {k: None if (t := getattr(self, k)) is None else t.to(device) for k in ("direction", "mask")}
-        return Context(bounds=self.bounds, **moved)
+        return replace(self, examples={k: t.to(device) for k, t in self.examples.items()}, **moved)
+
+    def of(self, index: Tensor) -> Context:
+        """What is known of some examples of the batch."""
+        return replace(self, examples={k: t[index] for k, t in self.examples.items()}) if self.examples else self
 
 
 class Forward:
@@ -170,8 +179,22 @@ class Forward:
     def losses(self) -> Tensor:
         """l_i, shape (N,)."""
         if self._losses is None:
-            self._losses = per_example_loss(self.outputs, self.y)
+            self._losses = self.losses_of(self.outputs)
         return self._losses
+
+    def losses_of(self, outputs: Tensor) -> Tensor:
+        """l_i of other outputs for the same targets, (N,)."""
+        if self.context.task_loss is None:
+            return per_example_loss(outputs, self.y)
+        losses = self.context.task_loss(outputs, self.y)
+        if losses.shape != self.y.shape[:1]:
+            fix = "fix: return one number per example, such as reduction='none' gives"
+            raise UserError(f"task_loss gives shape {tuple(losses.shape)} for {len(self.y)} examples; {fix}")
+        return losses
+
+    def values_of(self, outputs: Tensor, of: Of) -> Tensor:
+        """The scalar `of` of every example, (N,), at other outputs."""
+        return self.losses_of(outputs) if of == "loss" else scalar(outputs, self.y, of)
 
     def gradient_of(self, values: Tensor) -> Tensor:
         """The input gradient of every example's own value, shaped as x, with graph.
@@ -198,7 +221,8 @@ class Forward:
 
     def part(self, index: Tensor) -> Forward:
         """A pass of its own for some examples of the batch."""
-        part = Forward(self.model, self.x[index], self.y[index], context=self.context, draws=self.draws)
+        context = self.context.of(index)
+        part = Forward(self.model, self.x[index], self.y[index], context=context, draws=self.draws)
         part.notes = self.notes
         return part
 

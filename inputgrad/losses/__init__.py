@@ -70,6 +70,8 @@ class Loss(BaseModel, ABC):
     """Knobs worth searching, with their ranges."""
     published: ClassVar[dict[str, Published]] = {}
     """Source -> how its strength becomes ours."""
+    needs: ClassVar[tuple[str, ...]] = ()
+    """What of the `Context` it cannot do without: direction, mask, or the name of something known of every example."""
     tasks: ClassVar[tuple[str, ...]] = (Classification.name, Regression.name)
     tracks_input: ClassVar[bool] = True
     """False where the term takes its input gradients in passes of its own: the task's pass is then a plain one."""
@@ -153,7 +155,9 @@ class Loss(BaseModel, ABC):
             context: direction, mask and bounds of the data, where the loss uses them.
             draws: the random numbers of this step, where the loss uses any.
         """
-        return self.parts(self.forward(model, x, y, context, draws)).total
+        with torch.enable_grad():  # a value is wanted in validation too, where gradients are switched off
+            total = self.parts(self.forward(model, x, y, context, draws)).total
+        return total if torch.is_grad_enabled() else total.detach()
 
 
 def load(name: str, use: str | None = None) -> type[Loss]:

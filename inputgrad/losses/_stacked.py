@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -111,11 +111,14 @@ class StackedStep:
         each = draws or [Draws(torch.Generator().manual_seed(place)) for place in range(len(models))]
         self._step = Step(loss, self.model, context, StackedDraws(each))
 
-    def __call__(self, x: Tensor, y: Tensor, strength: float | None = None) -> Taken:
-        """A batch of each net, (S, N, *input), and its labels or targets, (S, N, ...); the means are over all nets."""
+    def __call__(
+        self, x: Tensor, y: Tensor, strength: float | None = None, examples: Mapping[str, Tensor] | None = None
+    ) -> Taken:
+        """A batch of each net, (S, N, *input), its labels or targets, (S, N, ...); the means are over all nets."""
         if len(x) != self.model.count or len(y) != self.model.count:
             raise UserError(f"x and y need a batch for each of the {self.model.count} nets; fix: stack S batches")
-        taken = self._step(x.flatten(0, 1), y.flatten(0, 1), strength)
+        known = {name: t.flatten(0, 1) for name, t in (examples or {}).items()}
+        taken = self._step(x.flatten(0, 1), y.flatten(0, 1), strength, known)
         for parameter in self.model.values:
             if parameter.grad is not None:
                 parameter.grad *= self.model.count  # the mean over all is a net's own mean, divided by their number

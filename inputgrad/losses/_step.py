@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -46,11 +48,13 @@ class Step:
         self.loss, self.model, self.context, self.draws = loss, model, context, draws
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
-    def __call__(self, x: Tensor, y: Tensor, strength: float | None = None) -> Taken:
-        """One batch: inputs (N, *input) in the data's own units, and N labels or targets."""
+    def __call__(
+        self, x: Tensor, y: Tensor, strength: float | None = None, examples: Mapping[str, Tensor] | None = None
+    ) -> Taken:
+        """One batch: inputs (N, *input) in the data's own units, N labels or targets, `examples` of the `Context`."""
         for parameter in self.parameters:
             parameter.grad = None
-        at = self.loss.forward(self.model, x, y, self.context, self.draws, strength)
+        at = self.loss.forward(self.model, x, y, with_examples(self.context, examples), self.draws, strength)
         parts = self.loss.parts(at, strength)
         # one joint backward, into the parameters alone: the input's own .grad would be wasted work
         parts.total.backward(inputs=self.parameters)
@@ -76,12 +80,14 @@ class CompiledStep(Step):
         # eager random numbers: the same with and without compiling, and resumable with the global generator
         self.compiled = torch.compile(self.gradients, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
-    def __call__(self, x: Tensor, y: Tensor, strength: float | None = None) -> Taken:
+    def __call__(
+        self, x: Tensor, y: Tensor, strength: float | None = None, examples: Mapping[str, Tensor] | None = None
+    ) -> Taken:
         import torch._dynamo
 
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True, **LIMITS):
-                taken, gradients = self.compiled(x, y, strength)
+                taken, gradients = self.compiled(x, y, strength, dict(examples or {}))
         except (RuntimeError, NotImplementedError) as error:  # PyTorch's own errors of compiling among them
             said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
             raise UserError(
@@ -93,14 +99,20 @@ class CompiledStep(Step):
             parameter.grad = gradient
         return taken
 
-    def gradients(self, x: Tensor, y: Tensor, strength: float | None) -> tuple[Taken, list[Tensor | None]]:
+    def gradients(
+        self, x: Tensor, y: Tensor, strength: float | None, examples: dict[str, Tensor]
+    ) -> tuple[Taken, list[Tensor | None]]:
         """The step, and the gradient of every parameter; None where the loss does not reach it."""
-        at = self.loss.forward(self.model, x, y, self.context, self.draws, strength)
+        at = self.loss.forward(self.model, x, y, with_examples(self.context, examples), self.draws, strength)
         parts = self.loss.parts(at, strength)
         found = torch.autograd.grad(parts.total, self.parameters, allow_unused=True)
         notes = {name: value.detach() for name, value in at.notes.items()}
         taken = Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), notes)
         return taken, [None if g is None else g.detach() for g in found]
+
+
+def with_examples(context: Context | None, examples: Mapping[str, Tensor] | None) -> Context | None:
+    return replace(context or Context(), examples=examples) if examples else context
 
 
 def mean(term: Tensor | None) -> Tensor | None:

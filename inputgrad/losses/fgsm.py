@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from inputgrad.gradients.adversary import moved
-from inputgrad.gradients.forward import Forward, per_example_loss
+from inputgrad.gradients.forward import Forward
 from inputgrad.losses import Loss, Range
 
 
@@ -52,4 +52,4 @@ class FGSM(Loss):
             of=self.of,
             descend=self.descend,
         )
-        return per_example_loss(at.model(moved_x), at.y)
+        return at.losses_of(at.model(moved_x))

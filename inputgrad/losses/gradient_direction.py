@@ -32,6 +32,7 @@ class GradientDirection(Loss):
 
     classes: int = Field(default=1, ge=1)
 
+    needs: ClassVar[tuple[str, ...]] = ("direction",)
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
     published: ClassVar[dict[str, Published]] = {
         "pag": Published(

@@ -3,6 +3,7 @@
 from typing import ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward, Of, rows
@@ -16,17 +17,23 @@ class GradientNorm(Loss):
     the sum of its log-probabilities. To first order ε·‖g_i‖₁ is how far the loss can rise in an Linf ball of radius ε,
     so `p: 1, squared: false, strength: ε` is the natural start for Linf robustness.
 
+    With `target` the norm is drawn to it from both sides: (‖g_i‖_p - target)², or |‖g_i‖_p - target| unless `squared`.
+    `of: outputs, target: 1` is WGAN-GP's penalty (at the points that it is given) and the eikonal term of signed
+    distances; `of: outputs` at half the weight, on real data, is R1.
+
     Regression: l is the squared error; `of: outputs` penalises the slope of the prediction itself.
     Cost: one double backward, two to four times a plain step. Helps against small perturbations of any kind, and it is
     the term to compare every other one with. ReLU nets hardly fit it: use a smooth activation.
 
     Source: Drucker & LeCun 1992 (double backpropagation); Ross & Doshi-Velez 2018, whose λ on the gradient of the
-    *mean* loss is λ/(2N) here. The first recipe in circulation is `of: outputs, p: 2, squared: false, strength: 0.01`.
+    *mean* loss is λ/(2N) here; Gulrajani et al. 2017 and Gropp et al. 2020 (`target: 1`); Mescheder et al. 2018 (R1).
+    The first recipe in circulation is `of: outputs, p: 2, squared: false, strength: 0.01`.
     """
 
     p: Norm = 2
     squared: bool = True
     of: Of = "loss"
+    target: float | None = Field(default=None, ge=0)
 
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
     published: ClassVar[dict[str, Published]] = {
@@ -60,6 +67,9 @@ class GradientNorm(Loss):
 
     def term(self, at: Forward) -> Tensor:
         g = rows(at.gradient(self.of))
+        if self.target is not None:
+            distance: Tensor = torch.linalg.vector_norm(g, float(self.p), dim=1) - self.target
+            return distance.square() if self.squared else distance.abs()
         if self.p == 2 and self.squared:
             return g.square().sum(1)  # smooth at g = 0, where the root is not
         norm: Tensor = torch.linalg.vector_norm(g, float(self.p), dim=1)

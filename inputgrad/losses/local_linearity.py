@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inputgrad.gradients import norms
 from inputgrad.gradients.ascent import ascend
-from inputgrad.gradients.forward import Forward, evaluating, per_example_loss, rows
+from inputgrad.gradients.forward import Forward, evaluating, rows
 from inputgrad.losses import Loss, Range
 
 
@@ -43,7 +43,7 @@ class LocalLinearity(Loss):
         x, here, g = at.x.detach(), at.losses.detach(), at.constant_gradient()
         with evaluating(at.model):
             return ascend(
-                lambda z: (per_example_loss(at.model(z), at.y) - here - rows((z - x) * g).sum(1)).abs(),
+                lambda z: (at.losses_of(at.model(z)) - here - rows((z - x) * g).sum(1)).abs(),
                 x,
                 norm="linf",
                 epsilon=self.epsilon,

@@ -23,6 +23,8 @@ class RightReasons(Loss):
 
     strength: float = Field(default=10.0, ge=0)
 
+    needs: ClassVar[tuple[str, ...]] = ("mask",)
+
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 1e3)}
     published: ClassVar[dict[str, Published]] = {
         "rrr": Published(
@@ -43,7 +45,10 @@ class RightReasons(Loss):
     }
 
     def term(self, at: Forward) -> Tensor:
-        if at.context.mask is None:
-            raise UserError("right_reasons needs a mask: Context(mask=...)")
+        mask = at.context.examples.get("mask", at.context.mask)
+        if mask is None:
+            raise UserError(
+                "right_reasons needs a mask: Context(mask=...), or one for each example in Context(examples=...)"
+            )
         gradient = at.gradient("log_probabilities" if tasks.of(at.y).has_classes else "outputs")
-        return rows(gradient * at.context.mask).square().sum(1)
+        return rows(gradient * mask).square().sum(1)

@@ -25,6 +25,8 @@ from inputgrad.tasks import Task
 from pipeline.fingerprint import Origin, code_of
 
 SPLITS = ("train", "validation", "test")
+KNOWN = "known_"
+"""What stands before the names of what is known of every example, in a prepared file."""
 HASH = 64
 """Hex digits of a SHA-256."""
 
@@ -37,6 +39,7 @@ class Arrays:
     direction: regression: shaped as an input; classification: the mean input of every class, (C, *input).
     mask: shaped as an input, 1 where an input must not matter.
     features: names of the inputs of a table, empty for images.
+    examples: name -> split -> what is known of every example, (n, ...) float32; see `Context.examples`.
     """
 
     x: dict[str, np.ndarray]
@@ -44,6 +47,12 @@ class Arrays:
     direction: np.ndarray | None = None
     mask: np.ndarray | None = None
     features: list[str] = field(default_factory=list)
+    examples: dict[str, dict[str, np.ndarray]] = field(default_factory=dict)
+
+    @property
+    def known(self) -> set[str]:
+        """What a loss may need of the data."""
+        return {name for name in ("direction", "mask") if getattr(self, name) is not None} | set(self.examples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +66,7 @@ class Dataset:
         task: what a score is.
         outputs: number of classes, or of targets.
         features: names of the inputs of a table; empty for images.
+        examples: split -> name -> what is known of every example, (n, ...).
     """
 
     x: dict[str, Tensor]
@@ -65,10 +75,21 @@ class Dataset:
     task: Task
     outputs: int
     features: tuple[str, ...] = ()
+    examples: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Dataset:
         x, y = ({s: t.to(device) for s, t in part.items()} for part in (self.x, self.y))
-        return replace(self, x=x, y=y, context=self.context.to(device))
+        examples = {s: {name: t.to(device) for name, t in part.items()} for s, part in self.examples.items()}
+        return replace(self, x=x, y=y, context=self.context.to(device), examples=examples)
+
+    def first(self, split: str, n: int) -> tuple[Tensor, Tensor, Context]:
+        """The first n examples of a split, and what is known of them."""
+        known = {name: t[:n] for name, t in self.known(split).items()}
+        return self.x[split][:n], self.y[split][:n], replace(self.context, examples=known)
+
+    def known(self, split: str) -> dict[str, Tensor]:
+        """What is known of every example of a split, by name."""
+        return self.examples.get(split, {})
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,9 +116,14 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
     """Load, check and write the data of one study; the file appears whole or not at all."""
     module, name = module_of(source), source["name"]
     arrays: Arrays = module.load(**registry.options(source))
-    for part, values in {"x": arrays.x, "y": arrays.y}.items():
+    for part, values in {"x": arrays.x, "y": arrays.y, **arrays.examples}.items():
         for split in SPLITS:
             refuse_non_finite(values[split], f"data set {name!r}, {split} split, {part}", "fix or drop these rows")
+            if len(values[split]) != len(arrays.x[split]):
+                rows = f"{len(values[split])} rows of {part} for {len(arrays.x[split])} examples"
+                raise UserError(f"data set {name!r}, {split} split: {rows}; fix: give one row for each")
+    if (gives := getattr(module, "GIVES", None)) is not None and set(gives) != arrays.known:
+        raise UserError(f"data set {name!r} gives {sorted(arrays.known)}, its GIVES says {sorted(gives)}; fix: GIVES")
     bounds = module.BOUNDS
     lowest, highest = (f([f(v) for v in arrays.x.values()]) for f in (np.min, np.max))
     if bounds and not bounds[0] <= lowest <= highest <= bounds[1]:
@@ -107,6 +133,7 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
     contents = {"features": np.array(arrays.features, dtype=str), "outputs": np.array(outputs)}
     for split in SPLITS:
         contents[f"x_{split}"], contents[f"y_{split}"] = arrays.x[split], arrays.y[split]
+        contents |= {f"{KNOWN}{name}_{split}": a[split].astype(np.float32) for name, a in arrays.examples.items()}
     for key in ("direction", "mask"):
         if (value := getattr(arrays, key)) is not None:
             contents[key] = value.astype(np.float32)
@@ -127,15 +154,18 @@ def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) ->
     for s in splits:
         for values in (x[s], y[s]):
             refuse_non_finite(values, f"{file}, {s} split", again)
-    tensors = {key: torch.from_numpy(contents[key]) for key in ("direction", "mask") if key in contents}
+    names = [k[len(KNOWN) : -len("_train")] for k in contents if k.startswith(KNOWN) and k.endswith("_train")]
+    examples = {s: {name: torch.from_numpy(contents[f"{KNOWN}{name}_{s}"]) for name in names} for s in splits}
+    direction, mask = (torch.from_numpy(contents[k]) if k in contents else None for k in ("direction", "mask"))
     module = module_of(source)
     return Dataset(
         x={s: torch.from_numpy(v) for s, v in x.items()},
         y={s: torch.from_numpy(v) for s, v in y.items()},
-        context=Context(bounds=module.BOUNDS, **tensors),
+        context=Context(bounds=module.BOUNDS, direction=direction, mask=mask),
         task=tasks.named(module.TASK),
         outputs=int(contents["outputs"]),
         features=tuple(contents["features"].tolist()),
+        examples=examples,
     )
 
 

@@ -11,6 +11,7 @@ from pipeline.data import Arrays, digits
 
 TASK = "classification"
 BOUNDS = (0.0, 1.0)
+GIVES = ("direction", "mask")
 
 SIDE = 2
 """Of the patch, in pixels: two of eight, as four of 28 in the paper's MNIST, rounded up to be seen by a 3×3 filter."""

@@ -7,6 +7,7 @@ from pipeline.data._split import split
 
 TASK = "regression"
 BOUNDS = None
+GIVES = ("direction", "mask")
 RAISE_THE_RISK = ("bmi", "bp", "s5")
 MUST_NOT_MATTER = ("sex",)
 

@@ -7,6 +7,7 @@ from pipeline.data._split import split
 
 TASK = "classification"
 BOUNDS = (0.0, 1.0)
+GIVES = ("direction", "mask")
 
 
 def load(*, split_seed: int = 0, shares: tuple[float, float, float] = (0.6, 0.2, 0.2)) -> Arrays:

@@ -91,9 +91,9 @@ def refuse_unusable(run: Run, dataset: Dataset) -> None:
     """One step of the loss: what no strength could fix (no direction, no double backward) is said before any trial."""
     torch.manual_seed(run.seed)
     trainer = Trainer.fresh(run, dataset)
-    x, y = (part["train"][: run.study.training.batch_size] for part in (trainer.dataset.x, trainer.dataset.y))
+    x, y, context = trainer.dataset.first("train", run.study.training.batch_size)
     try:
-        run.loss(trainer.model, x, y, trainer.dataset.context, Draws(trainer.draw)).backward()
+        run.loss(trainer.model, x, y, context, Draws(trainer.draw)).backward()
     except (RuntimeError, NotImplementedError) as error:
         from inputgrad.gradients.layers import refuse_without_double_backward
 

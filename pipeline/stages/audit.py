@@ -45,8 +45,7 @@ def of_study(study: Study, loss: AnyLoss, dataset: Dataset) -> Audit:
 
 
 def batch(study: Study, dataset: Dataset) -> tuple[Tensor, Tensor, Context]:
-    n = study.training.batch_size
-    return dataset.x["train"][:n], dataset.y["train"][:n], dataset.context
+    return dataset.first("train", study.training.batch_size)
 
 
 def fresh(study: Study, dataset: Dataset) -> nn.Module:

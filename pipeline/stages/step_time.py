@@ -42,14 +42,15 @@ class TimedStep:
     def __init__(self, run: Run, loss: Loss, dataset: Dataset) -> None:
         dataset = dataset.to(run.device)
         n = run.study.training.batch_size
-        self.x, self.y = dataset.x["train"][:n], dataset.y["train"][:n]
+        self.x, self.y, context = dataset.first("train", n)
+        self.examples = context.examples
         self.model = run.build(dataset)
         self.step = step_of(run, loss, self.model, dataset)
         self.optimizer = optimizer_of(run.study.training, self.model)
 
     def __call__(self) -> float:
         start = self._now()
-        self.step(self.x, self.y)
+        self.step(self.x, self.y, None, self.examples)
         self.optimizer.step()
         return self._now() - start
 

@@ -143,12 +143,12 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
 def train_epoch(trainer: Trainer) -> dict[str, float]:
     """One pass over the training split; returns the mean task loss, the mean term and what the loss noted."""
     run, x, y, loss = trainer.run, trainer.dataset.x["train"], trainer.dataset.y["train"], trainer.run.loss
-    totals, records = [], []
+    totals, records, known = [], [], trainer.dataset.known("train")
     trainer.model.train()
     batches = torch.randperm(len(x), generator=trainer.shuffle).to(run.device).split(run.study.training.batch_size)
     for number, batch in enumerate(batches):
         strength = loss.strength_at(trainer.epoch * len(batches) + number, trainer.epoch + number / len(batches))
-        taken = trainer.step(x[batch], y[batch], strength)
+        taken = trainer.step(x[batch], y[batch], strength, {name: t[batch] for name, t in known.items()})
         trainer.optimizer.step()
         totals.append(taken.total)
         term = {} if taken.term is None else {"term": taken.term}
@@ -203,11 +203,11 @@ def term_gradient_ratio(trainer: Trainer) -> float:
     loss, n = trainer.run.loss, trainer.run.study.training.batch_size
     if loss.strength == 0:
         return 0.0
-    x, y = trainer.dataset.x["train"][:n], trainer.dataset.y["train"][:n]
+    x, y, context = trainer.dataset.first("train", n)
     norms = []
     for strength in (loss.strength, 0.0):  # at strength 0 the task loss alone is left
         draws = Draws(torch.Generator(trainer.run.device).manual_seed(0))  # not the run's own: looking changes nothing
-        parts = loss.parts(loss.forward(trainer.model, x, y, trainer.dataset.context, draws, strength), strength)
+        parts = loss.parts(loss.forward(trainer.model, x, y, context, draws, strength), strength)
         value = parts.task.mean() if parts.term is None else strength * parts.term.mean()
         norms.append(gradient_norm(value, trainer.model))
     term, task = norms[0], norms[1] * (loss.weight_of_task or 1.0)

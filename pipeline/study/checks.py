@@ -37,6 +37,10 @@ def check(study: Study) -> None:
             raise UserError(
                 f"{study.file}: losses.{name} is not defined for {study.task}; fix: remove it from this study"
             )
+        gives = getattr(study.data_module, "GIVES", None)  # a user's data set need not say it
+        if gives is not None and (missing := [need for need in type(loss).needs if need not in gives]):
+            where = f"{study.file}: losses.{name} needs a {missing[0]}, which data set '{study.data['name']}'"
+            raise UserError(f"{where} does not give; fix: remove the loss, or give it in the data set's module")
         if getattr(loss, "of", "loss") not in study.task.scalars:
             fix = f"for {study.task} give {' or '.join(map(repr, study.task.scalars))}"
             raise UserError(f"{study.file}: losses.{name}.of needs classes; {fix}")

@@ -24,7 +24,7 @@ def gradients(model):
     return [None if p.grad is None else p.grad.clone() for p in model.parameters()]
 
 
-@pytest.mark.parametrize("name", registry.names("inputgrad.losses"))
+@pytest.mark.parametrize("name", [n for n in registry.names("inputgrad.losses") if len(losses.load(n).tasks) == 2])
 def test_a_step_is_the_losss_own_backward(name):
     model, loss, (x, y) = net(), losses.load(name)(), batch()
     loss(model, x, y, CONTEXT).backward()

@@ -11,8 +11,10 @@ from inputgrad.losses import Loss
 
 SHAPE, CLASSES, N = (1, 4, 4), 3, 6
 EVERY_LOSS = registry.names("inputgrad.losses")
-CONTROLS = {"standard", "detached_norm"}
-"""The baseline and the negative control: the two whose term reaches no parameter, on purpose."""
+CONTROLS = {"standard", "detached_norm", "detached_target"}
+"""The baseline and the negative controls: those whose term reaches no parameter, on purpose."""
+ASKS_NO_GRADIENT = CONTROLS | {"elle"}
+"""What trains without the input gradient: the controls, and a loss of differences between random points."""
 
 
 def cases() -> list[tuple[str, str]]:
@@ -44,7 +46,8 @@ def batch(task: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor
         y = torch.randint(CLASSES, (N,), generator=g)
         return x.to(dtype), y, Context(direction=means.to(dtype), mask=mask, bounds=(0.0, 1.0))
     y = torch.randn(N, 1, generator=g, dtype=torch.float64)
-    return x.to(dtype), y.to(dtype), Context(direction=means[0].to(dtype), mask=mask)
+    examples = {"target_gradient": torch.randn(x.shape, generator=g, dtype=torch.float64).to(dtype)}
+    return x.to(dtype), y.to(dtype), Context(direction=means[0].to(dtype), mask=mask, examples=examples)
 
 
 def row_draws(index: Tensor) -> Draws:

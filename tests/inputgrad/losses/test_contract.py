@@ -9,7 +9,18 @@ from torch import nn
 
 from inputgrad import audit, losses
 from inputgrad.gradients.forward import Context, Forward
-from tests.inputgrad.losses.bench import CONTROLS, EVERY_LOSS, N, batch, cases, draws, gradients, make, net, row_draws
+from tests.inputgrad.losses.bench import (
+    ASKS_NO_GRADIENT,
+    EVERY_LOSS,
+    N,
+    batch,
+    cases,
+    draws,
+    gradients,
+    make,
+    net,
+    row_draws,
+)
 
 every_case = pytest.mark.parametrize(("name", "task"), cases())
 
@@ -54,8 +65,11 @@ def test_1_the_total_is_the_task_once_plus_strength_times_the_term(name, task):
     torch.testing.assert_close(parts.task.mean(), plain)
 
 
-VERDICTS = {"standard": "independent", "detached_norm": "detached"} | dict.fromkeys(
-    ("fgsm", "pgd", "trades", "finite_difference"), "moves its inputs along the gradient"
+VERDICTS = {"standard": "independent", "elle": "independent"} | dict.fromkeys(
+    ("detached_norm", "detached_target"), "detached"
+)
+VERDICTS |= dict.fromkeys(
+    ("fgsm", "nfgsm", "pgd", "trades", "finite_difference"), "moves its inputs along the gradient"
 )
 """What the audit says of a loss; of all others: it depends on the input gradient."""
 
@@ -69,13 +83,13 @@ def audited(loss, task):
 @every_case
 def test_2_the_audit_finds_what_the_term_is_and_the_controls_are_not(name, task):
     assert audited(make(name), task).kind == VERDICTS.get(name, "depends")
-    assert audited(make(name), task).depends == (name not in CONTROLS)
+    assert audited(make(name), task).depends == (name not in ASKS_NO_GRADIENT)
 
 
 @every_case
 def test_3_the_audit_finds_nothing_else_to_say(name, task):
     """The parameter gradient agrees with a central difference, no side effects, equal at twice the batch, and so on."""
-    if name not in CONTROLS:
+    if name not in ASKS_NO_GRADIENT:
         found = audited(make(name), task)
         measured = {row.name: row.figure for row in found.rows if row.ok}
         assert [row for row in found.rows if row.ok is False] == []
@@ -89,7 +103,7 @@ def test_4_the_batch_repeated_or_permuted_changes_nothing(name, task, index):
     model, (x, y, context) = net(task), batch(task)
     loss, index = make(name), torch.tensor(index)
     once = loss(model, x, y, context, draws())
-    again = loss(model, x[index], y[index], context, row_draws(index))
+    again = loss(model, x[index], y[index], context.of(index), row_draws(index))
     torch.testing.assert_close(again, once, rtol=1e-10, atol=1e-12)
     torch.testing.assert_close(gradients(again, model), gradients(once, model), rtol=1e-8, atol=1e-11)
 

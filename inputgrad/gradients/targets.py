@@ -1,0 +1,27 @@
+"""Input gradients of the outputs next to the targets that a data set knows of every example."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from inputgrad.errors import UserError
+from inputgrad.gradients.forward import Forward
+
+
+def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
+    """The gradient of every output, times the sign, and its target: (N, k, *input) both, or (N, *input) for k = 1.
+
+    Raises:
+        UserError: there is no target, or its shape does not fit.
+    """
+    target = at.context.examples.get("target_gradient")
+    if target is None:
+        raise UserError('a target for every example is missing; fix: Context(examples={"target_gradient": t})')
+    outputs = at.outputs.flatten(1)
+    if target.shape == at.x.shape and outputs.shape[1] == 1:
+        return sign * at.gradient("outputs"), target
+    shape = (len(at.x), outputs.shape[1], *at.x.shape[1:])
+    if target.shape != shape:
+        raise UserError(f"target_gradient has shape {tuple(target.shape)}; fix: give {shape}, one gradient per output")
+    return sign * torch.stack([at.gradient_of(outputs[:, k]) for k in range(outputs.shape[1])], 1), target

@@ -1,0 +1,31 @@
+"""The control of `gradient_target`: the same term with a constant in the place of the gradient."""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from inputgrad.gradients.forward import Forward
+from inputgrad.gradients.targets import matched
+from inputgrad.losses import Loss, Range
+
+
+class DetachedTarget(Loss):
+    """mean(l_i) + strength * mean(‖sign · constant(∇_x f(x_i)) - t_i‖²): prints a falling term, trains the task alone.
+
+    This is what a loss built from `x.grad`, from `.detach()` or without `create_graph=True` does. The weights equal
+    those of `standard` bit for bit.
+
+    Regression only. Cost: that of `gradient_target`. Helps nothing: it is the control.
+
+    Source: the recipe that circulates in answers to "how can a loss depend on the input gradient".
+    """
+
+    sign: Literal[1, -1] = 1
+
+    needs: ClassVar[tuple[str, ...]] = ("target_gradient",)
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+    search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
+
+    def term(self, at: Forward) -> Tensor:
+        found, wanted = matched(at, self.sign)
+        return (found.detach() - wanted).square().flatten(1).sum(1)

@@ -1,0 +1,43 @@
+"""Penalise how far the loss is from a straight line between random points of the ball, without double backward."""
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from inputgrad.gradients import norms
+from inputgrad.gradients.forward import Forward, expand
+from inputgrad.losses import Loss, Range
+
+
+class ELLE(Loss):
+    """mean(l_i) + strength * mean((l(x_c) - (1 - α)·l(x_a) - α·l(x_b))²), x_c = (1 - α)·x_a + α·x_b.
+
+    x_a and x_b are uniform in the Linf ball of radius `epsilon` around x_i, inside the bounds of the data, α uniform in
+    [0, 1]; three forward passes and no input gradient, so that its term depends on the gradient's change alone.
+
+    Regression: l is the squared error, otherwise the same.
+    Cost: a forward and a backward pass of three times the batch. Helps single-step adversarial training against
+    catastrophic overfitting: give it the adversary with `on`, as in the paper.
+
+    Source: Abad Rocamora, Liu, Chrysos, Olmos & Cevher, ICLR 2024 (a mean over the batch, so that their λ is ours; they
+    train it on FGSM or N-FGSM inputs).
+    """
+
+    epsilon: float = Field(default=0.1, gt=0)
+
+    search: ClassVar[dict[str, Range]] = {"strength": Range(1e-1, 1e4)}
+    tracks_input: ClassVar[bool] = False
+
+    def term(self, at: Forward) -> Tensor:
+        x, ball = at.x.detach(), norms.named("linf")
+        a, b = (
+            ball.project(x + ball.uniform(at.draws, x, self.epsilon), x, self.epsilon, at.context.bounds)
+            for _ in range(2)
+        )
+        share = at.draws.uniform(x.new_empty(len(x)))
+        points = torch.stack([a, b, a + expand(share, x) * (b - a)], 1).flatten(0, 1)  # one pass, example by example
+        outputs = at.model(points).unflatten(0, (-1, 3))
+        here, there, between = (at.losses_of(outputs[:, k]) for k in range(3))
+        return (between - (1 - share) * here - share * there).square()

@@ -1,0 +1,39 @@
+"""Match the input gradient of the outputs to a target of every example: Sobolev training, force matching."""
+
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from inputgrad.gradients.forward import Forward
+from inputgrad.gradients.targets import matched
+from inputgrad.losses import Loss, Range
+
+
+class GradientTarget(Loss):
+    """mean(l_i) + strength * mean(‖w_i · (sign · ∇_x f(x_i) - t_i)‖²).
+
+    t_i is the gradient that the output should have at x_i: `Context(examples={"target_gradient": t})`, shaped as x, or
+    (N, k, *input) where each of the k outputs has its own. With `sign: -1` it is matched by the negative gradient: t_i
+    are the forces that belong to the energies y_i. `gradient_weight`, shaped as t, weighs components; 0 leaves out one
+    that is not known.
+
+    Regression only: the gradient is that of the prediction itself, not of its error.
+    Cost: one double backward for each output. Helps wherever derivatives are known: force fields, simulators, teachers;
+    a few gradients tell more than many values.
+
+    Source: Czarnecki, Osindero, Jaderberg, Świrszcz & Pascanu 2017 (Sobolev training); force matching goes back to
+    Ercolessi & Adams 1994. Theirs is a sum over the components too; a mean over d components is strength / d here.
+    """
+
+    sign: Literal[1, -1] = 1
+
+    needs: ClassVar[tuple[str, ...]] = ("target_gradient",)
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+    search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
+
+    def term(self, at: Forward) -> Tensor:
+        found, wanted = matched(at, self.sign)
+        error = found - wanted
+        if (weight := at.context.examples.get("gradient_weight")) is not None:
+            error = error * weight.reshape(error.shape)
+        return error.square().flatten(1).sum(1)
