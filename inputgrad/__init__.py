@@ -25,6 +25,8 @@ if TYPE_CHECKING:  # what the table below gives, for type checkers and editors
     from inputgrad.losses._step import Step as Step
     from inputgrad.losses._step import Taken as Taken
     from inputgrad.losses.curvature import Curvature as Curvature
+    from inputgrad.losses.derivative import Derivative as Derivative
+    from inputgrad.losses.detached_derivative import DetachedDerivative as DetachedDerivative
     from inputgrad.losses.detached_norm import DetachedNorm as DetachedNorm
     from inputgrad.losses.detached_target import DetachedTarget as DetachedTarget
     from inputgrad.losses.elle import ELLE as ELLE
@@ -53,6 +55,8 @@ _HOME: dict[str, str] = {
     "CompiledStep": "losses._step",
     "Context": "gradients.forward",
     "Curvature": "losses.curvature",
+    "Derivative": "losses.derivative",
+    "DetachedDerivative": "losses.detached_derivative",
     "DetachedNorm": "losses.detached_norm",
     "DetachedTarget": "losses.detached_target",
     "Draws": "gradients.forward",

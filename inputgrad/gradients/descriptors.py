@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import pandas as pd
@@ -9,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inputgrad.gradients.forward import Draws, describe, evaluating, rows
+from inputgrad.gradients.forward import Context, Draws, Forward, describe, evaluating, rows
+from inputgrad.gradients.targets import matched
 
 if TYPE_CHECKING:
     from inputgrad.attacks import Threat
@@ -17,14 +19,17 @@ if TYPE_CHECKING:
 CHUNK = 512
 
 
-def descriptors(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws) -> tuple[pd.DataFrame, Tensor]:
+def descriptors(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, examples: Mapping[str, Tensor] | None = None
+) -> tuple[pd.DataFrame, Tensor]:
     """A row per example, and the input gradients of the task loss, shaped as x.
 
     Columns: gradient_norm_l1 and gradient_norm_l2, ‖g‖₁ and ‖g‖₂; jacobian_norm, ‖J‖_F of the outputs (logits or
     predictions); gradient_sparsity (Hoyer 2004), (√d - ‖g‖₁/‖g‖₂) / (√d - 1): 0 where all inputs count alike, 1 where
     one alone does; gradient_alignment, cos(x, g) (Etmann et al. 2019 call its size so); gradient_stability, the cosine
     between g(x) and g(x + u), u uniform in the ball of `threat` (Andriushchenko & Flammarion 2020). A cosine or a
-    sparsity is NaN where a vector is zero.
+    sparsity is NaN where a vector is zero. Where `examples` hold a `target_gradient`, gradient_error is the root mean
+    square, over the components, of the outputs' gradient less it.
     """
     gradients = describe(model, x, y)[2]
     near = threat.project(x + threat.uniform(draws, x), x)
@@ -38,7 +43,16 @@ def descriptors(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: D
         "gradient_alignment": cosine(x, gradients),
         "gradient_stability": cosine(gradients, describe(model, near, y)[2]),
     }
+    if "target_gradient" in (known := examples or {}):
+        columns["gradient_error"] = gradient_error(model, x, y, known)
     return pd.DataFrame({name: values.cpu().numpy() for name, values in columns.items()}), gradients
+
+
+def gradient_error(model: nn.Module, x: Tensor, y: Tensor, examples: Mapping[str, Tensor]) -> Tensor:
+    """How far the gradient of the outputs is from its target, root mean square over the components, (N,)."""
+    with evaluating(model), torch.enable_grad():
+        found, wanted = matched(Forward(model, x, y, context=Context(examples=examples)), 1)
+    return (found.detach() - wanted).flatten(1).square().mean(1).sqrt()
 
 
 def cosine(a: Tensor, b: Tensor) -> Tensor:

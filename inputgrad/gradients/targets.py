@@ -25,3 +25,20 @@ def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
     if target.shape != shape:
         raise UserError(f"target_gradient has shape {tuple(target.shape)}; fix: give {shape}, one gradient per output")
     return sign * torch.stack([at.gradient_of(outputs[:, k]) for k in range(outputs.shape[1])], 1), target
+
+
+def along(at: Forward) -> tuple[Tensor, Tensor]:
+    """The derivative of the one output along the given direction, (N,), and what it should be.
+
+    Raises:
+        UserError: there is no direction or no number for every example, or a shape does not fit.
+    """
+    known, shapes = at.context.examples, {"derivative_direction": at.x.shape, "derivative": at.x.shape[:1]}
+    for name, shape in shapes.items():
+        if name not in known or known[name].shape != shape:
+            found = f"has shape {tuple(known[name].shape)}" if name in known else "is missing"
+            raise UserError(f'{name} {found}; fix: Context(examples={{"{name}": …}}) of shape {tuple(shape)}')
+    if at.outputs.flatten(1).shape[1] != 1:
+        raise UserError("a derivative along a direction is defined for one output; fix: a model with one output")
+    slope = (at.gradient("outputs") * known["derivative_direction"]).flatten(1).sum(1)
+    return slope, known["derivative"]

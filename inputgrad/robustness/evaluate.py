@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -32,7 +32,10 @@ CHUNK = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Victim:
-    """A trained model in eval mode and frozen, the examples it is attacked on, and the net for transfer."""
+    """A trained model in eval mode and frozen, the examples it is attacked on, and the net for transfer.
+
+    examples: what is known of every example, by name; see `Context.examples`.
+    """
 
     name: str
     model: nn.Module
@@ -41,6 +44,7 @@ class Victim:
     y: Tensor
     bounds: tuple[float, float] | None
     seed: int
+    examples: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -71,6 +71,8 @@ class Measure:
         return "better" if up == (self.good > 0) else "worse"
 
 
+DERIVATIVE = Measure(name="its root mean square error", good=-1)
+"""Error of the gradient of the prediction, where the true one is known."""
 GRADIENT = Measure(name="input-gradient norm")
 DISTANCE = Measure(name="median distance", good=1)
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.report.measure import GRADIENT, Measure, score
+from pipeline.report.measure import DERIVATIVE, GRADIENT, Measure, score
 from pipeline.results.quantity import BASELINE, Quantity
 from pipeline.results.summary import Row, Summary
 
 QUESTION = "Does a loss that depends on the input gradient change the network, and what does it improve?"
+ERROR = "gradient_error"
+"""The descriptor that only data with a known gradient have."""
 MANY = 4
 """How many losses a sentence names at most."""
 
@@ -41,7 +43,7 @@ def answer(summary: Summary) -> str:
     if all(row.robust[0].verdict == "one seed" for row in differing) and differing:
         parts = [single_seed(summary), *doubted(summary)]
     else:
-        parts = [changed(summary), *improved(summary), *doubted(summary), *shifted(summary)]
+        parts = [changed(summary), *derivatives(summary), *improved(summary), *doubted(summary), *shifted(summary)]
     return " ".join([*parts, *possible_controls(summary.others)])
 
 
@@ -68,6 +70,22 @@ def gradients(rows: Sequence[Row]) -> list[str]:
     for verdict in ("smaller", "larger"):
         if names := [row.name for row in rows if GRADIENT.verdict(row.gradient) == verdict]:
             found.append(f"input gradients are {verdict} under {joined(names)}")
+    return found
+
+
+def derivatives(summary: Summary) -> list[str]:
+    """Where the true gradient is known: whose predictions have a better one?"""
+    there = [(row, row.descriptors[ERROR].quantity) for row in summary.rows if ERROR in row.descriptors]
+    base = next((q.value for row, q in there if q is not None and row.name == BASELINE), None)
+    found = []
+    for row, q in there:
+        verdict = None if q is None else DERIVATIVE.verdict(q)
+        if base is not None and q is not None and q.difference is not None and verdict in ("better", "worse"):
+            found.append(
+                f"The gradient of the prediction is {verdict} under `{row.name}`: {DERIVATIVE.name}"
+                f" {DERIVATIVE.value(q.value)} against {DERIVATIVE.value(base)}, a paired difference of"
+                f" {DERIVATIVE.difference(q.difference)} {DERIVATIVE.bounds(q.difference)}."
+            )
     return found
 
 

@@ -13,12 +13,14 @@ LABELS = {
     "gradient_alignment": "cos(x, g)",
     "gradient_stability": "cos(g(x), g(x + noise))",
 }
-"""The columns that every descriptors.parquet has, and how they are written; a further column goes by its own name."""
+"""The columns that every descriptors.parquet has, and how they are written."""
+OTHERS = {"gradient_error": "error of ∇f"}
+"""Those that only some have; a further column goes by its own name."""
 HEADLINE = "gradient_norm_l2"
 
 
 def label(name: str) -> str:
-    return LABELS.get(name, name.replace("_", " "))
+    return (LABELS | OTHERS).get(name, name.replace("_", " "))
 
 
 def key(name: str) -> str:

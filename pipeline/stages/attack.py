@@ -120,6 +120,7 @@ def victim_of(evaluation: Evaluation) -> Victim:
         y=y[:wanted],
         bounds=dataset.context.bounds,
         seed=run.seed,
+        examples={name: values[:wanted] for name, values in dataset.known("test").items()},
     )
 
 
@@ -140,7 +141,7 @@ def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame
     attack, x, y = run.study.attack, victim.x, victim.y
     threat = Threat(norm=attack.norm, epsilon=attack.epsilon, bounds=victim.bounds)
     draws = Draws(torch.Generator(x.device).manual_seed(run.seed))
-    described, gradients = descriptors(victim.model, x, y, threat, draws)
+    described, gradients = descriptors(victim.model, x, y, threat, draws, victim.examples)
     evidence = masking.Evidence(
         outcomes=outcomes, descriptors=described, attack=attack, task=run.study.task, change=change(victim)
     )

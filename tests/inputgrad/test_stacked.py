@@ -40,10 +40,11 @@ def test_together_is_one_by_one(name, steps, close):
     each = [Step(loss, model, CONTEXT, own) for model, own in zip(alone, draws(), strict=True)]
     optimizers = [torch.optim.Adam(model.parameters(), 0.01) for model in alone]
     for x, y in batches(steps):
-        seen = together(x, y, None, {"target_gradient": x.cos()})
+        known = {"target_gradient": x.cos(), "derivative_direction": x.sin(), "derivative": x[..., 0]}
+        seen = together(x, y, None, known)
         optimizer.step()
         for number, (step, one) in enumerate(zip(each, optimizers, strict=True)):
-            step(x[number], y[number], None, {"target_gradient": x[number].cos()})
+            step(x[number], y[number], None, {name: t[number] for name, t in known.items()})
             one.step()
     assert torch.isfinite(seen.total)
     together.model.write_back(models)

@@ -34,8 +34,18 @@ def test_every_example_is_in_one_split(name, rows):
     assert sum(len(v) for v in arrays.x.values()) == rows
 
 
-@pytest.mark.parametrize("name", EVERY)
-def test_every_data_set_offers_a_direction_and_a_mask(name):
+def of_them(giving):
+    return [name for name in EVERY if giving in registry.module("pipeline.data", name).GIVES]
+
+
+def test_every_data_set_says_what_it_gives():
+    for name in EVERY:
+        module = registry.module("pipeline.data", name)
+        assert set(module.GIVES) == module.load().known
+
+
+@pytest.mark.parametrize("name", sorted({*of_them("direction"), *of_them("mask")}))
+def test_a_direction_and_a_mask_fit_the_inputs(name):
     arrays = registry.module("pipeline.data", name).load()
     shape = arrays.x["train"].shape[1:]
     assert arrays.mask.shape == shape
@@ -153,3 +163,67 @@ def test_the_mask_of_the_decoys_is_the_four_corners():
     assert mask[0, :2, :2].all()
     assert mask[0, -2:, -2:].all()
     assert not mask[0, 2:6].any()
+
+
+@pytest.mark.parametrize("name", ["forces", "equation"])
+def test_the_known_gradients_are_those_of_the_values(name):
+    """Central differences of the exact functions, in the units of the inputs."""
+    module = registry.module("pipeline.data", name)
+    arrays = module.load(points=20)
+    if name == "forces":
+        x = arrays.x["test"][:50].reshape(-1, 3, 2).astype(np.float64)
+        rest = module.LENGTH * np.array([[0.0, 0.0], [1.0, 0.0], [0.5, np.sqrt(3) / 2]])
+        train = module.energy_and_gradient(rest + module.SPREAD * arrays.x["train"].reshape(-1, 3, 2))[0]
+
+        def values(x):
+            return (module.energy_and_gradient(rest + module.SPREAD * x)[0] - train.mean()) / train.std()
+    else:
+        x = arrays.x["test"][:50].astype(np.float64)
+
+        def values(x):
+            return module.solution(x)[0]
+
+    np.testing.assert_allclose(values(x), arrays.y["test"][:50, 0], atol=1e-4)
+    known = arrays.examples["target_gradient"]["test"][:50].reshape(x.shape)
+    for place in np.ndindex(x.shape[1:]):
+        step = np.zeros(x.shape[1:])
+        step[place] = 1e-5
+        slope = (values(x + step) - values(x - step)) / 2e-5
+        np.testing.assert_allclose(slope, known[(slice(None), *place)], atol=1e-4)
+    if name == "equation":
+        along = (arrays.examples["derivative_direction"]["test"] * arrays.examples["target_gradient"]["test"]).sum(1)
+        np.testing.assert_allclose(along, arrays.examples["derivative"]["test"], atol=1e-6)
+        assert (arrays.y["train"][:, 0] + arrays.examples["derivative"]["train"]).std() > 0.2  # noisy in training alone
+
+
+def test_what_is_known_of_every_example_is_kept_in_order(project):
+    source = {"name": "equation", "points": 30}
+    data.prepare("waves", source)
+    found = data.read_data("waves", source, ("train", "test"))
+    arrays = registry.module("pipeline.data", "equation").load(points=30)
+    assert set(found.known("train")) == {"target_gradient", "derivative_direction", "derivative"}
+    for split in ("train", "test"):
+        for name, values in found.known(split).items():
+            np.testing.assert_allclose(values.numpy(), arrays.examples[name][split], rtol=1e-6)
+    x, y, context = found.first("test", 7)
+    assert len(x) == len(y) == len(context.examples["derivative"]) == 7
+
+
+def test_a_loss_without_what_it_needs_is_refused_before_any_training(project):
+    edit(project / "experiments/tiny.yaml", "  standard: {}", "  standard: {}\n  derivative: {}")
+    edit(project / "experiments/tiny.yaml", "data: {name: digits}", "data: {name: diabetes}")
+    for line in ("at_epsilon:", "  attacks:"):
+        text = (project / "experiments/tiny.yaml").read_text(encoding="utf-8").splitlines(keepends=True)
+        (project / "experiments/tiny.yaml").write_text("".join(t for t in text if line not in t), encoding="utf-8")
+    where = r"tiny.yaml: losses.derivative needs a derivative_direction, which data set 'diabetes' does not give; fix:"
+    with pytest.raises(UserError, match=where):
+        read_study("tiny")
+
+
+def test_known_rows_must_fit(project, monkeypatch):
+    module = registry.module("pipeline.data", "equation")
+    whole = module.load(points=30)
+    whole.examples["derivative"]["test"] = whole.examples["derivative"]["test"][:-1]
+    monkeypatch.setattr(module, "load", lambda **_: whole)
+    with pytest.raises(UserError, match=r"test split: 999 rows of derivative for 1000 examples; fix: give one row"):
+        data.prepare("waves", {"name": "equation"})

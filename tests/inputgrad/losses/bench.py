@@ -11,7 +11,7 @@ from inputgrad.losses import Loss
 
 SHAPE, CLASSES, N = (1, 4, 4), 3, 6
 EVERY_LOSS = registry.names("inputgrad.losses")
-CONTROLS = {"standard", "detached_norm", "detached_target"}
+CONTROLS = {"standard", "detached_norm", "detached_target", "detached_derivative"}
 """The baseline and the negative controls: those whose term reaches no parameter, on purpose."""
 ASKS_NO_GRADIENT = CONTROLS | {"elle"}
 """What trains without the input gradient: the controls, and a loss of differences between random points."""
@@ -46,7 +46,8 @@ def batch(task: str, dtype: torch.dtype = torch.float64) -> tuple[Tensor, Tensor
         y = torch.randint(CLASSES, (N,), generator=g)
         return x.to(dtype), y, Context(direction=means.to(dtype), mask=mask, bounds=(0.0, 1.0))
     y = torch.randn(N, 1, generator=g, dtype=torch.float64)
-    examples = {"target_gradient": torch.randn(x.shape, generator=g, dtype=torch.float64).to(dtype)}
+    shapes = {"target_gradient": x.shape, "derivative_direction": x.shape, "derivative": (N,)}
+    examples = {name: torch.randn(s, generator=g, dtype=torch.float64).to(dtype) for name, s in shapes.items()}
     return x.to(dtype), y.to(dtype), Context(direction=means[0].to(dtype), mask=mask, examples=examples)
 
 

@@ -10,6 +10,8 @@ from inputgrad import (
     FGSM,
     NFGSM,
     Context,
+    Derivative,
+    DetachedDerivative,
     DetachedTarget,
     Draws,
     Forward,
@@ -101,6 +103,24 @@ def test_a_share_takes_what_is_known_of_its_examples():
     torch.testing.assert_close(value, model(x).square().mean() + term)
 
 
+def test_the_derivative_along_a_direction():
+    model, x, y = quadratic()
+    v = torch.randn(N, D, generator=generator(), dtype=torch.float64)
+    context = known(derivative_direction=v, derivative=torch.arange(N).double())
+    term = Derivative().term(Forward(model, x, y, context=context))
+    torch.testing.assert_close(term, ((x @ model.a[0] * v).sum(1) - torch.arange(N)).square())
+    found = [
+        torch.autograd.grad(loss(model, x, y, context), model.a)[0]
+        for loss in (DetachedDerivative(), losses.load("standard")(), Derivative())
+    ]
+    assert torch.equal(found[0], found[1])
+    assert not torch.allclose(found[0], found[2])
+    with pytest.raises(UserError, match=r"derivative_direction is missing; fix: Context\(examples="):
+        Derivative()(model, x, y)
+    with pytest.raises(UserError, match=r"derivative has shape \(5, 1\)"):
+        Derivative()(model, x, y, known(derivative_direction=v, derivative=torch.zeros(N, 1)))
+
+
 @pytest.mark.parametrize(("squared", "p"), [(True, 2), (False, 2), (True, 1)])
 def test_the_norm_is_drawn_to_its_target_from_both_sides(squared, p):
     model, x, y = quadratic()
@@ -145,7 +165,9 @@ def test_a_value_where_gradients_are_switched_off(name):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(D, 6), nn.Tanh(), nn.Linear(6, 1)).double()
     x = torch.rand(N, D, generator=generator(), dtype=torch.float64)
-    context = Context(direction=x[0], mask=x[0], examples={"target_gradient": x})
+    context = Context(
+        direction=x[0], mask=x[0], examples={"target_gradient": x, "derivative_direction": x, "derivative": x[:, 0]}
+    )
     wanted = losses.load(name)()(model, x, x[:, :1], context, Draws(generator()))
     with torch.no_grad():
         value = losses.load(name)()(model, x, x[:, :1], context, Draws(generator()))

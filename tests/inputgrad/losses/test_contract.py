@@ -66,7 +66,7 @@ def test_1_the_total_is_the_task_once_plus_strength_times_the_term(name, task):
 
 
 VERDICTS = {"standard": "independent", "elle": "independent"} | dict.fromkeys(
-    ("detached_norm", "detached_target"), "detached"
+    ("detached_norm", "detached_target", "detached_derivative"), "detached"
 )
 VERDICTS |= dict.fromkeys(
     ("fgsm", "nfgsm", "pgd", "trades", "finite_difference"), "moves its inputs along the gradient"
