@@ -21,8 +21,8 @@ class ELLE(Loss):
     Cost: a forward and a backward pass of three times the batch. Helps single-step adversarial training against
     catastrophic overfitting: give it the adversary with `on`, as in the paper.
 
-    Source: Abad Rocamora, Liu, Chrysos, Olmos & Cevher, ICLR 2024 (a mean over the batch, so that their λ is ours; they
-    train it on FGSM or N-FGSM inputs).
+    Source: Abad Rocamora, Liu, Chrysos, Olmos & Cevher, ICLR 2024. Read in their code: a mean over the
+    batch, so that their λ is ours; they leave the points outside the bounds where noise carries them there.
     """
 
     epsilon: float = Field(default=0.1, gt=0)

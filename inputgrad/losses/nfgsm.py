@@ -21,7 +21,8 @@ class NFGSM(Loss):
     Cost: a forward and a backward in the input, then a second forward and backward. Helps against Linf attacks like
     `fgsm`, and keeps doing so at radii where `fgsm` overfits to its one step.
 
-    Source: de Jorge, Bibi, Volpi, Sanyal, Torr, Rogez & Dokania 2022 (k = 2, step ε).
+    Source: de Jorge, Bibi, Volpi, Sanyal, Torr, Rogez & Dokania 2022 (k = 2, step ε). Read in
+    their code: noise and moved input are both cut at the bounds, as here; their first pass is in train mode.
     """
 
     epsilon: float = Field(default=0.1, gt=0)
