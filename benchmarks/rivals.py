@@ -67,14 +67,14 @@ def ours(name: str) -> Build:
     return lambda model: inputgrad.Step(losses.load(name)(strength=STRENGTH), model)
 
 
-def compiled(name: str) -> Build:
-    return lambda model: inputgrad.CompiledStep(losses.load(name)(strength=STRENGTH), model)
+def compiled(name: str, **knobs: float) -> Build:
+    return lambda model: inputgrad.CompiledStep(losses.load(name)(**knobs), model)
 
 
 STEPS: dict[str, Build] = {
     "plain": eager(plain),
     "ours, `gradient_norm`": ours("gradient_norm"),
-    "ours, `gradient_norm`, compiled": compiled("gradient_norm"),
+    "ours, `gradient_norm`, compiled": compiled("gradient_norm", strength=STRENGTH),
     "textbook double backward": eager(textbook),
     "ours, `jacobian_norm`": ours("jacobian_norm"),
     "Jacobian package's way": eager(projected),

@@ -100,10 +100,20 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
     where: dict[str, Any] = {"norm": threat.norm, "epsilon": threat.epsilon}
     for name, knobs in PROBES.items():
         yield Step(attack=name, module=pgd, sees_all_examples=True, knobs=knobs, **where)
+    expensive = [
+        Step(
+            attack=name,
+            module=attack.module(name),
+            sees_all_examples=attack.traits(name).sees_all_examples,
+            knobs=knobs_of(knobs),
+            **where,
+        )
+        for name, knobs in attack.at_epsilon.items()
+    ]
+    yield from (step for step in expensive if not step.module.TRAITS.black_box)
+    # what uses no gradient of the model comes last: what it alone breaks is then a fault of the gradient's attacks
     yield Step(attack="transfer", module=pgd, sees_all_examples=True, transfer=True, **where)
-    for name in sorted(attack.at_epsilon, key=lambda name: attack.traits(name).black_box):
-        module, knobs, traits = attack.module(name), knobs_of(attack.at_epsilon[name]), attack.traits(name)
-        yield Step(attack=name, module=module, sees_all_examples=traits.sees_all_examples, knobs=knobs, **where)
+    yield from (step for step in expensive if step.module.TRAITS.black_box)
 
 
 def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.DataFrame:

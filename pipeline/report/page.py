@@ -66,6 +66,8 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "comparisons": words.comparisons(summary),
         "reading": glossary.reading(summary, input_unit, target_unit),
         "baseline": BASELINE,
+        "void": words.VOID,
+        "right": words.RIGHT,
         "settings": settings(summary),
         "search": searches.section(study, results.losses),
     }

@@ -14,6 +14,13 @@ from pipeline.results.summary import Row, Summary
 QUESTION = "Does a loss that depends on the input gradient change the network, and what does it improve?"
 ERROR = "gradient_error"
 """The descriptor that only data with a known gradient have."""
+VOID = """\
+losses.sum().backward(retain_graph=True)
+gradient = x.grad.clone()"""
+RIGHT = """\
+(gradient,) = torch.autograd.grad(
+    losses.sum(), x, create_graph=True)"""
+"""How a loss gets its input gradient: as the copied recipe does, and so that training follows it."""
 MANY = 4
 """How many losses a sentence names at most."""
 

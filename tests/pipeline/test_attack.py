@@ -88,7 +88,7 @@ def test_black_boxes_come_last_whatever_the_order_in_the_study(project):
     """Else the masking sheet would count for a black box what a gradient would have found."""
     attack = read_study("tiny").attack
     assert list(attack.at_epsilon) == ["square", "apgd_ce"]
-    assert [s.attack for s in evaluate.plan(attack) if s.epsilon == 0.1][-2:] == ["apgd_ce", "square"]
+    assert [s.attack for s in evaluate.plan(attack) if s.epsilon == 0.1][-3:] == ["apgd_ce", "transfer", "square"]
 
 
 def test_an_attack_in_both_lists_has_the_other_knobs_at_the_headline(project):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+import torch
 
 from inputgrad.audit.verdict import Kind
 from inputgrad.tasks import Classification, Regression
@@ -180,3 +181,13 @@ def test_shift_is_test_minus_the_attacked_epochs_validation(results: Results) ->
 
 def test_every_verdict_of_the_audit_has_a_word_in_the_table():
     assert set(ACTS) == set(Kind.__args__)
+
+
+@pytest.mark.parametrize(("lines", "acts"), [(words.VOID, False), (words.RIGHT, True)])
+def test_the_lines_in_the_report_are_what_it_says_of_them(lines, acts):
+    model, x = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)), torch.rand(5, 3)
+    x.requires_grad_()
+    names = {"torch": torch, "x": x, "losses": model(x)[:, 0]}
+    exec(lines, names)
+    assert names["gradient"].shape == x.shape
+    assert names["gradient"].requires_grad == acts

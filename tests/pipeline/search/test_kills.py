@@ -53,8 +53,8 @@ def workers(process):
 
 @pytest.fixture
 def slow(searchable):
-    """Trials of half a second, to be killed in the middle."""
-    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 80")
+    """Trials long enough to be killed in the middle: whoever waits for one holds the search still while it looks."""
+    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 32")
     return task(trials=12)
 
 
