@@ -44,7 +44,8 @@ def used(device: str) -> int:
 
 
 if __name__ == "__main__":
-    names = sorted(registry.names("inputgrad.losses"), key=lambda name: name != "standard")
+    names = [name for name in registry.names("inputgrad.losses") if "classification" in losses.load(name).tasks]
+    names.sort(key=lambda name: name != "standard")
     found = {}
     for name in names:
         with multiprocessing.get_context("spawn").Pool(1) as pool:

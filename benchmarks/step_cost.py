@@ -44,7 +44,8 @@ def measure(build, side: int) -> None:
     x, y = torch.rand(BATCH, 1, side, side, device=DEVICE), torch.randint(10, (BATCH,), device=DEVICE)
     means, mask = torch.rand(10, 1, side, side, device=DEVICE), torch.ones(1, side, side, device=DEVICE)
     context = Context(direction=means, mask=mask, bounds=(0.0, 1.0))
-    names = sorted(registry.names("inputgrad.losses"), key=lambda n: n != "standard")
+    names = [name for name in registry.names("inputgrad.losses") if "classification" in losses.load(name).tasks]
+    names.sort(key=lambda name: name != "standard")
     models = [build().to(DEVICE) for _ in names]
     optimizers = [torch.optim.Adam(m.parameters()) for m in models]
     things = [losses.load(n)() for n in names]
