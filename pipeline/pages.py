@@ -68,16 +68,13 @@ def example(loss: type[Loss]) -> str:
     return "{}" if loss.__name__ == "Standard" else f"{{strength: {loss.model_fields['strength'].default:g}}}"
 
 
-GIVEN = {"direction": "direction=direction", "mask": "mask=mask"}
-"""How a part of the context is given in the example; anything else is known of every example."""
-
-
 def context(name: str) -> str:
+    """The context of the example: what the loss cannot do without, under its own name."""
     needs = losses.load(name).needs
-    if not needs:
-        return ""
-    every = f'examples={{"{needs[0]}": t}}'
-    return f", Context({GIVEN.get(needs[0], every)})"
+    of_data = [f"{need}={need}" for need in needs if need in ("direction", "mask")]
+    of_each = ", ".join(f'"{need}": {need}' for need in needs if need not in ("direction", "mask"))
+    given = [*of_data, *([f"examples={{{of_each}}}"] if of_each else [])]
+    return f", Context({', '.join(given)})" if given else ""
 
 
 def importing(name: str) -> str:

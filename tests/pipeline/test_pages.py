@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from inputgrad import registry
+from inputgrad import losses, registry
 from pipeline import pages
 
 ROOT = Path(__file__).parents[2]
@@ -48,6 +48,9 @@ def test_the_example_of_a_page_imports_from_the_top_and_runs(name):
     example = re.search(r"```python\n(from inputgrad import .*?)```", pages.page(name), flags=re.DOTALL)[1]
     x, y = torch.rand(4, 6), torch.tensor([0, 1, 2, 1])
     scope = {"model": nn.Linear(6, 3), "x": x, "y": y, "direction": torch.rand(3, 6), "mask": torch.ones(6)}
+    if losses.load(name).tasks == ("regression",):
+        scope |= {"model": nn.Linear(6, 1), "y": torch.rand(4, 1), "derivative": torch.rand(4)}
+        scope |= dict.fromkeys(("target_gradient", "derivative_direction"), torch.rand(4, 6))
     exec(example, scope)
     assert scope["model"].weight.grad.norm() > 0
 

@@ -164,11 +164,11 @@ def test_outside_the_project(tmp_path, monkeypatch):
 
 def test_the_shipped_file_is_up_to_date_and_stages_keep_their_names(monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert len(check_all()) == 3
+    assert len(check_all()) == 5
     listed = subprocess.run(["dvc", "stage", "list"], capture_output=True, text=True, check=True, env=path()).stdout
     names = [line.split()[0] for line in listed.splitlines()]
     assert {"prepare@digits", "train@digits-fgsm", "attack@decoy_digits-standard", "report@diabetes"} <= set(names)
-    assert len(names) == len(set(names)) == 2 * 3 + 2 * 39
+    assert len(names) == len(set(names)) == 2 * 5 + 2 * (3 * 13 + 2 * 4)
 
 
 def path() -> dict[str, str]:
