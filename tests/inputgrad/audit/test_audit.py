@@ -12,7 +12,7 @@ from inputgrad import losses
 from inputgrad.audit import audit
 from inputgrad.gradients.forward import rows
 from pipeline.stages import commands
-from tests.inputgrad.losses.bench import CONTROLS, batch, cases, make, net
+from tests.inputgrad.losses.bench import ASKS_NO_GRADIENT, CONTROLS, batch, cases, make, net
 
 
 def recipe_on_the_task(model, x, y):
@@ -69,21 +69,26 @@ def failed(found):
     return {row.name for row in found.rows if row.ok is False}
 
 
-MOVES = dict.fromkeys(("fgsm", "pgd", "trades", "finite_difference"), "moves its inputs along the gradient")
+MOVES = {"fgsm", "nfgsm", "pgd", "trades", "finite_difference"}
+
+
+def kind_of(name):
+    if name in MOVES:
+        return "moves its inputs along the gradient"
+    if name in CONTROLS - {"standard"}:
+        return "detached"
+    return "independent" if name in ASKS_NO_GRADIENT else "depends"
 
 
 @pytest.mark.parametrize(("name", "task"), cases())
 def test_every_loss_of_ours(name, task):
     x, y, context = batch(task, torch.float32)
     found = audit(make(name), net(task, torch.float32), x, y, context)
-    kinds = {"standard": "independent", "detached_norm": "detached", **MOVES}
-    assert found.kind == kinds.get(name, "depends"), str(found)
-    assert found.depends == (name not in CONTROLS)
+    assert found.kind == kind_of(name), str(found)
+    assert found.depends == (name not in ASKS_NO_GRADIENT)
     void = {"training follows it too", "size of the term"}
-    assert failed(found) == {
-        "standard": void | {"the value follows the input gradient"},
-        "detached_norm": void,
-    }.get(name, set())
+    expected = {"detached": void, "independent": void | {"the value follows the input gradient"}}
+    assert failed(found) == expected.get(found.kind, set())
 
 
 @pytest.mark.parametrize("recipe", [recipe_on_the_task, recipe_on_the_output])

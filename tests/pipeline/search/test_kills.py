@@ -2,12 +2,12 @@
 
 import contextlib
 import os
+import pickle
 import random
 import re
 import signal
 import time
 
-import pandas as pd
 import psutil
 import pytest
 
@@ -54,7 +54,7 @@ def workers(process):
 
 @pytest.fixture
 def slow(searchable):
-    """Trials long enough to be killed in the middle: whoever waits for one holds the search still while it looks."""
+    """Trials long enough to be killed in the middle; `wait_for` holds the search still while it looks."""
     edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 80")
     return task(trials=12)
 
@@ -83,18 +83,35 @@ def done(process):
     return out
 
 
-def test_killed_workers_lose_no_finished_trial(slow):
-    process = start("gradient_norm", "--trials", "12", "--workers", "2")
-    seen, generator = [], random.Random(0)
-    for known in range(3):
-        wait_for(process, lambda known=known: len(found(slow)) > known and in_training(slow) and workers(process))
-        seen = found(slow)
-        generator.choice(workers(process)).kill()
-    out = done(process)
-    check_complete(slow)
-    assert [trial for trial in found(slow) if trial in seen] == seen
-    assert "12 of 12 trials" in out
-    assert len(pd.read_csv(slow.folder / "trials.csv")) == 12
+def deadly(at):
+    """A rung whose worker dies twice: before its work, and when its work is done and not yet told."""
+    die("before", known=1)
+    result = honest(at)
+    die("after", known=4)
+    return result
+
+
+def die(moment, known):
+    """Once there are so many finished trials, once; what is known then is noted."""
+    finished = found(task(trials=12))
+    if len(finished) < known:
+        return
+    with contextlib.suppress(FileExistsError), open(moment, "xb") as file:
+        file.write(pickle.dumps(finished))
+        file.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_killed_workers_lose_no_finished_trial(searchable, monkeypatch):
+    monkeypatch.setattr(rung, "measure", deadly)
+    of = task(trials=12)
+    with Engine(jobs=2).open() as workers, storage.opened(of) as study:
+        loop.Loop(of, study, workers).run()
+    check_complete(of)
+    for moment in ("before", "after"):
+        seen = pickle.loads((searchable / moment).read_bytes())
+        assert seen
+        assert [trial for trial in found(of) if trial in seen] == seen
 
 
 def test_one_worker_killed_again_and_again_is_the_search_that_was_not_interrupted(slow):
