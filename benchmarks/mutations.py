@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 Row = tuple[str, str, str, str]
 
 LOSSES = "tests/inputgrad/losses"
-ENSEMBLE = "tests/inputgrad/test_ensemble.py"
+ENSEMBLE, STEP, STACKED = (f"tests/inputgrad/test_{name}.py" for name in ("ensemble", "step", "stacked"))
 ATTACKS, MASKING, STRENGTHS = (f"tests/inputgrad/test_{name}.py" for name in ("attacks", "masking", "strengths"))
 AUDIT, HARD, PUBLIC = (f"tests/inputgrad/audit/test_{name}.py" for name in ("audit", "hard_losses", "public_losses"))
 ATTACK, CLI, DATA, READ, TRAIN = (
@@ -227,6 +227,28 @@ MUTATIONS: list[Row] = [
     ("inputgrad/attacks/_fab.py", "* BACK", "* 1.0", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "clamp(0, TOWARDS_CLEAN)", "clamp(0, 0)", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
+    ("inputgrad/robustness/threat.py", "chosen is None or name in chosen", "True", ATTACK),
+    ("inputgrad/losses/_step.py", "            parameter.grad = None", "            pass", STEP),
+    (
+        "inputgrad/losses/_step.py",
+        "            if gradient is not None and gradient.stride() !",
+        "            if False and gradient.stride() !",
+        STEP,
+    ),
+    ("inputgrad/losses/_stacked.py", "parameter.grad *= self.model.count", "parameter.grad *= 1", STACKED),
+    ("inputgrad/losses/_stacked.py", "start += len(part)", "start += 0", STACKED),
+    (
+        "inputgrad/gradients/targets.py",
+        'return sign * at.gradient("outputs"), target',
+        'return at.gradient("outputs"), target',
+        LOSSES,
+    ),
+    ("inputgrad/gradients/targets.py", "return sign * torch.stack", "return torch.stack", LOSSES),
+    ("inputgrad/gradients/targets.py", "error = error * weight.reshape(error.shape)", "pass", LOSSES),
+    ("inputgrad/losses/gradient_norm.py", "float(self.p), dim=1) - self.target", "float(self.p), dim=1)", LOSSES),
+    ("inputgrad/losses/elle.py", "(1 - share) * here", "share * here", LOSSES),
+    ("inputgrad/losses/nfgsm.py", "reach = self.noise * self.epsilon", "reach = self.epsilon", LOSSES),
+    ("inputgrad/losses/nfgsm.py", "                noisy,", "                x,", LOSSES),
     ("inputgrad/attacks/random_search.py", "higher = value > best", "higher = value > -torch.inf", ATTACKS),
     (EVALUATE, "if not (torch.isfinite(before)", "if False and not (torch.isfinite(before)", ATTACK),
     (EVALUATE, 'f"{seed} {step.attack} {step.norm} {step.epsilon}"', "str(__import__('time').time())", ATTACK),

@@ -83,44 +83,12 @@ def apgd(
         draws: of the starts, on the surface of the ball.
         steps: of each ascent.
     """
-    found = x.clone()
-    for part in torch.arange(len(x), device=x.device).split(max(1, ROWS // targets.shape[1])):
-        found[part] = batch(model, x[part], y[part], threat, objective, targets[part], draws, steps)
-    return found
-
-
-def batch(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    objective: Objective,
-    targets: Tensor,
-    draws: Draws,
-    steps: int,
-) -> Tensor:
-    example = torch.arange(len(x), device=x.device).repeat_interleave(targets.shape[1])
-    clean = x[example]
-    moved = threat.project(clean + threat.on_surface(draws, clean), clean)
+    most = max(1, ROWS // targets.shape[1])
+    if len(x) > most:
+        parts = zip(x.split(most), y.split(most), targets.split(most), strict=True)
+        return torch.cat([apgd(model, *part[:2], threat, objective, part[2], draws, steps) for part in parts])
     found, standing = x.clone(), model(x).argmax(1) == y
-    value, gradient, wrong = look(model, objective, moved, y[example], targets.flatten())
-    rows = Rows(
-        example=example,
-        clean=clean,
-        label=y[example],
-        target=targets.flatten(),
-        moved=moved,
-        before=moved,
-        gradient=gradient,
-        value=torch.zeros_like(value),  # the authors compare the first step with zero
-        step=torch.full_like(value, 2 * threat.epsilon),
-        best=moved,
-        best_gradient=gradient,
-        best_value=value,
-        last_best=value,
-        rises=torch.zeros_like(value),
-        halved=torch.ones_like(value, dtype=torch.bool),
-    )
+    rows, wrong = begin(model, x, y, threat, objective, targets, draws)
     checks = dict(checkpoints(steps))
     for i in range(steps + 1):
         if i:
@@ -135,6 +103,34 @@ def batch(
         if i in checks:
             check(rows, checks[i])
     return found
+
+
+def begin(
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, objective: Objective, targets: Tensor, draws: Draws
+) -> tuple[Rows, Tensor]:
+    """The start of every ascent, and the rows that are wrong there."""
+    example = torch.arange(len(x), device=x.device).repeat_interleave(targets.shape[1])
+    clean, label, target = x[example], y[example], targets.flatten()
+    moved = threat.project(clean + threat.on_surface(draws, clean), clean)
+    value, gradient, wrong = look(model, objective, moved, label, target)
+    rows = Rows(
+        example=example,
+        clean=clean,
+        label=label,
+        target=target,
+        moved=moved,
+        before=moved,
+        gradient=gradient,
+        value=torch.zeros_like(value),  # the authors compare the first step with zero
+        step=torch.full_like(value, 2 * threat.epsilon),
+        best=moved,
+        best_gradient=gradient,
+        best_value=value,
+        last_best=value,
+        rises=torch.zeros_like(value),
+        halved=torch.ones_like(value, dtype=torch.bool),
+    )
+    return rows, wrong
 
 
 def checkpoints(steps: int) -> Iterator[tuple[int, int]]:

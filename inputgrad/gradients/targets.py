@@ -27,6 +27,14 @@ def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
     return sign * torch.stack([at.gradient_of(outputs[:, k]) for k in range(outputs.shape[1])], 1), target
 
 
+def squared_distance(at: Forward, found: Tensor, wanted: Tensor) -> Tensor:
+    """‖w_i · (found_i - wanted_i)‖² of every example, (N,), w_i its `gradient_weight` where there is one."""
+    error = found - wanted
+    if (weight := at.context.examples.get("gradient_weight")) is not None:
+        error = error * weight.reshape(error.shape)
+    return error.square().flatten(1).sum(1)
+
+
 def along(at: Forward) -> tuple[Tensor, Tensor]:
     """The derivative of the one output along the given direction, (N,), and what it should be.
 

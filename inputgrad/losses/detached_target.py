@@ -5,12 +5,12 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward
-from inputgrad.gradients.targets import matched
+from inputgrad.gradients.targets import matched, squared_distance
 from inputgrad.losses import Loss, Range
 
 
 class DetachedTarget(Loss):
-    """mean(l_i) + strength * mean(‖sign · constant(∇_x f(x_i)) - t_i‖²): prints a falling term, trains the task alone.
+    """mean(l_i) + strength * mean(‖w_i · (sign · constant(∇_x f(x_i)) - t_i)‖²), which trains the task alone.
 
     This is what a loss built from `x.grad`, from `.detach()` or without `create_graph=True` does. The weights equal
     those of `standard` bit for bit.
@@ -28,4 +28,4 @@ class DetachedTarget(Loss):
 
     def term(self, at: Forward) -> Tensor:
         found, wanted = matched(at, self.sign)
-        return (found.detach() - wanted).square().flatten(1).sum(1)
+        return squared_distance(at, found.detach(), wanted)

@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward
-from inputgrad.gradients.targets import matched
+from inputgrad.gradients.targets import matched, squared_distance
 from inputgrad.losses import Loss, Range
 
 
@@ -33,7 +33,4 @@ class GradientTarget(Loss):
 
     def term(self, at: Forward) -> Tensor:
         found, wanted = matched(at, self.sign)
-        error = found - wanted
-        if (weight := at.context.examples.get("gradient_weight")) is not None:
-            error = error * weight.reshape(error.shape)
-        return error.square().flatten(1).sum(1)
+        return squared_distance(at, found, wanted)

@@ -82,7 +82,7 @@ def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[f
     for name, knobs in attack.attacks.items():
         module = attack.module(name)
         once = hasattr(module, "nearest")
-        if (once and epsilon > radii[0]) or (epsilon == threat.epsilon and name in attack.at_epsilon):
+        if (once and epsilon > radii[0]) or (epsilon == threat.epsilon and name in attack.expensive(threat)):
             continue
         yield Step(
             attack=name,
@@ -108,7 +108,7 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
             knobs=knobs_of(knobs),
             **where,
         )
-        for name, knobs in attack.at_epsilon.items()
+        for name, knobs in attack.expensive(threat).items()
     ]
     yield from (step for step in expensive if not step.module.TRAITS.black_box)
     # what uses no gradient of the model comes last: what it alone breaks is then a fault of the gradient's attacks

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from inputgrad import registry
 from inputgrad.gradients.norms import BallNorm
@@ -46,6 +46,12 @@ class ThreatModel(Settings):
         return sorted({*self.grid, self.epsilon})
 
 
+class Secondary(ThreatModel):
+    """Another norm. `at_epsilon`: which of the expensive attacks are run at its headline ε; None: all of them."""
+
+    at_epsilon: list[str] | None = None
+
+
 class Attack(ThreatModel):
     """The headline threat model, a secondary one, and the attacks with their knobs, cheap ones first.
 
@@ -53,10 +59,23 @@ class Attack(ThreatModel):
     named in both has these knobs there. examples: how many examples of the test split are attacked; None: all.
     """
 
-    secondary: ThreatModel | None = None
+    secondary: Secondary | None = None
     attacks: Attacks = {"noise": {}, "fgsm": {}, "pgd": {}}
     at_epsilon: dict[str, dict[str, Any]] = {}
     examples: PositiveInt | None = None
+
+    @model_validator(mode="after")
+    def _chosen_are_there(self) -> Self:
+        for name in (self.secondary and self.secondary.at_epsilon) or []:
+            if name not in self.at_epsilon:
+                known = ", ".join(self.at_epsilon) or "none"
+                raise ValueError(f"secondary.at_epsilon: '{name}' is none of attack.at_epsilon ({known})")
+        return self
+
+    def expensive(self, threat: ThreatModel) -> dict[str, dict[str, Any]]:
+        """The attacks that run at the headline ε of one of the threat models only, with their knobs."""
+        chosen = threat.at_epsilon if isinstance(threat, Secondary) else None
+        return {name: knobs for name, knobs in self.at_epsilon.items() if chosen is None or name in chosen}
 
     @property
     def threat_models(self) -> list[ThreatModel]:

@@ -28,6 +28,9 @@ def attacks_run(study: Study) -> str:
         whole = all(name in attack.at_epsilon for name in STANDARD)
         ensemble = ", the standard AutoAttack ensemble" if whole else ""
         said += f" At the study's ε, on what still stands: {named(list(attack.at_epsilon))}{ensemble}."
+        for threat in attack.threat_models[1:]:
+            if (chosen := list(attack.expensive(threat))) != list(attack.at_epsilon):
+                said += f" In {threat.norm} only {named(chosen) or 'none'} of these."
     return said
 
 

@@ -66,7 +66,7 @@ def spared(outcomes: pd.DataFrame, study: Study) -> Iterator[str]:
             inside = of_norm[of_norm["epsilon"] <= epsilon]
             standing = everyone - set(inside.loc[inside["broken"], "example"])
             here = inside[inside["epsilon"] == epsilon]
-            for name in dict.fromkeys([*everywhere, *(attack.at_epsilon if epsilon == threat.epsilon else ())]):
+            for name in dict.fromkeys([*everywhere, *(attack.expensive(threat) if epsilon == threat.epsilon else ())]):
                 if missed := standing - set(here.loc[here["attack"] == name, "example"]):
                     where = f"'{name}' at {threat.norm} ε = {epsilon:g}"
                     yield f"{where} did not see {len(missed)} of the {len(standing)} examples that still stand"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
+from inputgrad.robustness.threat import Attack, ThreatModel
 from pipeline.results import scores
 from pipeline.study.schema import Study
 
@@ -18,30 +19,31 @@ def steps(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         table: from `scores.harm`.
         study: whose threat models are followed, each at its headline ε.
     """
-    frames = [one(table, study, t.norm, t.epsilon) for t in study.attack.threat_models if t.epsilon > 0]
+    frames = [one(table, study, t) for t in study.attack.threat_models if t.epsilon > 0]
     columns = ["norm", "step", "score", "change"]
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
-def one(table: pd.DataFrame, study: Study, norm: str, epsilon: float) -> pd.DataFrame:
+def one(table: pd.DataFrame, study: Study, threat: ThreatModel) -> pd.DataFrame:
     """The steps under one threat model; an attack without rows, where nothing was left to break, changes nothing."""
+    norm, epsilon = threat.norm, threat.epsilon
     of_norm = table[table.index.get_level_values("norm") == norm].droplevel("norm")
     radius = of_norm.index.get_level_values("epsilon")
     here = of_norm[radius == epsilon].droplevel("epsilon")
-    found = here.reindex(order(list(here.index), study))
+    found = here.reindex(order(list(here.index), study.attack, threat))
     found.loc["clean"] = scores.at(table, scores.CLEAN)
     found.loc[SMALLER] = of_norm[radius < epsilon].max()
     reached = study.task.score_of_harm(found.cummax().ffill().mean(axis=1))
     return pd.DataFrame({"norm": norm, "step": reached.index, "score": reached.array, "change": reached.diff().array})
 
 
-def order(there: list[str], study: Study) -> list[str]:
+def order(there: list[str], attack: Attack, threat: ThreatModel) -> list[str]:
     """Clean, the attacks of every ε, the probes of the masking sheet, then the expensive attacks on what is left.
 
     As the attack stage runs them: one that is named twice runs with the expensive ones, black boxes last.
     """
-    attack = study.attack
-    probes = [name for name in there if name not in {**attack.attacks, **attack.at_epsilon}]
-    cheap = [name for name in attack.attacks if name not in attack.at_epsilon]
-    expensive = sorted(attack.at_epsilon, key=lambda name: attack.traits(name).black_box)
+    last = attack.expensive(threat)
+    probes = [name for name in there if name not in {**attack.attacks, **last}]
+    cheap = [name for name in attack.attacks if name not in last]
+    expensive = sorted(last, key=lambda name: attack.traits(name).black_box)
     return ["clean", *cheap, SMALLER, *probes, *expensive]

@@ -100,6 +100,19 @@ def test_an_attack_in_both_lists_has_the_other_knobs_at_the_headline(project):
     ]
 
 
+def test_the_secondary_norm_may_have_fewer_expensive_attacks(project):
+    file = project / "experiments/tiny.yaml"
+    edit(file, "  grid:", "  secondary: {norm: l2, epsilon: 0.3, grid: [0.3], at_epsilon: [apgd_ce]}\n  grid:")
+    edit(file, "pgd: {steps: 3,", "square: {queries: 7}, pgd: {steps: 3,")
+    plan = evaluate.plan(read_study("tiny").attack)
+    of = {
+        norm: [(s.attack, s.knobs) for s in plan if s.norm == norm and s.attack in ("square", "apgd_ce")]
+        for norm in ("linf", "l2")
+    }
+    assert of["l2"] == [("square", {"queries": 7}), ("apgd_ce", {"steps": 5})]
+    assert of["linf"] == [("apgd_ce", {"steps": 5}), ("square", {"queries": 20}), ("square", {"queries": 7})]
+
+
 def test_a_minimal_norm_attack_is_run_once_and_judged_at_every_epsilon(trained):
     found = pd.read_parquet(attack.evaluate(trained) / "outcomes.parquet")
     assert [s.attack for s in evaluate.plan(trained.run.study.attack)].count("fab") == 1

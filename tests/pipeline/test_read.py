@@ -54,6 +54,11 @@ STUDY_MISTAKES = [
         r"attack\.secondary\.norm: linf is the headline's norm; give the other one",
     ),
     (
+        "  grid:",
+        "  secondary: {norm: l2, epsilon: 0.2, grid: [0.2], at_epsilon: [fab_t]}\n  grid:",
+        r"attack: .*secondary\.at_epsilon: 'fab_t' is none of attack\.at_epsilon \(square, apgd_ce\)",
+    ),
+    (
         "data: {name: digits}",
         "data: {name: diabetes}",
         r"attack\.attacks\.fab is not defined for regression.*random_search",
