@@ -97,6 +97,14 @@ def hash_of_file(file: Path) -> str:
         raise UserError(f"{file} is missing; fix: dvc repro runs the stage that writes it first") from error
 
 
+def hash_of_path(path: Path) -> str:
+    """Of a file, or of the names and contents of all files below a folder."""
+    if not path.is_dir():
+        return hash_of_file(path)
+    inside = sorted(file for file in path.rglob("*") if file.is_file())
+    return hash_of([[file.relative_to(path).as_posix(), hash_of_file(file)] for file in inside])
+
+
 @cache
 def _hash_of_bytes(file: Path, mtime: int, size: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from inputgrad import files, registry, tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from inputgrad.tasks import Task
-from pipeline.fingerprint import Origin, code_of
+from pipeline.fingerprint import Origin, code_of, hash_of_path
 
 SPLITS = ("train", "validation", "test")
 KNOWN = "known_"
@@ -35,7 +35,8 @@ HASH = 64
 class Arrays:
     """Everything of one data set as NumPy arrays, before it is written.
 
-    x, y: for each split, inputs (n, *input) float32 and class numbers (n,) int64 or targets (n, k) float32.
+    x, y: for each split, inputs (n, *input), float32 or bytes (0 to 255 stand for 0 to 1), and class numbers (n,) int64
+        or targets (n, k) float32.
     direction: regression: shaped as an input; classification: the mean input of every class, (C, *input).
     mask: shaped as an input, 1 where an input must not matter.
     features: names of the inputs of a table, empty for images.
@@ -60,7 +61,7 @@ class Dataset:
     """One data set as tensors, restricted to the splits that were asked for.
 
     Attributes:
-        x: split -> inputs in the data's own units, (n, *input).
+        x: split -> inputs in the data's own units, (n, *input), or their bytes; see `inputs`.
         y: split -> class numbers (n,) or targets (n, k).
         context: direction, mask and bounds.
         task: what a score is.
@@ -82,10 +83,14 @@ class Dataset:
         examples = {s: {name: t.to(device) for name, t in part.items()} for s, part in self.examples.items()}
         return replace(self, x=x, y=y, context=self.context.to(device), examples=examples)
 
+    def inputs(self, split: str, which: slice | Tensor = slice(None)) -> Tensor:
+        """Inputs of a split as floating-point numbers; images lie in memory as bytes."""
+        return as_numbers(self.x[split][which])
+
     def first(self, split: str, n: int) -> tuple[Tensor, Tensor, Context]:
         """The first n examples of a split, and what is known of them."""
         known = {name: t[:n] for name, t in self.known(split).items()}
-        return self.x[split][:n], self.y[split][:n], replace(self.context, examples=known)
+        return self.inputs(split, slice(n)), self.y[split][:n], replace(self.context, examples=known)
 
     def known(self, split: str) -> dict[str, Tensor]:
         """What is known of every example of a split, by name."""
@@ -96,6 +101,47 @@ class Dataset:
         return tuple(next(iter(self.x.values())).shape[1:])
 
 
+class Facts(NamedTuple):
+    """What a data set states: its task, the range of its inputs, and what a loss may need that it gives.
+
+    gives: direction, mask, or the name of something known of every example; None: not stated.
+    """
+
+    task: str
+    bounds: tuple[float, float] | None
+    gives: tuple[str, ...] | None
+
+
+def facts(source: Mapping[str, Any]) -> Facts:
+    """Of a study's `data:`, from the module's TASK, BOUNDS and GIVES, or from its `facts` where options decide."""
+    module = module_of(source)
+    if hasattr(module, "facts"):
+        return Facts(*module.facts(**registry.options(source)))
+    return Facts(module.TASK, module.BOUNDS, getattr(module, "GIVES", None))
+
+
+SOURCES = ("file", "folder")
+"""The options of a data set that name a file or folder of one's own, which its data are made from."""
+
+
+def sources(source: Mapping[str, Any]) -> list[Path]:
+    """The files and folders of one's own that a study's `data:` names.
+
+    Raises:
+        UserError: one of them is missing.
+    """
+    named = {key: Path(source[key]) for key in SOURCES if isinstance(source.get(key), str)}
+    for key, path in named.items():
+        if not path.exists():
+            raise UserError(f"data.{key}: {path} is missing; fix: correct the name, or put it there")
+    return list(named.values())
+
+
+def as_numbers(x: Tensor) -> Tensor:
+    """Bytes as floating-point numbers from 0 to 1; anything else as it is."""
+    return x.float() / 255 if x.dtype == torch.uint8 else x
+
+
 def path(study: str) -> Path:
     return Path("data") / f"{study}.npz"
 
@@ -103,33 +149,38 @@ def path(study: str) -> Path:
 def origin(source: Mapping[str, Any]) -> Origin:
     """What the prepared data of a study are made from; `source` is its `data:`, the name and the options."""
     code, versions = code_of(module_of(source).__name__, __name__)
-    return Origin(settings={"data": dict(source)}, data={}, code=code, versions=versions)
+    hashes = {file.as_posix(): hash_of_path(file) for file in sources(source)}
+    return Origin(settings={"data": dict(source)}, data=hashes, code=code, versions=versions)
 
 
 def module_of(source: Mapping[str, Any]) -> ModuleType:
-    """The module of a data set: TASK, BOUNDS and `load`."""
+    """The module of a data set: TASK and BOUNDS, or `facts`, and `load`."""
     found: ModuleType = registry.find("pipeline.data", source["name"], source.get("use"))
     return found
 
 
 def prepare(study: str, source: Mapping[str, Any]) -> Path:
     """Load, check and write the data of one study; the file appears whole or not at all."""
-    module, name = module_of(source), source["name"]
-    arrays: Arrays = module.load(**registry.options(source))
+    name, before = source["name"], origin(source)
+    stated, arrays = facts(source), module_of(source).load(**registry.options(source))
+    if origin(source) != before:
+        raise UserError(f"data set {name!r}: {sources(source)[0]} changed while it was read; fix: run it again")
     for part, values in {"x": arrays.x, "y": arrays.y, **arrays.examples}.items():
         for split in SPLITS:
             refuse_non_finite(values[split], f"data set {name!r}, {split} split, {part}", "fix or drop these rows")
             if len(values[split]) != len(arrays.x[split]):
                 rows = f"{len(values[split])} rows of {part} for {len(arrays.x[split])} examples"
                 raise UserError(f"data set {name!r}, {split} split: {rows}; fix: give one row for each")
-    if (gives := getattr(module, "GIVES", None)) is not None and set(gives) != arrays.known:
+    gives, bounds, task = stated.gives, stated.bounds, tasks.named(stated.task)
+    if gives is not None and set(gives) != arrays.known:
         raise UserError(f"data set {name!r} gives {sorted(arrays.known)}, its GIVES says {sorted(gives)}; fix: GIVES")
-    bounds = module.BOUNDS
-    lowest, highest = (f([f(v) for v in arrays.x.values()]) for f in (np.min, np.max))
+    largest = 255 if arrays.x["train"].dtype == np.uint8 else 1
+    lowest, highest = (float(f([f(v) for v in arrays.x.values()])) / largest for f in (np.min, np.max))
     if bounds and not bounds[0] <= lowest <= highest <= bounds[1]:
         raise UserError(f"data set {name!r}: inputs lie in [{lowest:g}, {highest:g}], its module says {list(bounds)}")
-    targets = arrays.y["train"]
-    outputs = tasks.named(module.TASK).count_outputs(targets)
+    outputs = task.count_outputs(arrays.y["train"])
+    if task.has_classes:
+        refuse_missing_classes(name, arrays.y, outputs)
     contents = {"features": np.array(arrays.features, dtype=str), "outputs": np.array(outputs)}
     for split in SPLITS:
         contents[f"x_{split}"], contents[f"y_{split}"] = arrays.x[split], arrays.y[split]
@@ -157,12 +208,12 @@ def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) ->
     names = [k[len(KNOWN) : -len("_train")] for k in contents if k.startswith(KNOWN) and k.endswith("_train")]
     examples = {s: {name: torch.from_numpy(contents[f"{KNOWN}{name}_{s}"]) for name in names} for s in splits}
     direction, mask = (torch.from_numpy(contents[k]) if k in contents else None for k in ("direction", "mask"))
-    module = module_of(source)
+    stated = facts(source)
     return Dataset(
         x={s: torch.from_numpy(v) for s, v in x.items()},
         y={s: torch.from_numpy(v) for s, v in y.items()},
-        context=Context(bounds=module.BOUNDS, direction=direction, mask=mask),
-        task=tasks.named(module.TASK),
+        context=Context(bounds=stated.bounds, direction=direction, mask=mask),
+        task=tasks.named(stated.task),
         outputs=int(contents["outputs"]),
         features=tuple(contents["features"].tolist()),
         examples=examples,
@@ -200,6 +251,18 @@ def write_arrays(file: Path, contents: Mapping[str, np.ndarray]) -> None:
 
 def hashed(contents: bytes | memoryview) -> bytes:
     return hashlib.sha256(contents).hexdigest().encode()
+
+
+def refuse_missing_classes(name: str, y: Mapping[str, np.ndarray], classes: int) -> None:
+    """Raise a UserError where there is one class only, or a split has no example of a class."""
+    if classes < 2:
+        raise UserError(f"data set {name!r} has one class only; fix: give examples of two classes or more")
+    for split in SPLITS:
+        if missing := sorted(set(range(classes)) - set(np.unique(y[split]).tolist())):
+            raise UserError(
+                f"data set {name!r}, {split} split: no example of class {missing[0]}; fix: more examples of it, or"
+                " another split"
+            )
 
 
 def refuse_non_finite(values: np.ndarray, where: str, fix: str) -> None:

@@ -23,3 +23,27 @@ def split(n: int, *, seed: int, shares: tuple[float, float, float], strata: np.n
     share = shares[1] / (shares[0] + shares[1])
     train, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=strata[rest])
     return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+
+
+def stratified(labels: np.ndarray, sizes: dict[str, int | None], seed: int) -> dict[str, np.ndarray]:
+    """Disjoint indices of parts of the given sizes, every class in its share; None: all that is left, as the last.
+
+    Args:
+        labels: class numbers, (n,).
+        sizes: name -> how many.
+        seed: of the shuffle.
+    """
+    from sklearn.model_selection import train_test_split
+
+    left, found = np.arange(len(labels)), {}
+    for name, size in sizes.items():
+        if size is None or size == len(left):
+            found[name], left = left, left[:0]
+            continue
+        classes = len(np.unique(labels[left]))
+        if not classes <= size <= len(left) - classes:
+            raise UserError(f"data.{name}: {size} of {len(left)} images; fix: {classes} or more, and leave as many")
+        left, chosen = train_test_split(left, test_size=size, random_state=seed, stratify=labels[left])
+        found[name] = np.sort(chosen)
+        left = np.sort(left)
+    return found

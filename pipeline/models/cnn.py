@@ -2,8 +2,9 @@
 
 from typing import Literal
 
-from torch import Tensor, nn
+from torch import nn
 
+from pipeline.models import Activation, Centre, image_shape
 from pipeline.models import activation as layer
 
 
@@ -12,7 +13,7 @@ def build(
     outputs: int,
     *,
     width: int = 16,
-    activation: Literal["silu", "gelu", "softplus", "tanh", "relu"] = "silu",
+    activation: Activation = "silu",
     norm: Literal["none", "group"] = "none",
 ) -> nn.Module:
     """The net for images of `shape` (channels, height, width), giving (N, outputs) logits.
@@ -24,7 +25,7 @@ def build(
         activation: smooth ones fit a gradient penalty, ReLU hardly does.
         norm: `group` adds a GroupNorm after every convolution (a BatchNorm would couple the examples of a batch).
     """
-    channels, height, breadth = shape
+    channels, height, breadth = image_shape("cnn", shape)
     layers: list[nn.Module] = []
     for out, stride in ((width, 1), (2 * width, 2), (2 * width, 2)):
         layers.append(nn.Conv2d(channels, out, 3, stride=stride, padding=1))
@@ -33,10 +34,3 @@ def build(
         layers.append(layer(activation))
         channels, height, breadth = out, -(-height // stride), -(-breadth // stride)
     return nn.Sequential(Centre(), *layers, nn.Flatten(), nn.Linear(channels * height * breadth, outputs))
-
-
-class Centre(nn.Module):
-    """Pixels of [0, 1] to [-1, 1]: the normalisation lives in the model, so that ε is in the data's own units."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * x - 1

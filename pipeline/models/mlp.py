@@ -1,10 +1,10 @@
 """A multilayer perceptron for tables; without hidden layers it is the `Linear(d, k)` of the recipes in circulation."""
 
 from math import prod
-from typing import Literal
 
 from torch import nn
 
+from pipeline.models import Activation
 from pipeline.models import activation as layer
 
 
@@ -13,7 +13,7 @@ def build(
     outputs: int,
     *,
     hidden: tuple[int, ...] = (32,),
-    activation: Literal["silu", "gelu", "softplus", "tanh", "relu"] = "silu",
+    activation: Activation = "silu",
 ) -> nn.Module:
     """The net for inputs of any `shape`, giving (N, outputs).
 

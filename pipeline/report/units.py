@@ -10,7 +10,7 @@ from pipeline.data import Dataset
 def inputs(dataset: Dataset) -> str:
     if bounds := dataset.context.bounds:
         return f"inputs span {bounds[0]:g} to {bounds[1]:g}"
-    return "standard deviations" if standardised(dataset.x["train"]) else "own units"
+    return "standard deviations" if standardised(dataset.inputs("train")) else "own units"
 
 
 def targets(dataset: Dataset) -> str:

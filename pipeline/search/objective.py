@@ -66,7 +66,7 @@ def kept(run: Run, dataset: Dataset, folder: Path) -> nn.Module:
 def scores(model: nn.Module, run: Run, dataset: Dataset) -> Scores:
     """Clean score, and the worst case over the judging attacks at the study's ε; the same start for every trial."""
     study = run.study
-    x, y = dataset.x["validation"], dataset.y["validation"]
+    x, y = dataset.inputs("validation"), dataset.y["validation"]
     threat = Threat(norm=study.attack.norm, epsilon=study.attack.epsilon, bounds=dataset.context.bounds)
     draws = Draws(torch.Generator(x.device).manual_seed(run.seed))
     model.eval().requires_grad_(False)

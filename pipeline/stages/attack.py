@@ -109,14 +109,14 @@ def victim_of(evaluation: Evaluation) -> Victim:
     """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
     run = evaluation.run
     dataset = data.read_data(run.study.name, run.study.data, ("test",)).to(run.device)
-    x, y, wanted = dataset.x["test"], dataset.y["test"], run.study.attack.examples
-    if wanted is not None and wanted > len(x):
-        raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(x)}")
+    y, wanted = dataset.y["test"], run.study.attack.examples
+    if wanted is not None and wanted > len(y):
+        raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(y)}")
     return Victim(
         name=run.name,
         model=trained(run, dataset),
         source=trained(run.source, dataset),
-        x=x[:wanted],
+        x=dataset.inputs("test", slice(wanted)),
         y=y[:wanted],
         bounds=dataset.context.bounds,
         seed=run.seed,

@@ -68,10 +68,10 @@ def save_epoch(trainer: Trainer, folder: Path) -> None:
     """Keep the epoch. last.pt is written last: whatever else is newer than it is written again on resuming."""
     row, run = trainer.history[-1], trainer.run
     if trainer.epoch in snapshot_epochs(run.epochs):
-        x, y = (part["validation"][:SHOWN] for part in (trainer.dataset.x, trainer.dataset.y))
-        trainer.snapshots[trainer.epoch] = describe(trainer.model, x, y)[2].cpu()
+        x, y, _ = trainer.dataset.first("validation", SHOWN)
+        trainer.snapshots[trainer.epoch] = describe(trainer.kept, x, y)[2].cpu()
     if row is max(trainer.history, key=goodness):
-        contents = {"model": trainer.model.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
+        contents = {"model": trainer.kept.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
         store.save_checkpoint(folder / BEST, contents)
     if (folder / LAST).exists():
         with files.replacing(folder / PREVIOUS) as temporary:
@@ -92,7 +92,7 @@ def snapshot_epochs(epochs: int) -> set[int]:
 
 def finish(trainer: Trainer, folder: Path) -> None:
     """Write what only a finished run has; the manifest comes last and says that the rest is complete."""
-    run, validation = trainer.run, (trainer.dataset.x["validation"], trainer.dataset.y["validation"])
+    run, validation = trainer.run, (trainer.dataset.inputs("validation"), trainer.dataset.y["validation"])
     refuse_other_best(run, folder, trainer.history)
     write_history(trainer.history, folder)
     with files.replacing(folder / "gradients.npz") as temporary, temporary.open("wb") as f:

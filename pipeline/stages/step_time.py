@@ -10,7 +10,8 @@ import torch
 from inputgrad import losses
 from inputgrad.losses import Loss
 from pipeline.data import Dataset
-from pipeline.stages.train import optimizer_of, step_of
+from pipeline.stages.optimising import of_training, optimizer_of
+from pipeline.stages.train import step_of
 from pipeline.study.run import Run
 
 ROUNDS = 40
@@ -40,7 +41,7 @@ class TimedStep:
     """One training step of a loss on the first batch; calling it gives the seconds it took."""
 
     def __init__(self, run: Run, loss: Loss, dataset: Dataset) -> None:
-        dataset = dataset.to(run.device)
+        dataset = of_training(run.study, dataset.to(run.device))
         n = run.study.training.batch_size
         self.x, self.y, context = dataset.first("train", n)
         self.examples = context.examples

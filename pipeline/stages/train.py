@@ -10,16 +10,19 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel
 
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
 from inputgrad.losses import Loss
-from inputgrad.losses._step import CompiledStep, Step
+from inputgrad.losses._step import CompiledStep, Step, Taken
 from pipeline import data, store
 from pipeline.data import Dataset
+from pipeline.stages.augment import augmented
+from pipeline.stages.optimising import average_of, of_training, optimizer_of, schedule_of
 from pipeline.stages.saving import finish, resume, save_epoch
 from pipeline.study.run import Run
-from pipeline.study.schema import Training
 
 
 @dataclass
@@ -30,8 +33,11 @@ class Trainer:
     dataset: Dataset
     model: nn.Module
     optimizer: torch.optim.Optimizer
+    schedule: lr_scheduler.LRScheduler | None
+    average: AveragedModel | None
     shuffle: torch.Generator
     draw: torch.Generator
+    augment: torch.Generator
     epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     snapshots: dict[int, Tensor] = field(default_factory=dict)
@@ -40,10 +46,25 @@ class Trainer:
     def fresh(cls, run: Run, dataset: Dataset) -> Trainer:
         """Before the first step. Losses of one seed share the initial weights and the order of the batches."""
         training, device = run.study.training, run.device
-        model = run.build(dataset)
-        shuffle = torch.Generator().manual_seed(2 * run.seed)
-        draw = torch.Generator(device).manual_seed(2 * run.seed + 1)
-        return cls(run, dataset.to(device), model, optimizer_of(training, model), shuffle, draw)
+        dataset, model = of_training(run.study, dataset.to(device)), run.build(dataset)
+        optimizer = optimizer_of(training, model)
+        steps = run.epochs * math.ceil(len(dataset.y["train"]) / training.batch_size)
+        return cls(
+            run=run,
+            dataset=dataset,
+            model=model,
+            optimizer=optimizer,
+            schedule=schedule_of(training, optimizer, steps),
+            average=average_of(training, model),
+            shuffle=torch.Generator().manual_seed(2 * run.seed),
+            draw=torch.Generator(device).manual_seed(2 * run.seed + 1),
+            augment=torch.Generator().manual_seed(2 * run.seed + 2**32),
+        )
+
+    @property
+    def kept(self) -> nn.Module:
+        """The model that is validated and kept: the average of the weights, where the study asks for one."""
+        return self.model if self.average is None else self.average.module
 
     @cached_property
     def step(self) -> Step:
@@ -52,18 +73,20 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.dataset.x["train"]) / self.run.study.training.batch_size)
+        return math.ceil(len(self.dataset.y["train"]) / self.run.study.training.batch_size)
 
     def generators(self) -> list[torch.Generator]:
-        """Order of the batches, draws of the loss, and the global ones (CPU, and GPU where there is one: dropout)."""
+        """Order of the batches, draws of the loss, augmentation, and the global ones (CPU, and GPU if any: dropout)."""
         on_gpu = [torch.cuda.default_generators[torch.cuda.current_device()]] if self.run.device.type == "cuda" else []
-        return [self.shuffle, self.draw, torch.default_generator, *on_gpu]
+        return [self.shuffle, self.draw, self.augment, torch.default_generator, *on_gpu]
 
     def state(self) -> dict[str, Any]:
         return {
             "fingerprint": self.run.fingerprint,
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "schedule": None if self.schedule is None else self.schedule.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "generators": [g.get_state() for g in self.generators()],
             "epoch": self.epoch,
             "history": self.history,
@@ -73,6 +96,10 @@ class Trainer:
     def restore(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
+        if self.schedule is not None:
+            self.schedule.load_state_dict(state["schedule"])
+        if self.average is not None:
+            self.average.load_state_dict(state["average"])
         for generator, saved in zip(self.generators(), state["generators"], strict=True):
             generator.set_state(saved)
         for name in ("epoch", "history", "snapshots"):
@@ -88,10 +115,6 @@ def step_of(run: Run, loss: Loss, model: nn.Module, dataset: Dataset, draws: Dra
 
 class Diverged(UserError):
     """The loss, or a figure of the validation split, became NaN or infinite."""
-
-
-def optimizer_of(training: Training, model: nn.Module) -> torch.optim.Optimizer:
-    return torch.optim.Adam(model.parameters(), lr=training.learning_rate, weight_decay=training.weight_decay)
 
 
 def train(run: Run, dataset: Dataset | None = None, until: int | None = None) -> Path:
@@ -130,7 +153,9 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
             except (RuntimeError, NotImplementedError) as error:
                 from inputgrad.gradients.layers import refuse_without_double_backward
 
-                refuse_without_double_backward(trainer.model, trainer.dataset.x["train"][:2], error, f"{run.name}: ")
+                refuse_without_double_backward(
+                    trainer.model, trainer.dataset.inputs("train", slice(2)), error, f"{run.name}: "
+                )
                 raise
             trainer.epoch += 1
             trainer.history.append({"epoch": trainer.epoch, **row})
@@ -142,19 +167,39 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
 
 def train_epoch(trainer: Trainer) -> dict[str, float]:
     """One pass over the training split; returns the mean task loss, the mean term and what the loss noted."""
-    run, x, y, loss = trainer.run, trainer.dataset.x["train"], trainer.dataset.y["train"], trainer.run.loss
+    run, loss = trainer.run, trainer.run.loss
     totals, records, known = [], [], trainer.dataset.known("train")
     trainer.model.train()
-    batches = torch.randperm(len(x), generator=trainer.shuffle).to(run.device).split(run.study.training.batch_size)
+    batches = (
+        torch.randperm(len(trainer.dataset.y["train"]), generator=trainer.shuffle)
+        .to(run.device)
+        .split(run.study.training.batch_size)
+    )
     for number, batch in enumerate(batches):
         strength = loss.strength_at(trainer.epoch * len(batches) + number, trainer.epoch + number / len(batches))
-        taken = trainer.step(x[batch], y[batch], strength, {name: t[batch] for name, t in known.items()})
-        trainer.optimizer.step()
+        taken = one_step(trainer, batch, strength, {name: t[batch] for name, t in known.items()})
         totals.append(taken.total)
         term = {} if taken.term is None else {"term": taken.term}
         records.append((len(batch), {"task_loss": taken.task, **term, **taken.notes}))
     refuse_non_finite(torch.stack(totals), trainer)
     return {"task_loss": 0.0, "term": 0.0} | averages(records)
+
+
+def one_step(trainer: Trainer, batch: Tensor, strength: float, examples: dict[str, Tensor]) -> Taken:
+    """The gradient of a batch, and what the study does with it."""
+    training, x = trainer.run.study.training, trainer.dataset.inputs("train", batch)
+    if training.augmentation is not None:
+        x = augmented(x, training.augmentation, trainer.augment)
+    with torch.autocast(trainer.run.device.type, torch.bfloat16, enabled=training.precision == "bfloat16"):
+        taken = trainer.step(x, trainer.dataset.y["train"][batch], strength, examples)
+    if training.clip is not None:
+        nn.utils.clip_grad_norm_(trainer.model.parameters(), training.clip)
+    trainer.optimizer.step()
+    if trainer.schedule is not None:
+        trainer.schedule.step()
+    if trainer.average is not None:
+        trainer.average.update_parameters(trainer.model)
+    return taken
 
 
 def averages(records: list[tuple[int, dict[str, Tensor]]]) -> dict[str, float]:
@@ -181,8 +226,8 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
 
 def validate(trainer: Trainer) -> dict[str, float]:
     """Score, loss and mean input-gradient norm on the validation split, and how much the term weighs."""
-    x, y = trainer.dataset.x["validation"], trainer.dataset.y["validation"]
-    outputs, losses, gradients = describe(trainer.model, x, y)
+    x, y = trainer.dataset.inputs("validation"), trainer.dataset.y["validation"]
+    outputs, losses, gradients = describe(trainer.kept, x, y)
     task = trainer.dataset.task
     row = {
         task.validation_key: task.score(outputs, y),

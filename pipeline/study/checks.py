@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from inputgrad.errors import UserError, nearest
 from inputgrad.gradients import norms
 from inputgrad.robustness.threat import attack_module
+from pipeline import data
 
 if TYPE_CHECKING:
     from pipeline.study.schema import Study
@@ -21,7 +22,7 @@ def check(study: Study) -> None:
     """What types alone cannot see: ε within the data's range, losses that are defined for the task."""
     if "standard" not in study.losses:
         raise UserError(f"{study.file}: losses: add 'standard: {{}}', the others are compared with it")
-    bounds = study.data_module.BOUNDS
+    _, bounds, gives = data.facts(study.data)
     check_attacks(study)
     for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
         if bounds and norms.named(threat.norm).each_input:
@@ -37,7 +38,6 @@ def check(study: Study) -> None:
             raise UserError(
                 f"{study.file}: losses.{name} is not defined for {study.task}; fix: remove it from this study"
             )
-        gives = getattr(study.data_module, "GIVES", None)  # a user's data set need not say it
         if gives is not None and (missing := [need for need in type(loss).needs if need not in gives]):
             where = f"{study.file}: losses.{name} needs a {missing[0]}, which data set '{study.data['name']}'"
             raise UserError(f"{where} does not give; fix: remove the loss, or give it in the data set's module")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import data
+from pipeline import data, models
 from pipeline.fingerprint import Origin, code_of, hash_of_file
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ REPORT = ("pipeline.report", "pipeline.report.page")
 
 
 def of_training(run: Run) -> Origin:
-    return origin(run, "train", run.settings, [data.path(run.study.name)])
+    files = [data.path(run.study.name), *models.sources(run.study.model)]
+    return origin(run, "train", run.settings, files)
 
 
 def of_attack(run: Run) -> Origin:
@@ -31,7 +32,8 @@ def of_attack(run: Run) -> Origin:
 
 
 def of_measured(run: Run) -> Origin:
-    return origin(run, "measured", run.settings, [data.path(run.study.name)])
+    files = [data.path(run.study.name), *models.sources(run.study.model)]
+    return origin(run, "measured", run.settings, files)
 
 
 def origin(run: Run, stage: str, settings: dict[str, Any], files: Iterable[Path]) -> Origin:

@@ -11,7 +11,7 @@ from ruamel.yaml import YAML
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import fingerprint
+from pipeline import data, fingerprint, models
 from pipeline.study.active import FILE, Entries, active, read_params
 from pipeline.study.read import read_study
 from pipeline.study.schema import Study
@@ -62,13 +62,15 @@ def expected(studies: Iterable[Study]) -> tuple[Entries, Entries]:
     per_study, per_loss = {}, {}
     for study in studies:
         data_code = watched(study.data_module.__name__)
-        per_study[study.name] = {"study": study.name, "data_code": data_code}
+        own = [file.as_posix() for file in data.sources(study.data)]
+        per_study[study.name] = {"study": study.name, "data_code": data_code, "data_file": own[0] if own else VERSIONS}
         for name, loss in study.losses.items():
             per_loss[f"{study.name}-{name}"] = {
                 "study": study.name,
                 "loss": name,
                 "loss_code": watched(type(loss).__module__),
                 "model_code": watched(study.model_function.__module__),
+                "model_file": model_file(study),
                 "data_code": data_code,
                 "attacks_code": attacks_code(study),
             }
@@ -92,6 +94,11 @@ def watched(module: str) -> str:
         return VERSIONS
     path = here / top
     return (path if path.is_dir() else path.with_suffix(".py")).relative_to(here).as_posix()
+
+
+def model_file(study: Study) -> str:
+    """The user's file of weights that a net begins with, else a file that is watched anyway."""
+    return next((file.as_posix() for file in models.sources(study.model)), VERSIONS)
 
 
 def attacks_code(study: Study) -> str:

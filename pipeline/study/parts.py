@@ -36,7 +36,8 @@ def attack(name: str, use: str | None) -> ModuleType:
 
 
 def data_set(name: str, use: str | None) -> ModuleType:
-    return offering(registry.find("pipeline.data", name, use), DATA_SET)
+    module = registry.find("pipeline.data", name, use)
+    return offering(module, DATA_SET if not hasattr(module, "facts") else {"load": DATA_SET["load"]})
 
 
 def model(name: str, use: str | None) -> Callable[..., nn.Module]:

@@ -19,16 +19,39 @@ from inputgrad.tasks import Task
 from pipeline import data, models
 
 
+class Augmentation(Settings):
+    """How training images are changed at random, every time anew; the same for every loss of a seed.
+
+    crop: pixels of padding, then a window of the image's own size. flip: left and right. cutout: side of a grey square.
+    """
+
+    crop: Annotated[int, Field(ge=0)] = 0
+    flip: bool = False
+    cutout: Annotated[int, Field(ge=0)] = 0
+
+
 class Training(Settings):
     """How every loss of the study is trained; all of them alike.
 
-    compile: a step is one graph by `torch.compile`; needs a C++ compiler.
+    momentum: of sgd alone (Nesterov's). schedule: how the learning rate falls, step by step. label_smoothing,
+    class_weights: of the task loss; `balanced` weighs a class by the inverse of its share. clip: largest norm of the
+    gradient. average: decay of an exponential average of the weights, which is then the model that is kept; 0: none.
+    precision: of the forward pass. compile: a step is one graph by `torch.compile`; needs a C++ compiler.
     """
 
     epochs: PositiveInt
     batch_size: PositiveInt
     learning_rate: Positive
     weight_decay: NonNegative = 0.0
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weights: Literal["none", "balanced"] = "none"
+    clip: Positive | None = None
+    average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    augmentation: Augmentation | None = None
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False
@@ -80,11 +103,11 @@ class Study(Settings):
 
     @cached_property
     def task(self) -> Task:
-        return tasks.named(self.data_module.TASK)
+        return tasks.named(data.facts(self.data).task)
 
     @property
     def data_module(self) -> ModuleType:
-        """The code of the data set: TASK, BOUNDS and `load`."""
+        """The code of the data set."""
         return data.module_of(self.data)
 
     @property

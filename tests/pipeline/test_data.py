@@ -14,7 +14,12 @@ from pipeline.stages import commands
 from pipeline.study.read import read_study
 from tests.conftest import edit
 
-EVERY = registry.names("pipeline.data")
+EVERY = [
+    name
+    for name in registry.names("pipeline.data")
+    if not {*data.SOURCES} & {*registry.settings_of(registry.module("pipeline.data", name).load).model_fields}
+]
+"""Those that ship with the dependencies; others need files, see test_images.py and test_table.py."""
 
 
 @pytest.mark.parametrize("name", EVERY)

@@ -1,0 +1,103 @@
+"""A table of one's own, CSV or Parquet: `data: {name: table, file: mine.csv, target: price, task: regression}`."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from inputgrad.errors import UserError
+from pipeline.data import Arrays, Facts
+from pipeline.data._columns import Text, chosen, encoded, refuse_missing
+from pipeline.data._split import split
+
+
+def facts(task: str, direction: Mapping[str, float], mask: tuple[str, ...], **_: Any) -> Facts:
+    return Facts(task, None, (*(["direction"] if direction else []), *(["mask"] if mask else [])))
+
+
+def load(
+    *,
+    file: str,
+    target: str,
+    task: Literal["classification", "regression"],
+    columns: tuple[str, ...] = (),
+    text: Text = "refuse",
+    direction: dict[str, float] = {},  # noqa: B006  never changed
+    mask: tuple[str, ...] = (),
+    split_seed: int = 0,
+    shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
+) -> Arrays:
+    """Inputs (n, d) and targets, standardised with the mean and deviation of the training split.
+
+    `columns` are the inputs, by default all but the target. A column of text is refused, or becomes a column of 0 and 1
+    for each of its values (`text: one_hot`). `direction` gives columns along which the output should rise, each with
+    its weight (a regression only); `mask` names columns that must not matter. A column that is constant in the
+    training split is 0 everywhere. Classes are numbered in the order of their values.
+    """
+    frame = read(Path(file))
+    names = columns or tuple(str(name) for name in frame.columns if name != target)
+    inputs, targets = chosen(frame, names, file), chosen(frame, [target], file)
+    if target in names:
+        raise UserError(f"{file}: the target '{target}' is among columns; fix: leave it out")
+    refuse_missing(inputs.assign(**{target: targets[target]}), file)
+    x, features, origins = encoded(inputs, text, file)
+    y, strata = classes(targets[target], file) if task == "classification" else numbers(targets, file)
+    part = split(len(x), seed=split_seed, shares=shares, strata=strata)
+    x = standardised(x, part["train"])
+    y = y if task == "classification" else standardised(y, part["train"]).astype(np.float32)
+    if direction and task == "classification":
+        raise UserError(f"{file}: direction is one for a regression; fix: leave it out for classes")
+    chosen(inputs, [*direction, *mask], file)
+    return Arrays(
+        x={s: x[i].astype(np.float32) for s, i in part.items()},
+        y={s: y[i] for s, i in part.items()},
+        direction=np.array([direction.get(name, 0.0) for name in origins], np.float32) if direction else None,
+        mask=np.array([name in mask for name in origins], np.float32) if mask else None,
+        features=features,
+    )
+
+
+def read(file: Path) -> pd.DataFrame:
+    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
+    if file.suffix not in readers:
+        raise UserError(f"data.file: {file} is no .csv or .parquet file; fix: write it as one of these")
+    try:
+        frame = readers[file.suffix](file)
+    except Exception as error:  # parsers raise a dozen types
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise UserError(f"data.file: {file} is not readable ({reason}); fix: correct the file") from error
+    if len(frame) < 10:
+        raise UserError(f"data.file: {file} has {len(frame)} rows; fix: give ten or more")
+    return frame
+
+
+def classes(column: pd.Series, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Class numbers, (n,), twice: they are the strata of the split too."""
+    values, counts = np.unique(column.astype(str) if column.dtype == object else column, return_counts=True)
+    if len(values) < 2:
+        raise UserError(f"{file}: the target '{column.name}' is constant; fix: name another column as target")
+    if len(values) > max(2, len(column) // 5):
+        fix = "fix: task: regression, or another column as target"
+        raise UserError(f"{file}: the target '{column.name}' has {len(values)} classes in {len(column)} rows; {fix}")
+    if counts.min() < 5:
+        rare = values[counts.argmin()]
+        fix = "fix: five or more rows of every class"
+        raise UserError(f"{file}: the target '{column.name}' has {counts.min()} rows of class '{rare}'; {fix}")
+    numbered = pd.Categorical(column.astype(type(values[0])), categories=values).codes.astype(np.int64)
+    return numbered, numbered
+
+
+def numbers(targets: pd.DataFrame, file: str) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (n, 1), and the quarter of them that each row is in."""
+    y, _, _ = encoded(targets, "refuse", file)
+    if y.std() == 0:
+        raise UserError(f"{file}: the target '{targets.columns[0]}' is constant; fix: name another column as target")
+    return y, np.searchsorted(np.quantile(y, [0.25, 0.5, 0.75]), y[:, 0])
+
+
+def standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
+    deviation = values[train].std(0)
+    found: np.ndarray = (values - values[train].mean(0)) / np.where(deviation > 0, deviation, 1.0)
+    return found

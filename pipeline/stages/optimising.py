@@ -1,0 +1,72 @@
+"""What `training:` says of the optimiser: the step, its schedule, the average of the weights, the task loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.optim import lr_scheduler
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from inputgrad.errors import UserError
+from pipeline.data import Dataset
+from pipeline.study.schema import Study, Training
+
+
+def optimizer_of(training: Training, model: nn.Module) -> torch.optim.Optimizer:
+    parameters, rate, decay = model.parameters(), training.learning_rate, training.weight_decay
+    if training.optimizer == "sgd":
+        nesterov = training.momentum > 0
+        return torch.optim.SGD(parameters, rate, training.momentum, weight_decay=decay, nesterov=nesterov)
+    kind = torch.optim.Adam if training.optimizer == "adam" else torch.optim.AdamW
+    return kind(parameters, lr=rate, weight_decay=decay)
+
+
+def schedule_of(training: Training, optimizer: torch.optim.Optimizer, steps: int) -> lr_scheduler.LRScheduler | None:
+    """How the learning rate changes over all `steps` of the training; None where it stays."""
+    if training.schedule == "cosine":
+        return lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    if training.schedule == "one_cycle":
+        rate = training.learning_rate
+        return lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 2), cycle_momentum=False)
+    return None
+
+
+def average_of(training: Training, model: nn.Module) -> AveragedModel | None:
+    """An exponential average of the weights; buffers are copied."""
+    if not training.average:
+        return None
+    return AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(training.average), use_buffers=False)
+
+
+def of_training(study: Study, dataset: Dataset) -> Dataset:
+    """The data with the task loss that the study trains with."""
+    if study.training.augmentation and len(dataset.shape) != 3:
+        raise UserError(
+            f"{study.file}: training.augmentation needs images; fix: leave it out for inputs {dataset.shape}"
+        )
+    return replace(dataset, context=replace(dataset.context, task_loss=task_loss_of(study, dataset)))
+
+
+def task_loss_of(study: Study, dataset: Dataset) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The task loss that the study's settings ask for; None: the plain one."""
+    training = study.training
+    if not training.label_smoothing and training.class_weights == "none":
+        return None
+    if not dataset.task.has_classes:
+        key = "label_smoothing" if training.label_smoothing else "class_weights"
+        raise UserError(f"{study.file}: training.{key} needs classes; fix: leave it out for {dataset.task}")
+    weights = None
+    if training.class_weights == "balanced":
+        counts = torch.bincount(dataset.y["train"], minlength=dataset.outputs).float()
+        weights = counts.sum() / (len(counts) * counts)
+    return partial(weighted_cross_entropy, weights=weights, smoothing=training.label_smoothing)
+
+
+def weighted_cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
+    """Of every example, (N,). Weights are 1 in the mean over the training split, so that a strength keeps its scale."""
+    return F.cross_entropy(outputs, y, weight=weights, label_smoothing=smoothing, reduction="none")
