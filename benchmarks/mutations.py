@@ -255,7 +255,12 @@ MUTATIONS: list[Row] = [
     (EVALUATE, "if contents is None:", "if True:", ATTACK),
     (EVALUATE, 'groupby(outcomes["example"]).any()', 'groupby(outcomes["example"]).all()', ATTACK),
     (EVALUATE, "if not step.module.TRAITS.black_box)", "if step.attack)", ATTACK),
-    (EVALUATE, "victim.source if step.transfer else victim.model", "victim.model", ATTACK),
+    (
+        EVALUATE,
+        "victim.source if step.transfer and victim.source is not None else victim.model",
+        "victim.model",
+        ATTACK,
+    ),
     (EVALUATE, "torch.where(expand(near <= radius, x), moved, x)", "moved", ATTACK),
     (STAGE, "if state_hash(victim.model) != before:", "if False:", ATTACK),
     (STAGE, "wanted > len(x)", "False", ATTACK),

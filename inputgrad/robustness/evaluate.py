@@ -32,14 +32,15 @@ CHUNK = 512
 
 @dataclass(frozen=True, kw_only=True)
 class Victim:
-    """A trained model in eval mode and frozen, the examples it is attacked on, and the net for transfer.
+    """A trained model in eval mode and frozen, and the examples it is attacked on.
 
+    source: the net on which transfer attacks are made; None: there are none.
     examples: what is known of every example, by name; see `Context.examples`.
     """
 
     name: str
     model: nn.Module
-    source: nn.Module
+    source: nn.Module | None
     x: Tensor
     y: Tensor
     bounds: tuple[float, float] | None
@@ -130,6 +131,8 @@ def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.
     clean = judged(victim, "clean", "none", 0.0, torch.arange(len(victim.x)), victim.x)
     found = [clean]
     for number, step in enumerate(plan(attack)):
+        if step.transfer and victim.source is None:
+            continue
         stem = f"{number:03d}-{step.attack}-{step.norm}-{step.epsilon:g}"
         contents = kept(folder, stem, key)
         if contents is None:
@@ -183,7 +186,7 @@ def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
 
 
 def points(victim: Victim, step: Step, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
-    model = victim.source if step.transfer else victim.model
+    model = victim.source if step.transfer and victim.source is not None else victim.model
     if step.radii:
         found: Tensor = step.module.nearest(model, x, y, step.norm, victim.bounds, **step.knobs)
     else:
