@@ -43,6 +43,8 @@ if TYPE_CHECKING:  # what the table below gives, for type checkers and editors
     from inputgrad.losses.right_reasons import RightReasons as RightReasons
     from inputgrad.losses.standard import Standard as Standard
     from inputgrad.losses.trades import TRADES as TRADES
+    from inputgrad.robustness.evaluation import Evaluation as Evaluation
+    from inputgrad.robustness.evaluation import evaluate as evaluate
 
 _HOME: dict[str, str] = {
     "ELLE": "losses.elle",
@@ -60,6 +62,7 @@ _HOME: dict[str, str] = {
     "DetachedNorm": "losses.detached_norm",
     "DetachedTarget": "losses.detached_target",
     "Draws": "gradients.forward",
+    "Evaluation": "robustness.evaluation",
     "FiniteDifference": "losses.finite_difference",
     "Forward": "gradients.forward",
     "GradientAlignment": "losses.gradient_alignment",
@@ -77,6 +80,7 @@ _HOME: dict[str, str] = {
     "Step": "losses._step",
     "Taken": "losses._step",
     "UserError": "errors",
+    "evaluate": "robustness.evaluation",
 }
 """Public name -> the module that defines it. `audit` is none of them: it is the package inputgrad/audit, which can be
 called (see there)."""

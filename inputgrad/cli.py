@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import traceback
+from typing import Any
 
 import click
 
@@ -13,7 +14,7 @@ from inputgrad.errors import UserError
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def cli() -> None:
-    """Losses that depend on the input gradient: is yours one? What is a published strength here?"""
+    """Losses that depend on the input gradient: is yours one? How robust is a model? A published strength in ours."""
 
 
 @cli.command()
@@ -39,6 +40,34 @@ def audit(loss: str, model: str, batch: str, whole: bool) -> None:
         raise
     click.echo(f"audit of {loss} on {model}\n{found}")
     sys.exit(0 if found.depends else 1)
+
+
+@cli.command()
+@click.argument("model", metavar="MODULE:MODEL")
+@click.option("--weights", type=click.Path(dir_okay=False), help="File of a state dict to load into the model.")
+@click.option("--data", required=True, metavar="MODULE:DATA", help="A pair (x, y), or a function that gives it.")
+@click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
+@click.option("--epsilon", type=float, required=True, help="Radius of the ball, in the units of x.")
+@click.option("--bounds", type=float, nargs=2, default=(0.0, 1.0), show_default=True, help="Admissible inputs.")
+@click.option("--no-bounds", is_flag=True, help="Any input is admissible.")
+@click.option("--examples", type=click.IntRange(1), help="Only the first so many.")
+@click.option("--out", type=click.Path(file_okay=False), default="evaluation", show_default=True, help="Folder.")
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda, …")
+def evaluate(model: str, no_bounds: bool, bounds: tuple[float, float], **options: Any) -> None:
+    """Attack a trained model with the standard ensemble: its robust score, and whether it can be trusted.
+
+    Modules of the current folder are found. What is stopped goes on with the same command. Exit code 0: done, and every
+    check of the masking sheet is fine. 1: done, and some check is not. 2: it could not be done.
+
+    \b
+    inputgrad evaluate my_file:net --weights net.pt --data my_file:test --epsilon 0.1
+    """  # noqa: D301  click wants the character itself
+    from inputgrad.robustness import command
+
+    found = command.run(model, bounds=None if no_bounds else bounds, **options)
+    click.echo(str(found))
+    sys.exit(0 if found.trusted else 1)
 
 
 @cli.command()

@@ -1,0 +1,60 @@
+"""The command `inputgrad evaluate`: the model, its weights and the examples, each named by the user."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from inputgrad.audit.blame import running
+from inputgrad.audit.given import batch_of, model_of
+from inputgrad.errors import UserError
+from inputgrad.gradients.norms import BallNorm
+from inputgrad.robustness import _weights
+from inputgrad.robustness.evaluation import Evaluation
+from inputgrad.robustness.evaluation import evaluate as evaluate_it
+
+
+def run(
+    model: str,
+    *,
+    weights: str | None,
+    data: str,
+    norm: BallNorm,
+    epsilon: float,
+    bounds: tuple[float, float] | None,
+    examples: int | None,
+    out: str,
+    seed: int,
+    device: str,
+) -> Evaluation:
+    """Evaluate MODULE:MODEL on MODULE:DATA; the files go to `out`."""
+    if not 0 < epsilon < float("inf"):
+        raise UserError(f"--epsilon {epsilon:g}: a radius is a number above 0")
+    if bounds is not None and not bounds[0] < bounds[1]:
+        raise UserError(f"--bounds {bounds[0]:g} {bounds[1]:g}: the first number must be the lower one")
+    net = model_of(model)
+    if not isinstance(net, nn.Module):
+        raise UserError(f"{model} gives a {type(net).__name__}; fix: one torch.nn.Module")
+    if weights is not None and (note := _weights.load(net, Path(weights))):
+        print(f"note: {note}", file=sys.stderr)
+    x, y = tensors(data, examples)
+    try:
+        net, x, y = net.to(device), x.to(device), y.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise UserError(f"--device {device}: {' '.join(str(error).split())[:120]}; fix: --device cpu") from error
+    with running(model):
+        return evaluate_it(net, x, y, norm=norm, epsilon=epsilon, bounds=bounds, seed=seed, folder=out)
+
+
+def tensors(data: str, examples: int | None) -> tuple[Tensor, Tensor]:
+    x, y, _ = batch_of(data)
+    pair: list[Any] = [torch.as_tensor(part) if part is not None else None for part in (x, y)]
+    if pair[1] is None:
+        raise UserError(f"{data} gives one thing; fix: a pair (x, y), or a function that gives it")
+    if examples is not None and examples > len(pair[0]):
+        raise UserError(f"--examples {examples}: {data} gives {len(pair[0])}")
+    return pair[0][:examples], pair[1][:examples]

@@ -1,0 +1,204 @@
+"""Attack a trained model of one's own: its robust score, example by example, and whether the score can be trusted."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from inputgrad import files, tasks
+from inputgrad.attacks import Threat
+from inputgrad.errors import UserError
+from inputgrad.gradients.descriptors import descriptors
+from inputgrad.gradients.forward import Draws, describe, evaluating
+from inputgrad.gradients.norms import BallNorm
+from inputgrad.robustness import _given, masking
+from inputgrad.robustness.evaluate import Victim, attacked
+from inputgrad.robustness.threat import Attack
+from inputgrad.tasks import Task
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FACTS = "evaluation.json"
+"""The file that is written last: an evaluation that has it is whole."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """What the attacks have found.
+
+    Attributes:
+        attack: the threat model and the attacks.
+        task: what a score is.
+        outcomes: a row per example, attack and ε; see `inputgrad.robustness.evaluate.attacked`.
+        descriptors: of the input gradient, a row per example; see `inputgrad.gradients.descriptors.descriptors`.
+        masking: the masking sheet: check -> ok, value, threshold, reason.
+        notes: what was done otherwise than for any model, and why.
+        key: names the model's weights, the examples, the settings and the code.
+    """
+
+    attack: Attack
+    task: Task
+    outcomes: pd.DataFrame
+    descriptors: pd.DataFrame
+    masking: dict[str, dict[str, Any]]
+    notes: tuple[str, ...]
+    key: str
+
+    @property
+    def clean(self) -> float:
+        """The score without attack."""
+        return self.robust_at(0.0)
+
+    @property
+    def robust(self) -> float:
+        """The score under the worst attack, example by example, at the headline ε."""
+        return self.robust_at(self.attack.epsilon)
+
+    def robust_at(self, epsilon: float) -> float:
+        """The worst case over all attacks that stayed inside a ball of radius `epsilon`."""
+        inside = self.outcomes[self.outcomes["epsilon"] <= epsilon]
+        worst = inside.groupby("example")[self.task.harm].max()
+        return float(self.task.score_of_harm(worst.astype(float).to_frame().mean(axis=0)).iloc[0])
+
+    @property
+    def trusted(self) -> bool:
+        """Whether every check of the masking sheet is fine."""
+        return all(check["ok"] for check in self.masking.values())
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The numbers in brief, as plain values."""
+        scores = {f"{epsilon:g}": self.robust_at(epsilon) for epsilon in self.attack.radii}
+        return {
+            "key": self.key,
+            "examples": int(self.outcomes["example"].nunique()),
+            "score": self.task.key,
+            "clean": self.clean,
+            "robust": self.robust,
+            "score_at_epsilon": scores,
+            "trusted": self.trusted,
+            "attack": self.attack.model_dump(mode="json"),
+            "notes": list(self.notes),
+        }
+
+    def __str__(self) -> str:
+        from inputgrad.robustness import _table
+
+        return _table.text(self)
+
+
+def evaluate(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    *,
+    epsilon: float,
+    norm: BallNorm = "linf",
+    bounds: tuple[float, float] | None = (0.0, 1.0),
+    attack: Attack | None = None,
+    seed: int = 0,
+    folder: Path | str | None = None,
+) -> Evaluation:
+    """The robust score of a model as the worst case of the standard ensemble, with everything needed to judge it.
+
+    Args:
+        model: maps (N, *input) to logits (N, C), one logit (N,) or (N, 1) for two classes, or predictions (N, k); its
+            normalisation is part of it. It is attacked in eval mode, and nothing of it changes.
+        x: inputs in the data's own units, (N, *input).
+        y: class numbers (N,), or floating-point targets (N, k) of a regression.
+        epsilon: headline radius of the ball, in the units of x.
+        norm: of the ball.
+        bounds: lowest and highest admissible input; None where there are none.
+        attack: the attacks and the grid of ε; by default `_given.standard`.
+        seed: of all random numbers.
+        folder: where the files are written; an evaluation that was stopped goes on from there.
+
+    Raises:
+        UserError: the model, the examples or the settings do not fit each other, before any attack is run; or `folder`
+            holds another evaluation.
+    """
+    model, notes = _given.checked(model, x, y, bounds)
+    task, space = tasks.of(y), Threat(norm=norm, epsilon=epsilon, bounds=bounds)
+    if attack is None:
+        attack, more = _given.standard(model, x, task, space)
+        notes += more
+    with frozen(model):
+        key = key_of(model, x, y, attack, bounds, seed)
+        target = None if folder is None else _given.usable(Path(folder), FACTS, key)
+        victim = Victim(name="the model", model=model, source=None, x=x, y=y, bounds=bounds, seed=seed)
+        with _given.steps(target, attack) as steps:
+            outcomes = attacked(victim, attack, steps, key)
+        described, gradients = descriptors(model, x, y, space, Draws(torch.Generator(x.device).manual_seed(seed)))
+        evidence = masking.Evidence(
+            outcomes=outcomes, descriptors=described, attack=attack, task=task, change=change(model, x, y)
+        )
+        found = Evaluation(
+            attack=attack,
+            task=task,
+            outcomes=outcomes,
+            descriptors=described,
+            masking=masking.sheet(evidence),
+            notes=tuple(notes),
+            key=key,
+        )
+        if key_of(model, x, y, attack, bounds, seed) != key:
+            raise UserError("the model changed while it was attacked: a forward pass in eval mode must leave it alone")
+    if target is not None:
+        write(found, gradients, target)
+    return found
+
+
+def write(found: Evaluation, gradients: Tensor, folder: Path) -> None:
+    """outcomes.parquet, descriptors.parquet, input_gradients.npy, masking.json; evaluation.json comes last."""
+    import numpy as np
+
+    for name in ("outcomes", "descriptors"):
+        with files.replacing(folder / f"{name}.parquet") as temporary:
+            getattr(found, name).to_parquet(temporary, index=False)
+    with files.replacing(folder / "input_gradients.npy") as temporary, temporary.open("wb") as f:
+        np.save(f, gradients.cpu().numpy(), allow_pickle=False)
+    files.write_json(folder / "masking.json", found.masking)
+    files.write_json(folder / FACTS, found.facts)
+    files.remove(folder / _given.STEPS)
+
+
+@contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """The model in eval mode with parameters that need no gradient, for the time of the block."""
+    flags = [(p, p.requires_grad) for p in model.parameters()]
+    try:
+        with evaluating(model):
+            model.requires_grad_(False)
+            yield
+    finally:
+        for parameter, flag in flags:
+            parameter.requires_grad_(flag)
+
+
+def change(model: nn.Module, x: Tensor, y: Tensor) -> float:
+    """The largest relative difference of outputs and of input gradients between two passes over the same inputs."""
+    first, second = (describe(model, x, y) for _ in range(2))
+    pairs = ((first[0], second[0]), (first[2], second[2]))
+    return max(float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) for a, b in pairs)
+
+
+def key_of(
+    model: nn.Module, x: Tensor, y: Tensor, attack: Attack, bounds: tuple[float, float] | None, seed: int
+) -> str:
+    """Sixteen hex digits of the weights, the examples, the settings and the code of this library."""
+    settings = [attack.model_dump(mode="json"), bounds, seed, torch.__version__, type(model).__qualname__]
+    digest = hashlib.sha256(json.dumps(settings).encode())
+    for name, value in sorted({**model.state_dict(), "(x)": x, "(y)": y}.items()):
+        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
