@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STUDY ?= digits
 POSTGRESQL := $(or $(shell command -v initdb),$(wildcard /usr/lib/postgresql/*/bin/initdb))
 
-.PHONY: help setup study studies test test-scale postgresql bench search format ui lock clean
+.PHONY: help setup study studies test test-scale postgresql bench data-fashion search format ui lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,10 @@ test-scale: setup .venv/scale postgresql  ## the tests that need Ray and Postgre
 
 bench: setup  ## measure what benchmarks/bench.py lists, about an hour on two quiet cores: benchmarks/results.md
 	@python -m benchmarks.bench
+
+data-fashion:  ## fetch Debian's package of Fashion-MNIST into data/debian, without installing it
+	@command -v apt-get dpkg-deb >/dev/null || { echo "error: this needs apt-get and dpkg-deb; fix: name a folder with the files, data: {name: fashion_mnist, folder: PATH}" >&2; exit 2; }
+	@mkdir -p data/debian && cd data/debian && apt-get -q download dataset-fashion-mnist && dpkg-deb -x dataset-fashion-mnist_*.deb . && rm dataset-fashion-mnist_*.deb
 
 search: setup  ## search a loss's strength: make search STUDY=digits LOSS=gradient_norm (no LOSS: all of them)
 	@python -m pipeline search $(STUDY) $(or $(LOSS),--all) $(OPTIONS)

@@ -96,7 +96,8 @@ def survival(results: Results, summary: Summary) -> Drawing | None:
     figure = Figure(figsize=(4.4 * len(threats), 4))
     for ax, threat in zip(figure.subplots(1, len(threats), squeeze=False)[0], threats, strict=True):
         points = np.linspace(0, max(threat.radii), POINTS)
-        table = intervals(distances.survival(results.distances, threat.norm, points), ["loss", "distance"], "standing")
+        standing = distances.survival(results.distances, threat.norm, points)
+        table = intervals(standing, ["loss", "distance"], "standing", (0.0, 1.0))
         ax.axvline(threat.epsilon, color="0.5", linestyle=":", linewidth=1)
         curves(ax, table, "distance", results.losses)
         ax.set(title=f"{threat.norm}, still standing", ylim=(-0.03, 1.03))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
-from pipeline.results.quantity import Quantity
+from pipeline.results.quantity import BASELINE, Quantity
 from pipeline.results.scores import on_all_examples
+from pipeline.results.statistics import CONFIDENCE
 from pipeline.results.summary import Row, Summary
 from pipeline.study.schema import Study
 
@@ -54,6 +55,18 @@ def pairs_tested(summary: Summary) -> str:
         f" {summary.examples} examples (chance in the test split) the 95 % t interval of the mean difference in"
         f" {summary.study.task.of_example}, each example averaged over the seeds, excludes 0 on the same side."
         f" {int(table['beyond_luck'].sum())} of {len(table)} pairs have one; all numbers are in `pairwise.csv`."
+        f" {against_standard(summary)}"
+    )
+
+
+def against_standard(summary: Summary) -> str:
+    """Which losses differ from `standard` after the stricter correction for the losses alone."""
+    tested = summary.pairs.dropna(subset=["holm"])
+    beyond = tested[tested["holm"] < 1 - CONFIDENCE]
+    names = [other if loss == BASELINE else loss for loss, other in zip(beyond["loss"], beyond["other"], strict=True)]
+    found = named(names) if names else "none"
+    return (
+        f"Against `{BASELINE}` alone, after Holm's correction for {len(tested)} losses (p < 0.05 over seeds): {found}."
     )
 
 

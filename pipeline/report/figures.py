@@ -88,12 +88,13 @@ def each_attack(results: Results, summary: Summary) -> Drawing:
 
 def score_panel(ax: Axes, scores: pd.DataFrame, threat: Any, results: Results) -> None:
     inside = scores[(scores["norm"] == threat.norm) & scores["epsilon"].isin([0.0, *threat.radii])]
-    table = intervals(inside.sort_values("epsilon"), ["loss", "epsilon"], "score")
+    limits = results.study.task.limits
+    table = intervals(inside.sort_values("epsilon"), ["loss", "epsilon"], "score", limits)
     ax.axvline(threat.epsilon, color="0.5", linestyle=":", linewidth=1)
     curves(ax, table, "epsilon", results.losses, marks=True)
     ax.set_xlabel(f"ε ({threat.norm}, {units.inputs(results.dataset)})")
     score_axis(ax.yaxis, results)
-    if limits := results.study.task.limits:
+    if limits:
         ax.set_ylim(limits[0] - 0.03, limits[1] + 0.03)
 
 

@@ -133,7 +133,7 @@ def waterfall_tables(results: Results, summary: Summary) -> list[dict[str, Any]]
         steps = results.steps[results.steps["norm"] == threat.norm]
         if steps.empty:
             continue
-        table = intervals(steps, ["loss", "step"], "score").set_index(["loss", "step"])
+        table = intervals(steps, ["loss", "step"], "score", results.study.task.limits).set_index(["loss", "step"])
         names = list(steps["step"].unique())
         rows = [
             {"name": row.name, "cells": [step_cell(table, row.name, name, measure) for name in names]}

@@ -9,11 +9,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pipeline.results.quantity import BASELINE
 from pipeline.results.statistics import CONFIDENCE, estimate, paired_difference
 from pipeline.study.schema import Study
 
 COLUMNS = [
-    *("loss", "other", "difference", "low", "high", "p", "q", "n_seeds", "n_examples"),
+    *("loss", "other", "difference", "low", "high", "p", "q", "holm", "n_seeds", "n_examples"),
     *("examples_low", "examples_high", "beyond_luck"),
 ]
 
@@ -22,8 +23,9 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
     """Paired differences of the headline robust score, loss − other, a row per pair.
 
     low, high, p: Student's t over the seeds that both losses have (chance in training). q: p after Benjamini and
-    Hochberg over all pairs. examples_low, examples_high: Student's t over the examples, each the mean over seeds of its
-    difference (chance in the test split): in whether it stands, or for a regression in its squared error.
+    Hochberg over all pairs. holm: p of the pairs with `standard` after Holm over them alone. examples_low,
+    examples_high: Student's t over the examples, each the mean over seeds of its difference (chance in the test split):
+    in whether it stands, or for a regression in its squared error.
     beyond_luck: q is small and neither interval holds 0.
 
     Args:
@@ -34,16 +36,28 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
     score = study.task.score_of_harm(harm.mean(axis=1))
     good = study.task.parts_of_score(harm)
     rows = [pair(score, good, loss, other) for loss, other in combinations(losses, 2)]
-    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("q", "beyond_luck")])
+    table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("q", "holm", "beyond_luck")])
     bounds = ["low", "high", "examples_low", "examples_high"]
     table[bounds] = table[bounds].astype(float)  # None where there is one seed
     tested = table["p"].notna()
     table["q"] = np.nan
     if tested.any():
         table.loc[tested, "q"] = stats.false_discovery_control(table.loc[tested, "p"], method="bh")
+    with_baseline = tested & ((table["loss"] == BASELINE) | (table["other"] == BASELINE))
+    table["holm"] = np.nan
+    table.loc[with_baseline, "holm"] = holm(table.loc[with_baseline, "p"].to_numpy(float))
     same_sign = (table["examples_low"] > 0) & (table["low"] > 0) | (table["examples_high"] < 0) & (table["high"] < 0)
     table["beyond_luck"] = same_sign & (table["q"] < 1 - CONFIDENCE)
     return table[COLUMNS]
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values of m tests after Holm's correction (1979), in their order: the chance of any false find is held."""
+    order = p.argsort()
+    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    found = np.empty_like(p)
+    found[order] = np.minimum(steps, 1.0)
+    return found
 
 
 def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.results.statistics import Estimate, estimate, paired_difference
+from pipeline.results.statistics import Estimate, Limits, estimate, paired_difference
 
 BASELINE = "standard"
 Verdict = Literal["baseline", "identical", "one seed", "undecided", "higher", "lower"]
@@ -41,13 +41,13 @@ class Quantity:
         return self.verdict in ("higher", "lower")
 
 
-def compare(frame: pd.DataFrame, column: str, loss: str, identical: bool) -> Quantity:
+def compare(frame: pd.DataFrame, column: str, loss: str, identical: bool, limits: Limits = None) -> Quantity:
     """The estimate of one loss and of its difference from the baseline; `frame` has a row per loss and seed."""
     by_seed = {name: part.set_index("seed")[column] for name, part in frame.groupby("loss")}
     mine, base = by_seed[loss], by_seed.get(BASELINE)
     paired = loss != BASELINE and base is not None and len(mine.index.intersection(base.index)) > 0
     difference = paired_difference(mine, base) if paired and base is not None else None
-    return Quantity(value=estimate(mine), difference=difference, identical=identical)
+    return Quantity(value=estimate(mine, limits), difference=difference, identical=identical)
 
 
 def compared(frame: pd.DataFrame, column: str, loss: str, identical: bool) -> Quantity | None:

@@ -9,6 +9,8 @@ import pandas as pd
 from scipy import stats
 
 CONFIDENCE = 0.95
+Limits = tuple[float, float] | None
+"""Between which a number must lie, as `Task.limits`; None: anywhere."""
 
 
 class Estimate(NamedTuple):
@@ -36,12 +38,17 @@ def interval(mean: Any, sem: Any, n: Any) -> tuple[Any, Any]:
     return mean + low * sem, mean + high * sem
 
 
-def estimate(values: pd.Series[float]) -> Estimate:
+def estimate(values: pd.Series[float], limits: Limits = None) -> Estimate:
     n = len(values)
     if n == 1:
         return Estimate(float(values.iloc[0]), None, None, 1)
-    low, high = interval(values.mean(), values.sem(), n)
+    low, high = inside(interval(values.mean(), values.sem(), n), limits)
     return Estimate(float(values.mean()), float(low), float(high), n)
+
+
+def inside(bounds: tuple[Any, Any], limits: Limits) -> tuple[Any, Any]:
+    """The part of an interval where the number can lie, 0 to 1 for an accuracy: it covers the mean as often."""
+    return bounds if limits is None else (np.clip(bounds[0], *limits), np.clip(bounds[1], *limits))
 
 
 def paired_difference(values: pd.Series[float], baseline: pd.Series[float]) -> Estimate:
@@ -52,9 +59,9 @@ def paired_difference(values: pd.Series[float], baseline: pd.Series[float]) -> E
     return estimate((values - baseline).dropna())
 
 
-def intervals(frame: pd.DataFrame, by: list[str], value: str) -> pd.DataFrame:
+def intervals(frame: pd.DataFrame, by: list[str], value: str, limits: Limits = None) -> pd.DataFrame:
     """`estimate` of every group: columns `by`, then mean, low, high (NaN where n is 1), n; order of appearance."""
     grouped = frame.groupby(by, sort=False)[value]
     table = grouped.agg(["mean", "sem", "count"]).rename(columns={"count": "n"}).reset_index()
-    table["low"], table["high"] = interval(table["mean"], table["sem"], table["n"])
+    table["low"], table["high"] = inside(interval(table["mean"], table["sem"], table["n"]), limits)
     return table[[*by, "mean", "low", "high", "n"]]

@@ -147,18 +147,20 @@ def row(results: Results, loss: str) -> Row:
     clean = scores[scores["attack"] == "clean"]
     tested = clean[clean["loss"] == loss].set_index("seed")["score"]
 
-    def quantity(frame: pd.DataFrame, column: str) -> Quantity:
-        return compare(frame, column, loss, identical)
+    limits = results.study.task.limits
+
+    def quantity(frame: pd.DataFrame) -> Quantity:
+        return compare(frame, "score", loss, identical, limits)
 
     found = described(results, loss, identical)
     gradient = found[descriptors.HEADLINE].quantity
     assert gradient is not None  # `attacked` has looked
     return Row(
         name=loss,
-        clean=quantity(clean, "score"),
-        validation=estimate(validation[tested.index]),
+        clean=quantity(clean),
+        validation=estimate(validation[tested.index], limits),
         shift=paired_difference(tested, validation),
-        robust=[quantity(worst_case(scores, threat.norm, threat.epsilon), "score") for threat in threats],
+        robust=[quantity(worst_case(scores, threat.norm, threat.epsilon)) for threat in threats],
         masking=results.masking[loss],
         gradient=gradient,
         descriptors=found,
@@ -211,6 +213,7 @@ def equal_weights(results: Results, loss: str) -> list[bool]:
 def robustness(results: Results) -> pd.DataFrame:
     """The curves for `dvc plots`, long: loss, norm, epsilon, score (worst case), low, high, n."""
     worst = results.scores[results.scores["attack"] == WORST]
-    table = intervals(worst, ["loss", "norm", "epsilon"], "score").rename(columns={"mean": "score"})
+    by = ["loss", "norm", "epsilon"]
+    table = intervals(worst, by, "score", results.study.task.limits).rename(columns={"mean": "score"})
     order = {loss: i for i, loss in enumerate(results.losses)}
     return table.sort_values(["loss", "norm", "epsilon"], key=lambda c: c.map(order) if c.name == "loss" else c)

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from pipeline.results import pairwise
 from pipeline.results.statistics import Estimate, estimate, intervals, paired_difference
 
 
@@ -51,3 +52,21 @@ def test_intervals_are_the_estimates_of_the_groups() -> None:
     assert tuple(table.loc[("b", 1)]) == pytest.approx(tuple(estimate(pd.Series([1.0, 2, 6]))))
     assert np.isnan(table.loc[("b", 2), "low"])
     assert table.loc[("b", 2), "n"] == 1
+
+
+def test_an_interval_of_an_accuracy_stays_between_0_and_1():
+    values = pd.Series([0.5, 0.9, 0.99])
+    free, bound = estimate(values), estimate(values, (0.0, 1.0))
+    assert free.high > 1
+    assert (bound.mean, bound.low, bound.high) == (free.mean, free.low, 1.0)
+    frame = pd.DataFrame({"loss": ["a"] * 3, "score": values})
+    table = intervals(frame, ["loss"], "score", (0.0, 1.0))
+    assert float(table["high"].iloc[0]) == 1.0
+    assert float(table["low"].iloc[0]) == pytest.approx(bound.low)
+
+
+def test_holm_is_bonferroni_for_the_smallest_and_never_falls():
+    p = np.array([0.01, 0.04, 0.03, 0.5])
+    assert pairwise.holm(p) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert pairwise.holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
+    assert len(pairwise.holm(np.array([]))) == 0
