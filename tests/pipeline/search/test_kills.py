@@ -1,5 +1,6 @@
 """Killed workers, killed commands, Ctrl-C: nothing finished is lost, the total is exact."""
 
+import contextlib
 import os
 import random
 import re
@@ -54,15 +55,17 @@ def workers(process):
 @pytest.fixture
 def slow(searchable):
     """Trials long enough to be killed in the middle: whoever waits for one holds the search still while it looks."""
-    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 32")
+    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 80")
     return task(trials=12)
 
 
 def wait_for(process, condition):
     """Until the command has come that far. It stands still while this looks: on a slow machine it would be over."""
     while not condition():
-        assert process.poll() is None, process.communicate()
-        os.killpg(process.pid, signal.SIGCONT)
+        over = process.poll() is not None
+        with contextlib.suppress(ProcessLookupError):  # also what a command that has ended left behind holds its pipes
+            os.killpg(process.pid, signal.SIGCONT)
+        assert not over, process.communicate()
         time.sleep(0.05)
         os.killpg(process.pid, signal.SIGSTOP)
     os.killpg(process.pid, signal.SIGCONT)
