@@ -202,6 +202,16 @@ def where(studies: list[str]) -> None:
 
 
 @cli.command()
+@studies_argument
+def keep(studies: list[str]) -> None:
+    """Copy the reports of STUDIES (default: those of params.yaml) to docs/results, which git keeps."""
+    from pipeline import kept
+
+    for study in studies:
+        print(kept.keep(study))
+
+
+@cli.command()
 def track() -> None:
     """Rebuild MLflow's database from the run folders."""
     from pipeline import tracking

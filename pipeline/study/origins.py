@@ -62,11 +62,15 @@ def of_report(study: Study, losses: Sequence[str], sealed: Iterable[Path]) -> Or
     files = {str(file): file for file in (*sealed, data.path(study.name))}
     files |= {f"pipeline/report/{file.name}": file for file in templates()}
     code, versions = code_of(*REPORT, study.model_function.__module__, study.data_module.__name__)
-    settings = study.model_dump(mode="json", exclude={"search", "losses"})
-    settings["losses"] = {name: study.stated(name) for name in losses}
-    settings["reported"] = list(losses)  # in this order
+    settings = {**settings_of(study), "reported": list(losses)}  # in this order
     hashes = {name: hash_of_file(file) for name, file in files.items()}
     return Origin(settings=settings, data=hashes, code=code, versions=versions)
+
+
+def settings_of(study: Study) -> dict[str, Any]:
+    """Everything that a study states, but how its strengths were searched."""
+    settings = study.model_dump(mode="json", exclude={"search", "losses"})
+    return {**settings, "losses": {name: study.stated(name) for name in study.losses}}
 
 
 def templates() -> list[Path]:

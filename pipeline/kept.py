@@ -1,0 +1,111 @@
+"""Reports that git keeps: docs/results/STUDY/, each with the commit, the date and what it was made from."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from inputgrad import files
+from inputgrad.errors import UserError
+from pipeline import data, store
+from pipeline.fingerprint import Origin, code_of, hash_of_file
+from pipeline.results.report import opened
+from pipeline.study import origins
+from pipeline.study.read import read_study
+from pipeline.study.run import Run
+from pipeline.study.schema import Study
+
+FOLDER = Path("docs/results")
+FACTS = "kept.json"
+README, BEGIN, END = Path("README.md"), "<!-- results: python -m pipeline keep -->", "<!-- end of results -->"
+WRITTEN = (":!docs/results", ":!README.md")
+"""What this command itself changes, in git's words for "all but"."""
+HEADLINE = "digits"
+"""The study whose table and figure the README shows."""
+
+
+def keep(study_name: str) -> Path:
+    """Copy the report of a study to docs/results/STUDY/; the README's table is brought up to that of `digits`.
+
+    Raises:
+        UserError: the report is not that of the study as it stands, or git has changes that its commit would not name.
+    """
+    if changed := git("status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN):
+        raise UserError(f"git has changes that are not committed ({changed.split()[-1]}); fix: commit them, then keep")
+    study = read_study(study_name)
+    report, target = opened(study), FOLDER / study.name
+    made = datetime.fromtimestamp((report / store.MANIFEST).stat().st_mtime, UTC)
+    facts = {"commit": git("rev-parse", "HEAD"), "date": made.date().isoformat(), "origin": asdict(origin(study))}
+    with files.replacing(target) as folder:
+        for name in (*store.manifest_of(report, "")["files"], store.MANIFEST):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(report / name, folder / name)
+        files.write_json(folder / FACTS, facts)
+    if study.name == HEADLINE:
+        with files.replacing(README) as temporary:
+            temporary.write_text(with_results(README.read_text(encoding="utf-8")), encoding="utf-8")
+    return target
+
+
+def git(*arguments: str) -> str:
+    done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8")
+    if done.returncode:
+        raise UserError(f"git {arguments[0]} failed ({' '.join(done.stderr.split())}); fix: keep in a git repository")
+    return done.stdout.strip()
+
+
+def origin(study: Study) -> Origin:
+    """All settings, data, code and libraries of a study from its first stage to its report, without any result."""
+    run = [Run(study, loss, study.training.seeds[0]) for loss in study.losses]
+    modules = {
+        module for one in run for stage in ("train", "attack", "measured") for module in origins.modules(one, stage)
+    }
+    code, versions = code_of(*sorted(modules), *origins.REPORT)
+    hashes = {str(data.path(study.name)): hash_of_file(data.path(study.name))}
+    return Origin(settings=origins.settings_of(study), data=hashes, code=code, versions=versions)
+
+
+def moved_on(study_name: str) -> str:
+    """In what the study as it stands differs from the kept report, in words; empty where it does not."""
+    facts = facts_of(study_name)
+    now, then = origin(read_study(study_name)), facts["origin"]
+    return "" if asdict(now) == then else now.difference(then)
+
+
+def facts_of(study_name: str) -> dict[str, Any]:
+    return dict(store.read_json(FOLDER / study_name / FACTS, f"fix: python -m pipeline keep {study_name}"))
+
+
+def with_results(text: str) -> str:
+    """The README with the table of the kept report of `digits` between its two marks."""
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise UserError(f"{README}: the lines '{BEGIN}' and '{END}' are missing; fix: put them back")
+    return f"{before}{BEGIN}\n{table(HEADLINE)}\n{END}{after}"
+
+
+def table(study_name: str) -> str:
+    """Clean and robust score of every loss, with intervals, from metrics.json."""
+    metrics = store.read_json(FOLDER / study_name / "metrics.json", f"fix: python -m pipeline keep {study_name}")
+    facts = facts_of(study_name)
+    score, epsilon = ("accuracy", metrics["epsilon"])
+    lines = [f"| loss | clean {score}, % | robust {score}, %, ε = {epsilon:g} |", "|:---|---:|---:|"]
+    for loss, numbers in metrics["losses"].items():
+        cells = (numbers[f"{kind}_{score}"] for kind in ("clean", "robust"))
+        lines.append(" | ".join([f"| `{loss}`", *(interval(cell) for cell in cells)]) + " |")
+    n = next(iter(metrics["losses"].values()))[f"clean_{score}"]["n"]
+    source = f"[report](docs/results/{study_name}/report.md)"
+    lines.append(
+        f"\nMeans with 95 % intervals over {n} seeds; {source} of {facts['date']}, commit {facts['commit'][:7]}."
+    )
+    return "\n".join(lines)
+
+
+def interval(cell: dict[str, float]) -> str:
+    mean, low, high = (100 * cell[key] for key in ("mean", "low", "high"))
+    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"

@@ -1,0 +1,100 @@
+"""The reports that git keeps: whole, told apart from the code as it stands, and the source of the README's table."""
+
+import subprocess
+import warnings
+from pathlib import Path
+
+import pytest
+
+from inputgrad.errors import UserError
+from pipeline import data, kept, store
+from pipeline.stages import commands
+from pipeline.study.active import active
+from pipeline.study.read import read_study
+from tests.conftest import edit, only
+
+ROOT = Path(__file__).parents[2]
+KEPT = sorted(folder.name for folder in (ROOT / kept.FOLDER).iterdir() if folder.is_dir())
+
+
+def test_the_headline_study_is_kept_and_no_study_that_is_gone(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert {kept.HEADLINE} <= set(KEPT) <= set(active())
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_what_is_kept_is_whole(monkeypatch, name):
+    monkeypatch.chdir(ROOT)
+    folder = kept.FOLDER / name
+    assert store.is_whole(folder, store.manifest_of(folder, "")["fingerprint"])
+    assert {"report.html", "report.md", "metrics.json", "figures"} <= {file.name for file in folder.iterdir()}
+
+
+@pytest.mark.parametrize("name", KEPT)
+def test_a_kept_report_of_other_code_is_said(tmp_path, monkeypatch, name):
+    """No failure: code may be edited before its studies have run again. The summary of the tests shows the warning."""
+    for folder in ("experiments", "docs"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    monkeypatch.chdir(tmp_path)
+    data.prepare(name, read_study(name).data)
+    difference = kept.moved_on(name)
+    if difference:
+        warnings.warn(f"docs/results/{name} is {difference}; fix: python -m pipeline keep {name}", stacklevel=1)
+    monkeypatch.setattr(kept, "code_of", lambda *roots: ({"pipeline.stages.train": "edited"}, {}))
+    assert kept.moved_on(name).startswith("made by another ")
+
+
+def test_the_readme_shows_the_kept_table(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    text = Path("README.md").read_text(encoding="utf-8")
+    assert kept.with_results(text) == text
+    assert "| `gradient_norm` |" in kept.table(kept.HEADLINE)
+
+
+@pytest.fixture
+def repository(project, monkeypatch):
+    """The study `tiny` with a report, committed."""
+    monkeypatch.setattr("pipeline.tracking.mirror", lambda *_: None)
+    monkeypatch.setattr("pipeline.tracking.mirror_report", lambda *_: None)
+    monkeypatch.setattr(kept, "HEADLINE", "tiny")
+    only(project, "standard")
+    commands.prepare("tiny")
+    for stage in (commands.train, commands.attack):
+        stage("tiny", "standard", jobs=1)
+    commands.report("tiny")
+    (project / "README.md").write_text(f"# Tiny\n{kept.BEGIN}\nold\n{kept.END}\nmore\n", encoding="utf-8")
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run(["git", "add", "README.md", "experiments/tiny.yaml", "params.yaml"], check=True)
+    subprocess.run([*git, "commit", "--quiet", "--message", "all"], check=True)
+    return project
+
+
+def test_a_report_is_kept_with_its_commit(repository):
+    folder = kept.keep("tiny")
+    report = Path("experiments/tiny/report")
+    assert (folder / "metrics.json").read_bytes() == (report / "metrics.json").read_bytes()
+    assert kept.facts_of("tiny")["commit"] == kept.git("rev-parse", "HEAD")
+    assert not kept.moved_on("tiny")
+    readme = Path("README.md").read_text(encoding="utf-8")
+    assert "| `standard` |" in readme
+    assert "old" not in readme
+    assert readme.endswith("more\n")
+    assert kept.keep("tiny") == folder  # what it has changed itself does not stop it
+    edit(Path("experiments/tiny.yaml"), "epochs: 3", "epochs: 4")
+    assert kept.moved_on("tiny") == "made with training.epochs 3, not 4"
+    with pytest.raises(UserError, match=r"not committed \(experiments/tiny.yaml\); fix: commit them"):
+        kept.keep("tiny")
+
+
+def test_a_report_that_is_not_of_the_study_as_it_stands_is_not_kept(repository):
+    file = Path("experiments/tiny/report/metrics.json")
+    file.write_text(file.read_text(encoding="utf-8").replace("0", "1", 1), encoding="utf-8")
+    with pytest.raises(UserError, match=r"metrics.json is damaged: .* fix: dvc repro report@tiny"):
+        kept.keep("tiny")
+    assert not kept.FOLDER.exists()
+
+
+def test_a_readme_without_the_marks_is_refused():
+    with pytest.raises(UserError, match="are missing; fix: put them back"):
+        kept.with_results("# No marks\n")
