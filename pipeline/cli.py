@@ -124,9 +124,11 @@ def run(
         print("\n".join(f"{study}: up to date" for study in studies))
         return
     from pipeline.stages import whole_study
-    from pipeline.study.params import check_all
+    from pipeline.study.params import add, check_all
 
     if write:
+        if added := add(studies):
+            print(f"params.yaml: {', '.join(added)} added to studies, which dvc repro runs from now on")
         check_all(write)
     engine = Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)
     print("\n".join(whole_study.run(studies, engine)))

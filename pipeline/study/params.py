@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
@@ -39,6 +40,23 @@ def check_all(write: bool = False) -> list[Study]:
     if (params.per_study, params.per_loss) != expected(studies):
         raise behind()
     return studies
+
+
+def add(names: Iterable[str]) -> list[str]:
+    """Add studies to those that `dvc repro` runs, unless they are among them; returns what was added."""
+    new = [name for name in names if name not in active()]
+    for name in new:
+        read_study(name)  # a mistake in it is said first
+    if new:
+        before = FILE.read_text(encoding="utf-8")
+        after, count = re.subn(r"(?m)^(studies: *\[[^\]]*?) *\]", rf"\1, {', '.join(new)}]", before, count=1)
+        if not count:
+            raise UserError(
+                f"{FILE}: no 'studies: [...]' on a line of its own; fix: add {', '.join(new)} there by hand"
+            )
+        with files.replacing(FILE) as temporary:
+            temporary.write_text(after, encoding="utf-8")
+    return new
 
 
 def read_in_stage(name: str) -> Study:

@@ -10,7 +10,7 @@ from inputgrad.errors import UserError
 from pipeline.stages import commands, whole_study
 from pipeline.study import params
 from pipeline.study.active import active
-from pipeline.study.params import check_all
+from pipeline.study.params import check_all, read_params
 from pipeline.workers import Engine
 from tests.conftest import LOSSES, PARAMS, TINY, edit, stages
 
@@ -52,6 +52,25 @@ def test_losses_stand_in_the_order_of_the_study(project):
     edit(project / "experiments/tiny.yaml", "attack:\n", "  standard: {}\nattack:\n")
     assert list(params.expected(check_all(write=True))[1]) == [f"tiny-{n}" for n in (*LOSSES[1:], "standard")]
     assert written(project) == stages(*LOSSES[1:], "standard")
+
+
+def test_a_study_that_is_run_by_name_is_added(project):
+    """Else DVC has no stages for it; a study with a mistake is not added."""
+    (project / "experiments/other.yaml").write_text((project / "experiments/tiny.yaml").read_text())
+    file = project / "params.yaml"
+    assert params.add(["tiny"]) == []
+    assert params.add(["tiny", "other"]) == ["other"]
+    assert file.read_text().startswith("studies: [tiny, other]\n")
+    params.check_all(write=True)
+    assert {entry["study"] for entry in read_params().per_loss.values()} == {"tiny", "other"}
+    (project / "experiments/bad.yaml").write_text("data: 1\n")
+    with pytest.raises(UserError, match=r"bad\.yaml"):
+        params.add(["bad"])
+    file.write_text("studies:\n  - tiny\n")
+    with pytest.raises(
+        UserError, match=r"params\.yaml: no 'studies: \[\.\.\.\]' on a line.*; fix: add other there by hand"
+    ):
+        params.add(["other"])
 
 
 def test_keys_below_the_generated_part_are_not_lost(project):
