@@ -54,7 +54,7 @@ def audit(loss: str, model: str, batch: str, whole: bool) -> None:
 @click.option("--out", type=click.Path(file_okay=False), default="evaluation", show_default=True, help="Folder.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, …")
-def evaluate(model: str, no_bounds: bool, bounds: tuple[float, float], **options: Any) -> None:
+def evaluate(model: str, **options: Any) -> None:
     """Attack a trained model with the standard ensemble: its robust score, and whether it can be trusted.
 
     Modules of the current folder are found. What is stopped goes on with the same command. Exit code 0: done, and every
@@ -65,7 +65,7 @@ def evaluate(model: str, no_bounds: bool, bounds: tuple[float, float], **options
     """  # noqa: D301  click wants the character itself
     from inputgrad.robustness import command
 
-    found = command.run(model, bounds=None if no_bounds else bounds, **options)
+    found = command.run(model, **options)
     click.echo(str(found))
     sys.exit(0 if found.trusted else 1)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from inputgrad.cli import evaluate as inputgrad_evaluate
 from inputgrad.cli import print_anywhere, strength
 from inputgrad.errors import UserError
 from pipeline import interrupts
@@ -135,6 +136,19 @@ def run(
 
 
 cli.add_command(strength)
+
+
+@cli.command(params=inputgrad_evaluate.params)
+def evaluate(model: str, out: str, **options: Any) -> None:
+    """Attack a trained model, as `inputgrad evaluate` does, and write a page of it next to the files."""
+    from pathlib import Path
+
+    from inputgrad.robustness import command
+    from pipeline.report import evaluated
+
+    found = command.run(model, out=out, **options)
+    print(f"{found}\n{evaluated.write(found, model, Path(out))}")
+    sys.exit(0 if found.trusted else 1)
 
 
 @cli.command()

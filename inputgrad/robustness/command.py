@@ -25,7 +25,8 @@ def run(
     data: str,
     norm: BallNorm,
     epsilon: float,
-    bounds: tuple[float, float] | None,
+    bounds: tuple[float, float],
+    no_bounds: bool,
     examples: int | None,
     out: str,
     seed: int,
@@ -34,7 +35,7 @@ def run(
     """Evaluate MODULE:MODEL on MODULE:DATA; the files go to `out`."""
     if not 0 < epsilon < float("inf"):
         raise UserError(f"--epsilon {epsilon:g}: a radius is a number above 0")
-    if bounds is not None and not bounds[0] < bounds[1]:
+    if not bounds[0] < bounds[1]:
         raise UserError(f"--bounds {bounds[0]:g} {bounds[1]:g}: the first number must be the lower one")
     net = model_of(model)
     if not isinstance(net, nn.Module):
@@ -47,7 +48,8 @@ def run(
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device}: {' '.join(str(error).split())[:120]}; fix: --device cpu") from error
     with running(model):
-        return evaluate_it(net, x, y, norm=norm, epsilon=epsilon, bounds=bounds, seed=seed, folder=out)
+        box = None if no_bounds else bounds
+        return evaluate_it(net, x, y, norm=norm, epsilon=epsilon, bounds=box, seed=seed, folder=out)
 
 
 def tensors(data: str, examples: int | None) -> tuple[Tensor, Tensor]:
