@@ -60,9 +60,24 @@ def options(file: Path, key: str, raw: dict[str, Any]) -> dict[str, Any]:
     else:
         function = parts.part(file, "model.name", name, use, parts.model)
     chosen = validated(settings_of(file, function), registry.options(raw), file, key).model_dump(mode="json")
+    if use is None:
+        refuse_numbers(file, key, chosen)
     return {"name": name, **({} if use is None else {"use": use}), **chosen}
 
 
+def refuse_numbers(file: Path, key: str, chosen: dict[str, Any]) -> None:
+    """Raise a UserError for a number that one of our data sets or nets cannot be made with."""
+    for option, value in chosen.items():
+        numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int | float)]
+        least = 0 if key == "data" else 1
+        if wrong := [v for v in numbers if not least <= v < LARGEST_NUMBER]:
+            raise UserError(f"{file}: {key}.{option}: {wrong[0]:g} is not between {least} and {LARGEST_NUMBER:g}")
+    if (shares := chosen.get("shares")) and (abs(sum(shares) - 1) > 1e-9 or min(shares) <= 0):
+        raise UserError(f"{file}: {key}.shares: {shares} must be three positive numbers that sum to 1")
+
+
+LARGEST_NUMBER = 2**31
+"""No seed, width or count may be as large."""
 PACKAGES = {"data": "pipeline.data", "model": "pipeline.models"}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 from torch import nn
 
 from inputgrad import registry, tasks
@@ -17,6 +17,9 @@ from inputgrad.losses import Loss
 from inputgrad.robustness.threat import Attack, Attacks, NonNegative, Positive, PositiveInt, Settings
 from inputgrad.tasks import Task
 from pipeline import data, models
+
+Pair = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
+"""[low, high]"""
 
 
 class Augmentation(Settings):
@@ -39,10 +42,10 @@ class Training(Settings):
     precision: of the forward pass. compile: a step is one graph by `torch.compile`; needs a C++ compiler.
     """
 
-    epochs: PositiveInt
-    batch_size: PositiveInt
-    learning_rate: Positive
-    weight_decay: NonNegative = 0.0
+    epochs: Annotated[int, Field(gt=0, le=100_000)]
+    batch_size: Annotated[int, Field(gt=0, le=10_000_000)]
+    learning_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+    weight_decay: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
@@ -79,7 +82,7 @@ class Search(Settings):
     epochs: PositiveInt | None = None
     max_clean_drop: NonNegative = 0.02
     attacks: Attacks | None = None
-    ranges: dict[str, dict[str, tuple[float, float]]] = Field(default={})
+    ranges: dict[str, dict[str, Pair]] = Field(default={})
 
 
 class Study(Settings):
