@@ -135,6 +135,26 @@ def run(
     print("\n".join(whole_study.run(studies, engine)))
 
 
+@cli.command("list")
+def list_() -> None:
+    """Studies, losses, data sets, nets and attacks, a line each."""
+    from pipeline import listing
+
+    print("\n".join(listing.lines()))
+
+
+@cli.command()
+def doctor() -> None:
+    """Is this machine ready? A line for each thing that a study needs, with the fix. Exit code 1: something is not."""
+    from pipeline import doctor
+
+    found = []
+    for ok, line in doctor.lines():
+        found.append(ok)
+        print(line, flush=True)
+    sys.exit(0 if all(found) else 1)
+
+
 cli.add_command(strength)
 
 
@@ -262,6 +282,8 @@ def main() -> None:
         sys.exit(2)
     except UserError as error:
         fail(str(error))
+    except BrokenPipeError:  # the reader of a pipe has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
