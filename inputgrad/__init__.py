@@ -85,6 +85,9 @@ _HOME: dict[str, str] = {
 """Public name -> the module that defines it. `audit` is none of them: it is the package inputgrad/audit, which can be
 called (see there)."""
 
+_EXTRA = ("pandas", "pyarrow", "pyautoattack")
+"""What the attacks need, and the losses do not."""
+
 __all__ = ["audit", *_HOME]
 
 
@@ -93,7 +96,13 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("inputgrad.audit")
     if name not in _HOME:
         raise AttributeError(f"module 'inputgrad' has no attribute '{name}'; known: {', '.join(__all__)}")
-    value = getattr(importlib.import_module(f"inputgrad.{_HOME[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"inputgrad.{_HOME[name]}"), name)
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        fix = "fix: pip install 'inputgrad[attacks]'"
+        raise ModuleNotFoundError(f"inputgrad.{name} needs {error.name}; {fix}", name=error.name) from None
     globals()[name] = value  # looked up once
     return value
 

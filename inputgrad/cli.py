@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from inputgrad import _EXTRA
 from inputgrad.errors import UserError
 
 
@@ -109,6 +110,10 @@ def main() -> None:
         sys.exit(2)
     except UserError as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        if error.name not in _EXTRA:
+            raise
+        fail(f"this needs {error.name}; fix: pip install 'inputgrad[attacks]'")
 
 
 def fail(message: str, code: int = 2) -> None:

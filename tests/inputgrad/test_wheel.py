@@ -159,8 +159,21 @@ def test_the_audit_runs_there_on_anybodys_loss(fresh):
 
 
 def test_every_public_name_is_there(fresh):
-    code = "import inputgrad\nfor name in inputgrad.__all__: getattr(inputgrad, name)\nprint(inputgrad.__all__)"
-    assert "GradientNorm" in fresh.run("python", "-c", code).stdout
+    """Those for attacks say what to install."""
+    code = """
+import inputgrad
+for name in inputgrad.__all__:
+    try:
+        getattr(inputgrad, name)
+    except ModuleNotFoundError as error:
+        print(error)
+print(inputgrad.__all__)
+"""
+    *needing, names = fresh.run("python", "-c", code).stdout.splitlines()
+    assert "GradientNorm" in names
+    assert needing == [
+        f"inputgrad.{name} needs pandas; fix: pip install 'inputgrad[attacks]'" for name in ("Evaluation", "evaluate")
+    ]
 
 
 def test_a_type_checker_sees_the_types_of_the_wheel(fresh):
