@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from inputgrad import files
+from inputgrad import files, tasks
 from inputgrad.errors import UserError
+from inputgrad.tasks import Task
 from pipeline import data, store
 from pipeline.fingerprint import Origin, code_of, hash_of_file
 from pipeline.results.report import opened
@@ -48,6 +49,8 @@ def keep(study_name: str) -> Path:
     if study.name == HEADLINE:
         with files.replacing(README) as temporary:
             temporary.write_text(with_results(README.read_text(encoding="utf-8")), encoding="utf-8")
+    with files.replacing(FOLDER / "README.md") as temporary:
+        temporary.write_text(overview(), encoding="utf-8")
     return target
 
 
@@ -92,13 +95,16 @@ def with_results(text: str) -> str:
 def table(study_name: str) -> str:
     """Clean and robust score of every loss, with intervals, from metrics.json."""
     metrics = store.read_json(FOLDER / study_name / "metrics.json", f"fix: python -m pipeline keep {study_name}")
-    facts = facts_of(study_name)
-    score, epsilon = ("accuracy", metrics["epsilon"])
-    lines = [f"| loss | clean {score}, % | robust {score}, %, ε = {epsilon:g} |", "|:---|---:|---:|"]
+    facts, task = facts_of(study_name), tasks.named(metrics["task"])
+    unit = f",{task.unit}" if task.unit else ""
+    lines = [
+        f"| loss | clean {task.noun}{unit} | robust {task.noun}{unit}, ε = {metrics['epsilon']:g} |",
+        "|:---|---:|---:|",
+    ]
     for loss, numbers in metrics["losses"].items():
-        cells = (numbers[f"{kind}_{score}"] for kind in ("clean", "robust"))
-        lines.append(" | ".join([f"| `{loss}`", *(interval(cell) for cell in cells)]) + " |")
-    n = next(iter(metrics["losses"].values()))[f"clean_{score}"]["n"]
+        cells = (interval(numbers[f"{kind}_{task.key}"], task) for kind in ("clean", "robust"))
+        lines.append(" | ".join([f"| `{loss}`", *cells]) + " |")
+    n = next(iter(metrics["losses"].values()))[f"clean_{task.key}"]["n"]
     source = f"[report](docs/results/{study_name}/report.md)"
     lines.append(
         f"\nMeans with 95 % intervals over {n} seeds; {source} of {facts['date']}, commit {facts['commit'][:7]}."
@@ -106,6 +112,15 @@ def table(study_name: str) -> str:
     return "\n".join(lines)
 
 
-def interval(cell: dict[str, float]) -> str:
-    mean, low, high = (100 * cell[key] for key in ("mean", "low", "high"))
-    return f"{mean:.1f} [{low:.1f}, {high:.1f}]"
+def interval(cell: dict[str, float], task: Task) -> str:
+    mean, low, high = (f"{task.factor * cell[key]:.{task.decimals}f}" for key in ("mean", "low", "high"))
+    return f"{mean} [{low}, {high}]"
+
+
+def overview() -> str:
+    """docs/results/README.md: the tables of all kept studies."""
+    parts = ["# Results\n\nWritten by `python -m pipeline keep`; each report is also a page, `report.html`.\n"]
+    for folder in sorted(path for path in FOLDER.iterdir() if (path / FACTS).exists()):
+        here = table(folder.name).replace(f"docs/results/{folder.name}/", f"{folder.name}/")
+        parts.append(f"## [{folder.name}]({folder.name}/report.md)\n\n{here}\n")
+    return "\n".join(parts)

@@ -49,6 +49,7 @@ def test_the_readme_shows_the_kept_table(monkeypatch):
     text = Path("README.md").read_text(encoding="utf-8")
     assert kept.with_results(text) == text
     assert "| `gradient_norm` |" in kept.table(kept.HEADLINE)
+    assert kept.overview() == (kept.FOLDER / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ def test_a_report_is_kept_with_its_commit(repository):
     assert "| `standard` |" in readme
     assert "old" not in readme
     assert readme.endswith("more\n")
+    assert "## [tiny](tiny/report.md)" in (kept.FOLDER / "README.md").read_text(encoding="utf-8")
     assert kept.keep("tiny") == folder  # what it has changed itself does not stop it
     edit(Path("experiments/tiny.yaml"), "epochs: 3", "epochs: 4")
     assert kept.moved_on("tiny") == "made with training.epochs 3, not 4"
