@@ -1,4 +1,4 @@
-"""Sentences about the attacks: who was attacked with what, and how far the numbers can be believed."""
+"""Sentences about the attacks: who was attacked with what, and how far the numbers can be trusted."""
 
 from __future__ import annotations
 

@@ -58,6 +58,8 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "masking": tables.masking_table(summary),
         "descriptors": tables.descriptor_table(summary),
         "waterfall": tables.waterfall_tables(results, summary),
+        "same": same(summary),
+        "timed": timed(summary),
         "counted": f"{words.seeds(summary.rows)} seeds, {attack_words.examples(summary)}",
         "norms": list(summary.baseline.distances),
         "threats": [words.threat(threat.norm, threat.epsilon) for threat in study.attack.threat_models],
@@ -71,6 +73,18 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "settings": settings(summary),
         "search": searches.section(study, results.losses),
     }
+
+
+def same(summary: Summary) -> set[str]:
+    """Counts that stand below the tables once, since every row has them."""
+    seeds = {row.clean.value.n for row in summary.rows}
+    steps = {row.cost["n"] for row in summary.rows}
+    return {f"n = {only:g}" for counts in (seeds, steps) if len(counts) == 1 and (only := max(counts)) > 1}
+
+
+def timed(summary: Summary) -> str:
+    steps = {row.cost["n"] for row in summary.rows}
+    return f", {max(steps):g} steps timed" if len(steps) == 1 else ""
 
 
 def settings(summary: Summary) -> str:

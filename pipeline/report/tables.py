@@ -32,6 +32,9 @@ ACTS = {
 def table_row(row: Row, measure: Measure) -> dict[str, Any]:
     cost = row.cost
     quartiles = f"[{cost['ratio_quartile_low']:.2f}, {cost['ratio_quartile_high']:.2f}]"
+    time = {"text": f"{cost['ratio']:.2f}", "interval": quartiles, "n": f"n = {cost['n']:g}", "verdict": ""}
+    if row.name == BASELINE:
+        time |= {"text": "1", "interval": "", "n": ""}  # by definition
     return {
         "name": row.name,
         "clean": measured(row.clean, measure),
@@ -39,7 +42,7 @@ def table_row(row: Row, measure: Measure) -> dict[str, Any]:
         "masking": verdict(row),
         "gradient": measured(row.gradient, GRADIENT),
         "distances": [bounded(row, quantity) for quantity in row.distances.values()],
-        "time": {"text": f"{cost['ratio']:.2f}", "interval": quartiles, "n": f"n = {cost['n']:g}", "verdict": ""},
+        "time": time,
         "pull": cell(GRADIENT.value(row.pull), row.pull, GRADIENT),
         "validation": cell(measure.value(row.validation), row.validation, measure),
         "shift": cell(measure.difference(row.shift), row.shift, measure),

@@ -139,10 +139,10 @@ def doubted(summary: Summary) -> list[str]:
     if len(flagged) == 1:
         row = flagged[0]
         return [
-            f"The robust {measure.name} of `{row.name}` cannot be believed yet: it fails {joined(row.flags)} on the"
+            f"The robust {measure.name} of `{row.name}` cannot be trusted yet: it fails {joined(row.flags)} on the"
             " masking sheet."
         ]
-    return [f"Some robust scores cannot be believed yet: on the masking sheet {which}{more}."]
+    return [f"Some robust scores cannot be trusted yet: on the masking sheet {which}{more}."]
 
 
 def single_seed(summary: Summary) -> str:

@@ -54,6 +54,16 @@ def test_a_compiled_step_is_the_eager_one(loss):
         torch.testing.assert_close(found[:3], wanted[:3])
 
 
+def test_compiled_gradients_lie_in_memory_as_their_parameters():
+    """Else a fused optimiser would mix up the numbers of a channels-last net."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Tanh(), nn.Conv2d(4, 5, 3), nn.Flatten(), nn.Linear(80, 4))
+    model.to(memory_format=torch.channels_last)
+    CompiledStep(GradientNorm(strength=0.5), model)(torch.rand(6, 3, 8, 8), torch.tensor([0, 1, 2, 3, 0, 1]))
+    for parameter in model.parameters():
+        assert parameter.grad.stride() == parameter.stride()
+
+
 class Looks(Base):
     """Its graph depends on a value, so that there is no single graph."""
 

@@ -2,7 +2,7 @@
 
 A gradient that is zero, random or useless makes gradient-based attacks fail without making the model robust (Athalye,
 Carlini & Wagner 2018; Carlini et al. 2019). Every trained model gets the whole sheet, and no robust score is shown
-without it. A flag does not say that a model is bad, it says that its robust score cannot be believed yet.
+without it. A flag does not say that a model is bad, it says that its robust score cannot be trusted yet.
 """
 
 from __future__ import annotations

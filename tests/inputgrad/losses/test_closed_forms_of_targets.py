@@ -59,12 +59,13 @@ def test_the_gradient_is_held_against_its_target(sign):
     torch.testing.assert_close(term, (sign * x @ model.a[0] - t).square().sum(1))
 
 
-def test_each_of_several_outputs_has_its_own_target_and_components_their_weight():
+@pytest.mark.parametrize("sign", [1, -1])
+def test_each_of_several_outputs_has_its_own_target_and_components_their_weight(sign):
     model, x, y = quadratic(outputs=3)
     t = torch.randn(N, 3, D, generator=generator(), dtype=torch.float64)
     w = (torch.rand(N, 3, D, generator=generator()) > 0.5).double()
-    term = GradientTarget().term(Forward(model, x, y, context=known(target_gradient=t, gradient_weight=w)))
-    found = torch.einsum("kij,nj->nki", model.a, x)
+    term = GradientTarget(sign=sign).term(Forward(model, x, y, context=known(target_gradient=t, gradient_weight=w)))
+    found = sign * torch.einsum("kij,nj->nki", model.a, x)
     torch.testing.assert_close(term, (w * (found - t)).square().sum((1, 2)))
 
 

@@ -110,9 +110,8 @@ def test_a_praised_loss_that_fails_the_sheet_is_doubted_at_once(results: Results
     summary = summarise(results)
     assert row(summary, "gradient_norm").flags == ["linearity"]
     assert "believed" not in words.answer(summary)  # it is flagged, but nobody praises it
-    assert (
-        "The robust accuracy of `fgsm` cannot be believed yet: it fails `linearity` on the masking sheet."
-        in flagged(summary, "fgsm")
+    assert "The robust accuracy of `fgsm` cannot be trusted yet: it fails `linearity` on the masking sheet." in flagged(
+        summary, "fgsm"
     )
     better = with_robust(summary, "gradient_norm", UP)
     assert "on the masking sheet `fgsm` fails `linearity`; `gradient_norm` fails `linearity`." in flagged(
@@ -123,7 +122,7 @@ def test_a_praised_loss_that_fails_the_sheet_is_doubted_at_once(results: Results
 def test_the_best_loss_is_doubted_even_if_it_is_the_baseline(results: Results) -> None:
     summary = summarise(results)
     worse = replace(summary, rows=[r for r in summary.rows if r.name != "fgsm"])
-    assert "of `standard` cannot be believed yet" in flagged(worse, "standard")
+    assert "of `standard` cannot be trusted yet" in flagged(worse, "standard")
 
 
 def test_about(results: Results) -> None:
