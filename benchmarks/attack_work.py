@@ -2,7 +2,7 @@
 
     python -m benchmarks.attack_work [STUDY [SEEDS]]    # digits 0,1; after `make study`
 
-Both run the study's whole plan on all examples of the test split, one after the other, on one thread. `theirs` calls
+Both run the study's whole plan on all examples of the test split, the whole ensemble in both norms, one after the other, on one thread. `theirs` calls
 `pyautoattack` as it is: one target after another, the walk of Square query by query.
 """
 
@@ -26,6 +26,7 @@ from inputgrad.attacks._classes import Box
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import evaluate
+from inputgrad.robustness.threat import Attack
 from pipeline.stages.attack import victim_of
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -129,7 +130,7 @@ THEIRS = {
 
 def worst(run: Run) -> tuple[float, pd.Series]:
     """CPU seconds of the plan, and whether each example is broken at each threat model's headline ε."""
-    victim, attack = victim_of_all(run), run.study.attack
+    victim, attack = victim_of_all(run), full(run.study.attack)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
         outcomes = evaluate.attacked(victim, attack, Path(folder))
@@ -144,8 +145,14 @@ def worst(run: Run) -> tuple[float, pd.Series]:
 def victim_of_all(run: Run) -> evaluate.Victim:
     from pipeline.stages.attack import Evaluation
 
-    everyone = run.study.attack.model_copy(update={"examples": None})
+    everyone = full(run.study.attack)
     return victim_of(Evaluation(replace(run, study=run.study.model_copy(update={"attack": everyone}))))
+
+
+def full(attack: Attack) -> Attack:
+    """The study's attacks without what it leaves out for speed: all examples, the whole ensemble in both norms."""
+    secondary = attack.secondary and attack.secondary.model_copy(update={"at_epsilon": None})
+    return attack.model_copy(update={"examples": None, "secondary": secondary})
 
 
 def by_theirs(attack: evaluate.Attack) -> list[evaluate.Step]:
