@@ -2,8 +2,8 @@
 
     python -m benchmarks.attack_work [STUDY [SEEDS]]    # digits 0,1; after `make study`
 
-Both run the study's whole plan on all examples of the test split, the whole ensemble in both norms, one after the other, on one thread. `theirs` calls
-`pyautoattack` as it is: one target after another, the walk of Square query by query.
+Both run the study's whole plan on all examples of the test split, with the whole ensemble in both norms, one after the
+other, on one thread. `theirs` calls `pyautoattack` as it is: target after target, the walk of Square query by query.
 """
 
 from __future__ import annotations
