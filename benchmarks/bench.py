@@ -16,7 +16,7 @@ PARTS = {
     "Memory of a step": ["memory"],
     "Attacks against the library's ensemble": ["attack_work"],
     "Pipeline against the bare loop": ["overhead"],
-    "Growth": ["growth"],
+    "Growth": ["growth", "1"],
 }
 LIBRARIES = ("torch", "torchvision", "optuna", "mlflow", "dvc")
 
