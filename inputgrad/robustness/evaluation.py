@@ -198,7 +198,7 @@ def key_of(
     settings = [attack.model_dump(mode="json"), bounds, seed, torch.__version__, type(model).__qualname__]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in sorted({**model.state_dict(), "(x)": x, "(y)": y}.items()):
-        digest.update(name.encode() + value.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

@@ -161,6 +161,17 @@ def test_what_was_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "whole/evaluation.json").read_text())["robust"] == whole.robust
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nets_with_batch_norm_and_other_precisions(dtype):
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5)).to(dtype)
+    x = torch.rand(12, 1, 8, 8, dtype=dtype)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    found = evaluate(net, x, net.eval()(x).argmax(1), epsilon=0.1, attack=QUICK)
+    assert found.clean == 1.0
+    assert all(torch.equal(before[key], value) for key, value in net.state_dict().items())
+
+
 def test_a_folder_of_another_evaluation_is_left_alone(tmp_path):
     net, x, y = images()
     evaluate(net, x, y, epsilon=0.1, attack=CHEAP, folder=tmp_path / "e")
