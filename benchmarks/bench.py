@@ -50,7 +50,7 @@ if __name__ == "__main__":
             print(line, end="", flush=True)
             lines.append(line)
         if done.wait():
-            sys.exit(f"error: benchmarks.{command[0]} failed; {FILE.name} is left as it was")
+            sys.exit(f"error: benchmarks.{command[0]} failed; {FILE.name} holds the parts before it")
         pages.append(f"## {title}\n\n`python -m benchmarks.{' '.join(command)}`\n\n{''.join(lines).strip()}\n")
-    FILE.write_text("\n".join(pages), encoding="utf-8")
+        FILE.write_text("\n".join(pages), encoding="utf-8")
     print(f"\nkept in {FILE}")
