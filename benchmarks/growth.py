@@ -38,6 +38,8 @@ SIZES = {
     "trials": (2, 4, 8, 16),
 }
 SMALL = {"losses": 1, "seeds": 1, "examples": 45, "ε": 1, "trials": 2}
+WIDEST = 1.0
+"""An interval of an exponent that is wider on one side says nothing about it."""
 OTHERS = {"examples": {"ε": 8}, "ε": {"examples": 360}}
 """What must not be small, so that more than the start is seen."""
 
@@ -100,7 +102,8 @@ if __name__ == "__main__":
         medians = [np.median([value for size, value in points if size == one]) for one in sizes]
         power, wide = exponent(*map(list, zip(*points, strict=True)))
         shown = ", ".join(f"{median:.1f}" for median in medians)
-        print(f"| {what} | {', '.join(map(str, sizes))} | {shown} | {power:.2f} ± {wide:.2f} |", flush=True)
+        found = f"{power:.2f} ± {wide:.2f}" if wide < WIDEST else "not determined by so few points"
+        print(f"| {what} | {', '.join(map(str, sizes))} | {shown} | {found} |", flush=True)
     text = study({**SMALL, "seeds": 8}, epochs=24)
     walls = [[taken(text, "run", "own", "--jobs", str(jobs))[1] for jobs in (1, 2)] for _ in range(REPEATS)]
     one, two = np.median(np.array(walls), axis=0)
