@@ -263,7 +263,7 @@ MUTATIONS: list[Row] = [
     ),
     (EVALUATE, "torch.where(expand(near <= radius, x), moved, x)", "moved", ATTACK),
     (STAGE, "if state_hash(victim.model) != before:", "if False:", ATTACK),
-    (STAGE, "wanted > len(x)", "False", ATTACK),
+    (STAGE, "wanted > len(y)", "False", ATTACK),
     ("inputgrad/gradients/descriptors.py", "(d**0.5 - l1 / l2)", "(d**0.5 - l2 / l1)", ATTACK),
     ("inputgrad/gradients/descriptors.py", "cosine(x, gradients)", "cosine(gradients, gradients)", ATTACK),
     ("inputgrad/gradients/descriptors.py", "squares += rows(row)", "squares = rows(row)", ATTACK),

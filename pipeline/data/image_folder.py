@@ -59,13 +59,14 @@ def listed(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
 
 def decoded(file: Path, channels: int, size: int | None) -> np.ndarray:
     """An image as bytes, (C, H, W)."""
-    from PIL import Image
+    from PIL.Image import DecompressionBombError
+    from PIL.Image import open as open_image
     from torchvision.transforms import functional
 
     try:
-        with Image.open(file) as opened:
+        with open_image(file) as opened:
             image = opened.convert("RGB" if channels == 3 else "L")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{file} is no readable image ({reason}); fix: remove or replace it") from error
     if size is not None:

@@ -40,12 +40,13 @@ def draw(results: Results, summary: Summary, folder: Path) -> list[Drawing]:
 
 def save(figure: Figure, file: Path) -> None:
     """Write a PNG of 256 colours, a third of the size: the page holds every figure, and git keeps some pages."""
-    from PIL import Image
+    from PIL.Image import Dither
+    from PIL.Image import open as open_image
 
     buffer = BytesIO()
     figure.savefig(buffer, format="png")
-    with Image.open(buffer) as image:
-        image.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(file, optimize=True)
+    with open_image(buffer) as image:
+        image.convert("RGB").quantize(256, dither=Dither.NONE).save(file, optimize=True)
 
 
 def score_curves(results: Results, summary: Summary) -> Drawing:

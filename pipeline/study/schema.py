@@ -42,9 +42,9 @@ class Training(Settings):
     precision: of the forward pass. compile: a step is one graph by `torch.compile`; needs a C++ compiler.
     """
 
-    epochs: Annotated[int, Field(gt=0, le=100_000)]
+    epochs: Annotated[int, Field(gt=0, le=10_000_000)]
     batch_size: Annotated[int, Field(gt=0, le=10_000_000)]
-    learning_rate: Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+    learning_rate: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
     weight_decay: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
