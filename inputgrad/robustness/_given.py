@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.attacks import Threat
+from inputgrad.attacks._tries import TILES
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import evaluating
 from inputgrad.robustness.evaluate import plan
@@ -24,8 +25,6 @@ from inputgrad.tasks import Task
 
 STEPS = "steps"
 """The folder of the attacks that are finished before the whole is."""
-SMALLEST = 5
-"""Pixels a side that Square needs."""
 
 
 class TwoLogits(nn.Module):
@@ -98,7 +97,7 @@ def standard(model: nn.Module, x: Tensor, task: Task, threat: Threat) -> tuple[A
         if classes < 4:
             del ensemble["apgd_t"]
             notes.append(f"{classes} classes: no targeted APGD, whose loss needs four; FAB and Square replace it")
-        if x.dim() != 4 or min(x.shape[2:]) < SMALLEST:
+        if x.dim() != 4 or min(x.shape[2:]) < TILES:
             del ensemble["square"]
             ensemble["random_search"] = {}
             notes.append(f"inputs {tuple(x.shape[1:])} are no images: random_search instead of Square")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from inputgrad.errors import UserError, nearest
+from inputgrad.robustness._weights import load
 from pipeline.models import Activation, grouped, image_shape, replaced
 from pipeline.models import activation as layer
 
@@ -67,12 +67,3 @@ class Repeat(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x.expand(-1, 3, -1, -1)
-
-
-def load(net: nn.Module, file: Path) -> None:
-    try:
-        state: Any = torch.load(file, map_location="cpu", weights_only=True)
-        net.load_state_dict(state)
-    except Exception as error:  # a missing file, a pickle, another net
-        reason = " ".join(str(error).split())[:160]
-        raise UserError(f"model.weights: {file} does not fit this net ({reason}); fix: its own state dict") from error

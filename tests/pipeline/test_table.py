@@ -20,7 +20,7 @@ def frame():
     g = np.random.default_rng(0)
     x = pd.DataFrame({"rooms": g.integers(1, 9, N), "age": g.normal(50, 9, N), "city": g.choice(["Bern", "Rome"], N)})
     price = 3 * x.rooms - 0.1 * x.age + g.normal(size=N)
-    return x.assign(price=price, kind=np.where(price > price.median(), "dear", "cheap"), same=1.0)
+    return x.assign(price=price, kind=np.where(price > price.median(), "high", "low"), same=1.0)
 
 
 @pytest.fixture
@@ -162,7 +162,7 @@ def test_a_table_that_grows_while_it_is_read_is_refused(study, monkeypatch):
     def growing(**options):
         found = load(**options)
         with Path("mine.csv").open("a", encoding="utf-8") as f:
-            f.write("1,2,Bern,3,cheap,1.0\n")
+            f.write("1,2,Bern,3,low,1.0\n")
         return found
 
     monkeypatch.setattr(table, "load", growing)
