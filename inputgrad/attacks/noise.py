@@ -1,15 +1,20 @@
 """Uniform noise in the ball: the baseline that every real attack must beat."""
 
+from typing import Annotated
+
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, Traits, Worst
 from inputgrad.gradients.forward import Draws
 
+Count = Annotated[int, Field(gt=0)]
+
 TRAITS = Traits(sees_all_examples=True, black_box=True)
 
 
-def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, tries: int = 5) -> Tensor:
+def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, tries: Count = 5) -> Tensor:
     """The worst of `tries` uniform draws per example, shaped as x."""
     worst = Worst(model, x, y)
     everyone = torch.arange(len(x), device=x.device)

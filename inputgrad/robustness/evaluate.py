@@ -54,6 +54,7 @@ class Step:
 
     attack: its word in the outcomes. module: its code. transfer: made on the source instead.
     sees_all_examples: every example is attacked, not only those still standing.
+    headline: on a step in a smaller ball, the ε of the ball that was attacked before it; else None.
     """
 
     attack: str
@@ -64,17 +65,23 @@ class Step:
     knobs: dict[str, Any] = field(default_factory=dict)
     radii: tuple[float, ...] = ()
     transfer: bool = False
+    headline: float | None = None
 
 
 def plan(attack: Attack) -> list[Step]:
-    """All steps, cheap ones first within an ε, small ε first within a norm, black boxes last."""
+    """All steps of a norm in an order that spares work: what sees every example, then the headline ε, then the others.
+
+    An example that all attacks leave standing at the headline ε needs no attack in a smaller ball.
+    """
     steps: list[Step] = []
     for threat in attack.threat_models:
         radii = [epsilon for epsilon in threat.radii if epsilon > 0]
-        for epsilon in radii:
-            steps += at_radius(attack, threat, epsilon, radii)
-            if epsilon == threat.epsilon:
-                steps += at_headline(attack, threat)
+        everywhere = [step for epsilon in radii for step in at_radius(attack, threat, epsilon, radii)]
+        on_what_stands = [step for step in everywhere if not (step.sees_all_examples or step.radii)]
+        steps += [step for step in everywhere if step not in on_what_stands]
+        steps += [step for step in on_what_stands if step.epsilon == threat.epsilon]
+        steps += at_headline(attack, threat)
+        steps += [step for step in on_what_stands if step.epsilon != threat.epsilon]
     return steps
 
 
@@ -93,6 +100,7 @@ def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[f
             sees_all_examples=attack.traits(name).sees_all_examples,
             knobs=knobs_of(knobs),
             radii=tuple(radii) if once else (),
+            headline=threat.epsilon if epsilon < threat.epsilon and not once else None,
         )
 
 
@@ -136,7 +144,7 @@ def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.
         stem = f"{number:03d}-{step.attack}-{step.norm}-{step.epsilon:g}"
         contents = kept(folder, stem, key)
         if contents is None:
-            index = torch.arange(len(victim.x)) if step.sees_all_examples else standing(pd.concat(found), step)
+            index = torch.arange(len(victim.x)) if step.sees_all_examples else left(pd.concat(found), step, victim)
             # no row where nothing stands any more: a model need not take an empty batch, so it is never given one
             frame = run_step(victim, step, index) if len(index) else clean.iloc[:0]
             contents = frame.to_parquet(index=False)
@@ -162,11 +170,21 @@ def hash_of(key: str, stem: str, contents: bytes) -> str:
     return hashlib.sha256(f"{key} {stem} ".encode() + contents).hexdigest()[:16]
 
 
-def standing(outcomes: pd.DataFrame, step: Step) -> Tensor:
-    """The examples that nothing has broken yet inside the step's ball; a smaller ball lies inside a larger one."""
-    inside = outcomes["norm"].isin(["none", step.norm]) & (outcomes["epsilon"] <= step.epsilon)
-    still = ~outcomes["broken"].where(inside, False).groupby(outcomes["example"]).any()
+def left(outcomes: pd.DataFrame, step: Step, victim: Victim) -> Tensor:
+    """The examples that a step attacks: nothing has broken them yet inside its ball, but something at the headline ε.
+
+    Nothing breaks an example of a regression: each is attacked at every ε.
+    """
+    still = standing(outcomes, step.norm, step.epsilon)
+    if step.headline is not None and tasks.of(victim.y).has_classes:
+        still &= ~standing(outcomes, step.norm, step.headline)
     return torch.tensor(still.index[still].to_numpy())
+
+
+def standing(outcomes: pd.DataFrame, norm: BallNorm, epsilon: float) -> pd.Series[bool]:
+    """Of every example, whether nothing has broken it inside the ball; a smaller ball lies inside a larger one."""
+    inside = outcomes["norm"].isin(["none", norm]) & (outcomes["epsilon"] <= epsilon)
+    return ~outcomes["broken"].where(inside, False).groupby(outcomes["example"]).any()
 
 
 def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:

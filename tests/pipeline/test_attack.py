@@ -95,9 +95,46 @@ def test_an_attack_in_both_lists_has_the_other_knobs_at_the_headline(project):
     edit(project / "experiments/tiny.yaml", "apgd_ce: {steps: 5}", "pgd: {steps: 9}")
     steps = [s for s in evaluate.plan(read_study("tiny").attack) if s.attack == "pgd"]
     assert [(s.epsilon, s.knobs, s.sees_all_examples) for s in steps] == [
-        (0.1, {"steps": 9}, True),
         (0.4, {"steps": 3, "restarts": 2}, True),
+        (0.1, {"steps": 9}, True),
     ]
+
+
+def test_the_headline_ball_is_attacked_before_the_others(project):
+    """`left` asks what stands there; what sees every example, or all radii at once, waits for nothing."""
+    file = project / "experiments/tiny.yaml"
+    edit(file, "epsilon: 0.1", "epsilon: 0.2")
+    edit(file, "grid: [0.0, 0.1, 0.4]", "grid: [0.0, 0.1, 0.2, 0.4]")
+    edit(file, "pgd: {steps: 3,", "random_search: {queries: 7}, pgd: {steps: 3,")
+    plan = evaluate.plan(read_study("tiny").attack)
+    assert [(s.epsilon, s.headline) for s in plan if s.attack == "random_search"] == [
+        (0.2, None),
+        (0.1, 0.2),
+        (0.4, None),
+    ]
+    last = max(number for number, step in enumerate(plan) if step.epsilon == 0.2)
+    first = min(number for number, step in enumerate(plan) if step.headline is not None and not step.sees_all_examples)
+    assert last < first
+    assert [s.headline for s in plan if s.radii] == [None]
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "headline", "classes", "examples"),
+    [(0.2, None, True, [2, 3]), (0.1, 0.2, True, [1]), (0.4, None, True, [2]), (0.1, 0.2, False, [1, 2, 3])],
+)
+def test_what_stands_in_the_headline_ball_is_not_attacked_in_a_smaller_one(epsilon, headline, classes, examples):
+    broken = {0: 0.1, 1: 0.2, 3: 0.4}
+    outcomes = pd.DataFrame(
+        [(e, "linf", r, broken.get(e, 9.0) == r) for r in (0.1, 0.2, 0.4) for e in range(4)]
+        + [(2, "l2", 0.1, True)],  # another norm says nothing of this one
+        columns=["example", "norm", "epsilon", "broken"],
+    )
+    y = torch.zeros(4, dtype=torch.long) if classes else torch.zeros(4)
+    victim = evaluate.Victim(name="", model=nn.Identity(), source=None, x=torch.zeros(4, 1), y=y, bounds=None, seed=0)
+    step = evaluate.Step(
+        attack="", module=evaluate.pgd, norm="linf", epsilon=epsilon, sees_all_examples=False, headline=headline
+    )
+    assert evaluate.left(outcomes, step, victim).tolist() == examples
 
 
 def test_the_secondary_norm_may_have_fewer_expensive_attacks(project):
