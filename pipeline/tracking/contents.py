@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline import store
-from pipeline.fingerprint import hash_of
+from pipeline import data, store
+from pipeline.fingerprint import hash_of, hash_of_file
 from pipeline.results.pictures import gradient_picture
 from pipeline.study.schema import Study
 from pipeline.tracking import server
@@ -51,7 +51,7 @@ def experiment(client: MlflowClient, study: Study) -> str:
         norm=study.attack.norm,
         epsilon=study.attack.epsilon,
     )
-    columns = ["params.`strength`", "attributes.`Models`"]
+    columns = ["params.`loss`", "params.`strength`", "params.`seed`", "attributes.`Models`", "attributes.`Dataset`"]
     columns += [f"metrics.`{name.format(study.task.key)}`" for name in HEADLINE] + ["tags.`masking`"]
     view = {"searchFilter": "tags.current = 'true'", "orderByAsc": True, "selectedColumns": columns}
     tags = {
@@ -78,7 +78,7 @@ def of_seed(
 ) -> Wanted:
     return Wanted(
         kind="seed",
-        name=f"seed-{seed}",
+        name=f"{loss}-seed-{seed}",
         fingerprint=fingerprint,
         attack_fingerprint=attack,
         parent=parent,
@@ -103,6 +103,7 @@ def mirror_loss(study: Study, name: str) -> bool:
             if fresh:
                 above.log(loss.points, parameters(loss.facts))
                 above.tag(loss.audit)
+                log_data(client, above.id, study)
                 client.log_artifacts(above.id, str(loss.measured), "measured")
         above.tag(loss.sheet)
         above.set_status("FINISHED", ended)
@@ -110,6 +111,11 @@ def mirror_loss(study: Study, name: str) -> bool:
         with above.once("model") as fresh:  # last: if a net cannot be traced, all else is there
             if fresh:
                 above.tag({"model": model.mirror(client, above.run, loss)})
+        if loss.attack_fingerprint:
+            with above.once("scores") as fresh:
+                if fresh:
+                    best = loss.seeds.index(model.best_of(loss))
+                    model.score(client, above.run.data.tags["model"], below[best], loss.seeds[best].outcome)
     return True
 
 
@@ -119,6 +125,7 @@ def mirror_seed(client: MlflowClient, where: str, parent: str, seed: SeedFolder)
     with run.once("train") as fresh:
         if fresh:
             run.log([*seed.history, *seed.best], parameters(seed.facts))
+            log_data(client, run.id, seed.study)
             client.log_artifacts(run.id, str(seed.train), "train")
             log_pictures(client, run.id, seed)
     if seed.attack:
@@ -129,6 +136,16 @@ def mirror_seed(client: MlflowClient, where: str, parent: str, seed: SeedFolder)
         run.tag(seed.sheet)
     run.set_status("FINISHED", seed.ended)
     return run.id
+
+
+def log_data(client: MlflowClient, run_id: str, study: Study) -> None:
+    """The data file of the study as the run's input, with the start of its hash as digest."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    file = data.path(study.name)
+    source = json.dumps({"uri": file.as_posix()})
+    found = Dataset(study.data["name"], hash_of_file(file)[:36], "local", source, profile=json.dumps(study.data))
+    client.log_inputs(run_id, [DatasetInput(found, [InputTag("mlflow.data.context", "train, validation, test")])])
 
 
 def log_pictures(client: MlflowClient, run_id: str, seed: SeedFolder) -> None:
@@ -165,13 +182,13 @@ def mirror_report(study: Study) -> bool:
 
 
 def log_intervals(client: MlflowClient, where: str, found: dict[str, dict[str, Any]], moment: int) -> None:
-    """The ends of the report's intervals, next to the means that the losses' runs have already."""
+    """The report's intervals and their n, next to the means that the losses' runs have already."""
     for run in client.search_runs([where], "tags.kind = 'loss' and tags.current = 'true'"):
         numbers = found.get(run.data.params.get("loss", ""), {})
         estimates = {name: value for name, value in numbers.items() if value is not None and "low" in value}
         Mirror(client, run).log(
             Point(f"{metric(name)}_{end}", value[end], moment)
             for name, value in estimates.items()
-            for end in ("low", "high")
+            for end in ("low", "high", "n")
             if value[end] is not None
         )

@@ -166,7 +166,8 @@ class Mirror:
         if status == "RUNNING":
             self.client.update_run(self.id, status=status)
         else:
-            self.client.set_terminated(self.id, status, moment)
+            # files that came out of DVC's cache may be older than a run that was begun while they were made
+            self.client.set_terminated(self.id, status, moment and max(moment, self.run.info.start_time))
 
 
 def best_match(found: Iterable[Run], attack: str | None) -> Run | None:

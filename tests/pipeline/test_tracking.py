@@ -1,6 +1,7 @@
 """MLflow is a view: saying something twice changes nothing, and the run folders say it all."""
 
 import multiprocessing
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,9 +15,11 @@ import pandas as pd
 import pytest
 import torch
 
+import pipeline
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store, tracking
+from pipeline.fingerprint import hash_of_file
 from pipeline.results import report
 from pipeline.stages import commands
 from pipeline.stages.attack import Evaluation, evaluate, trained
@@ -74,6 +77,7 @@ def attack(study, loss):
 def untraced(monkeypatch):
     """Models take a second or two; most tests are not about them."""
     monkeypatch.setattr(model, "mirror", lambda *_: "models:/m-none")
+    monkeypatch.setattr(model, "score", lambda *_: None)
 
 
 def view(study="tiny"):
@@ -126,7 +130,10 @@ def test_a_loss_is_a_run_with_a_child_per_seed(study, untraced):
     tracking.mirror(study, "gradient_norm")
     (parent,) = named(view(), "gradient_norm")
     children = [run for run in view() if run[4] == parent[0]]
-    assert [child[1] for child in sorted(children, key=lambda c: c[1])] == ["seed-0", "seed-1"]
+    assert [child[1] for child in sorted(children, key=lambda c: c[1])] == [
+        "gradient_norm-seed-0",
+        "gradient_norm-seed-1",
+    ]
     for run in (parent, *children):
         assert run[3] == "FINISHED"
         params, metrics = dict(run[6]), {key for key, _, _ in run[7]}
@@ -315,8 +322,8 @@ def test_the_masking_sheet_is_a_tag_of_every_attacked_run(study, untraced):
         found = {run.info.run_name: run.data.tags for run in client.search_runs([experiment])}
     sheets = {name: {k: v for k, v in tags.items() if k.startswith("masking")} for name, tags in found.items()}
     assert sheets == {
-        "seed-0": {"masking": "ok", "masking.monotone": "ok 0", "masking.linearity": "ok 0.125"},
-        "seed-1": {"masking": "linearity", "masking.monotone": "ok 0", "masking.linearity": "FLAG 0.5"},
+        "standard-seed-0": {"masking": "ok", "masking.monotone": "ok 0", "masking.linearity": "ok 0.125"},
+        "standard-seed-1": {"masking": "linearity", "masking.monotone": "ok 0", "masking.linearity": "FLAG 0.5"},
         "standard": {"masking": "linearity", "masking.monotone": "ok 0", "masking.linearity": "FLAG 0.5"},
     }
 
@@ -325,7 +332,7 @@ def test_descriptors_and_distances_are_metrics_of_seeds_and_loss(study, untraced
     attacked_with(study, "standard", [0.1, 0.1])
     tracking.mirror(study, "standard")
     found = {run[1]: {key: value for key, _, value in run[7]} for run in view()}
-    for name, norm in (("seed-0", 2.0), ("seed-1", 3.0), ("standard", 2.5)):
+    for name, norm in (("standard-seed-0", 2.0), ("standard-seed-1", 3.0), ("standard", 2.5)):
         assert found[name]["test_input_gradient_norm"] == norm
         assert (found[name]["test_jacobian_norm"], found[name]["test_gradient_alignment"]) == (3, 0.25)
         assert found[name]["median_distance_linf"] == 0.1  # the smallest ε above 0
@@ -372,6 +379,7 @@ def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(stud
     assert [p for p in loss[7] if p[0].startswith("test_input_gradient_norm_")] == [
         ("test_input_gradient_norm_high", 0, 0.6),
         ("test_input_gradient_norm_low", 0, 0.4),
+        ("test_input_gradient_norm_n", 0, 2.0),
     ]
     write_report(study, numbers, "<p>second")
     tracking.mirror_report(study)
@@ -381,6 +389,32 @@ def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(stud
     attack(read_study("tiny"), "standard")
     with pytest.raises(UserError, match=r"tiny/report is made .*; fix: dvc repro report@tiny; if nothing changes"):
         tracking.track(["tiny"])
+
+
+def test_the_data_of_a_run_are_its_input(study, untraced):
+    tracking.mirror(study, "standard")
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        inputs = [run.inputs.dataset_inputs for run in client.search_runs([experiment])]
+    found = {(one.dataset.name, one.dataset.digest) for several in inputs for one in several}
+    assert [len(several) for several in inputs] == [1, 1, 1]
+    assert found == {("digits", hash_of_file(data.path("tiny"))[:36])}
+
+
+def test_no_run_ends_before_it_begins(study, untraced):
+    """A folder out of DVC's cache may be older than the run that a live training had begun."""
+    for run in runs(study, "standard"):
+        (run.state / store.MANIFEST).unlink()
+    live.Follower(study, "standard", runs(study, "standard")).attempt("RUNNING")
+    train(study, "standard")
+    for file in Path("experiments").rglob("run.json"):
+        os.utime(file, (1e9, 1e9))
+    tracking.mirror(study, "standard")
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        found = [run.info for run in client.search_runs([experiment])]
+    assert len(found) == 3
+    assert all(info.end_time >= info.start_time for info in found)
 
 
 def test_the_tracking_uri_is_honoured(study, untraced, tmp_path, monkeypatch):
@@ -394,6 +428,8 @@ def test_the_tracking_uri_is_honoured(study, untraced, tmp_path, monkeypatch):
 def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(study, monkeypatch):
     import mlflow
 
+    tracking.mirror(study, "standard")
+    attack(study, "standard")
     tracking.mirror(study, "standard")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", address.uri())
     with server.connected() as client:
@@ -409,6 +445,14 @@ def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(st
     x = data.read_data("tiny", read_study("tiny").data, ("test",)).x["test"][:7]
     run = runs(study, "standard")[best.seed]
     expected = trained(run, data.read_data("tiny", read_study("tiny").data, ("test",)))(x)
+    assert logged.name == f"tiny-standard-seed-{best.seed}"
+    assert {m.key: m.value for m in logged.metrics}["robust_accuracy"] == pytest.approx(
+        {p.name: p.value for p in best.outcome}["robust_accuracy"]
+    )
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    of_run = mlflow.pytorch.load_model(f"runs:/{parent.info.run_id}/model")
+    assert torch.equal(of_run(x), expected)
+    assert torch.equal(pipeline.load("tiny", "standard", seed=best.seed)(x), expected)
     loaded = mlflow.pytorch.load_model(logged.model_uri)
     assert torch.equal(loaded(x), expected)
     assert torch.equal(loaded(x[:1]), expected[:1]) or torch.allclose(loaded(x[:1]), expected[:1], atol=1e-6)
