@@ -40,8 +40,9 @@ def mirror_report(study: Study) -> None:
 
 def track(study_names: list[str]) -> None:
     """Rebuild MLflow from the folders of these studies; what it has already is left alone."""
-    from pipeline.tracking import contents, search, server
+    from pipeline.tracking import contents, search, server, silence
 
+    silence.forget()
     studies = [read_study(name) for name in study_names]
     pairs = [(study, name) for study in studies for name in study.losses]
     done: list[str] = []

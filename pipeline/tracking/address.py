@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from inputgrad.errors import UserError
 from pipeline import store
 
 
@@ -30,6 +31,8 @@ def shown(text: str) -> str:
 
 def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return shown(text)
     if "Max retries exceeded" in text:  # else requests tells the story of its connection pool
         return f"no answer from {shown(uri())}"
     return shown(f"{type(error).__name__}: {text}")[:200]

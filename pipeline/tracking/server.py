@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline import store
 from pipeline.quiet import NO_TELEMETRY
+from pipeline.tracking import silence
 from pipeline.tracking.address import artifacts, is_remote, uri
 from pipeline.tracking.point import Point
 
@@ -24,8 +25,8 @@ OLD = " (superseded)"
 """At the end of a run's name: its settings are no longer those of the study."""
 FIX = "fix the server or MLFLOW_TRACKING_URI, or delete mlflow.db, and run: python -m pipeline track"
 ENVIRONMENT = {
-    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # by itself it tries a server that is down for four minutes
-    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # by itself it tries a server that is down for four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
@@ -46,6 +47,7 @@ def connected() -> Iterator[MlflowClient]:
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        silence.refuse()
         yield MlflowClient(uri())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import signal
 import socket
@@ -12,8 +13,9 @@ from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
 
+from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import interrupts, tracking
+from pipeline import interrupts, store, tracking
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.study.active import active
 from pipeline.tracking import address, server
@@ -35,14 +37,47 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
     with interrupts.held():
         process = subprocess.Popen(command(port, host), env=environment(), start_new_session=True)
         interrupts.at_end.append(lambda: os.killpg(process.pid, signal.SIGKILL))
+        guard = guarded(process.pid)
     try:
         wait_for(process, port, host)
-        for name, path in pages().items():
-            print(f"{name}: http://{host}:{port}/{path}")
+        links = {name: f"http://{host}:{port}/{path}" for name, path in pages().items()}
+        for name, link in links.items():
+            print(f"{name}: {link}")
+        print(f"all of them: {start_page(links).resolve().as_uri()}")
         print(f"MLflow is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
         process.wait()
     finally:
         end(process)
+        guard.communicate()
+
+
+def guarded(group: int) -> subprocess.Popen[bytes]:
+    """A process that ends the group when this one is gone, even by `kill -9`: its end of the pipe is closed then."""
+    code = "import os, signal, sys\nsys.stdin.read()\nos.killpg(int(sys.argv[1]), signal.SIGKILL)"
+    words = [sys.executable, "-c", code, str(group)]
+    return subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+
+
+def start_page(links: dict[str, str]) -> Path:
+    """A page with a link to every study, and to its report: MLflow's own first page shows none of them."""
+    rows = []
+    for name, link in sorted(links.items()):
+        report = store.root() / "experiments" / name / "report" / "report.html"
+        own = f' · <a href="{html.escape(report.as_uri())}">report</a>' if report.exists() else ""
+        rows.append(f'<li><a href="{html.escape(link)}">{html.escape(name)}</a>{own}</li>')
+    page = store.root() / ".state" / "ui.html"
+    files.write_text(page, START.format(rows="\n".join(rows)))
+    return page
+
+
+START = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Studies</title>
+<meta name="viewport" content="width=device-width">
+<style>:root {{ color-scheme: light dark; font: 1.1rem/1.8 sans-serif }}
+body {{ margin: 3rem auto; max-width: 40rem; padding: 0 1rem }}</style>
+<h1>Studies</h1><p>Each opens its runs in MLflow, with score, strength and seed in the table.</p><ul>
+{rows}
+</ul></html>
+"""
 
 
 def command(port: int, host: str) -> list[str]:

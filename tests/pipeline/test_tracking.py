@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import shutil
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import requests
 import torch
 
 import pipeline
@@ -27,7 +29,7 @@ from pipeline.stages.train import train as train_run
 from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import folder, runs
-from pipeline.tracking import address, contents, live, model, results, server
+from pipeline.tracking import address, contents, live, model, results, server, silence
 from tests.conftest import edit, reseal
 
 NOWHERE = "http://127.0.0.1:9"
@@ -486,6 +488,27 @@ def test_a_server_that_is_down_costs_no_result(study, monkeypatch, capsys):
     assert warned.count("\n") == 1
     with pytest.raises(UserError, match="no answer from http"):
         tracking.track(["tiny"])
+
+
+def test_a_server_that_never_answers_costs_its_time_out_once(study, monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        monkeypatch.setattr(silence, "WAIT", 0.2)
+        asked = []
+        get = requests.get
+        monkeypatch.setattr(requests, "get", lambda *a, **k: asked.append(a) or get(*a, **k))
+        for _ in range(3):
+            tracking.mirror(study, "standard")
+            assert "no answer from http" in capsys.readouterr().err
+        assert len(asked) == 1
+        with pytest.raises(UserError, match="no answer from http"):  # a person who asks is believed
+            tracking.track(["tiny"])
+        assert len(asked) == 2
+        os.utime(silence.mark(), (1e9, 1e9))
+        tracking.mirror(study, "standard")
+        assert len(asked) == 3
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
+    assert not silence.remembered()  # of another server
 
 
 def test_track_without_results_says_what_to_run(project):

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -59,6 +60,8 @@ def test_it_answers_until_ctrl_c(project, job):
     try:
         assert process.stdout is not None
         assert "tiny: http" in process.stdout.readline()
+        assert "all of them: file://" in process.stdout.readline()
+        assert f"http://127.0.0.1:{port}/#/experiments/1/runs" in Path(".state/ui.html").read_text()
         assert f"http://127.0.0.1:{port}" in process.stdout.readline()
         with urlopen(f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get?experiment_id=1") as answer:
             assert b'"tiny"' in answer.read()
@@ -70,3 +73,26 @@ def test_it_answers_until_ctrl_c(project, job):
         assert process.returncode == 130
     with socket.socket() as probe:
         assert probe.connect_ex(("127.0.0.1", port)) != 0
+
+
+def test_a_ui_that_is_killed_leaves_no_server(project):
+    from pipeline.study.read import read_study
+
+    with server.connected() as client:
+        contents.experiment(client, read_study("tiny"))
+    port = free_port()
+    environment = {**os.environ, "PYTHONPATH": str(Path(ui.__file__).parents[2])}
+    command = [sys.executable, "-m", "pipeline", "ui", "--port", str(port)]
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert process.stdout is not None
+    assert "tiny: http" in process.stdout.readline()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return
+        time.sleep(0.1)
+    pytest.fail(f"a server still listens on port {port}")
