@@ -24,7 +24,8 @@ def attacks_run(study: Study) -> str:
     attack, everyone = study.attack, on_all_examples(study)
     said = f"At every ε, on every example: {named(everyone)}."
     if rest := [name for name in attack.attacks if name not in everyone]:
-        said += f" At every ε, on the examples that all before it left standing: {named(rest)}."
+        said += f" At every ε, on the examples that all before it left standing: {named(rest)};"
+        said += " what stands at the study's ε is not attacked at a smaller one."
     if attack.at_epsilon:
         whole = all(name in attack.at_epsilon for name in STANDARD)
         ensemble = ", the standard AutoAttack ensemble" if whole else ""

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
-from pipeline.report import attack_words, glossary, searches, tables, units, words
+from pipeline.report import attack_words, glossary, limits, published, searches, tables, units, words
 from pipeline.report.figures import draw
 from pipeline.report.measure import score
 from pipeline.results.quantity import BASELINE
@@ -50,6 +50,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
     input_unit = units.inputs(results.dataset)
     target_unit = "" if study.task.unit else units.targets(results.dataset)
     ordered = [summary.baseline, *summary.others]
+    search = searches.section(study, results.losses)
     return {
         "study": study,
         "question": words.QUESTION,
@@ -71,7 +72,11 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "void": words.VOID,
         "right": words.RIGHT,
         "settings": settings(summary),
-        "search": searches.section(study, results.losses),
+        "search": search,
+        "published": published.section(summary, measure),
+        "iterations": tables.iteration_tables(results, summary),
+        "limits": limits.limitations(summary, search is not None),
+        "source": limits.data_source(summary),
     }
 
 

@@ -146,6 +146,25 @@ def waterfall_tables(results: Results, summary: Summary) -> list[dict[str, Any]]
     return found
 
 
+def iteration_tables(results: Results, summary: Summary) -> list[dict[str, Any]]:
+    """Per threat model: a row per loss, a column per attack with its number of gradients."""
+    measure, found = score(summary.study.task), []
+    for threat in summary.study.attack.threat_models:
+        here = results.iterations[results.iterations["norm"] == threat.norm]
+        if here.empty:
+            continue
+        ordered = here.drop_duplicates("attack")
+        table = intervals(here.rename(columns={"attack": "step"}), ["loss", "step"], "score", results.study.task.limits)
+        cells = table.set_index(["loss", "step"])
+        rows = [
+            {"name": row.name, "cells": [step_cell(cells, row.name, name, measure) for name in ordered["attack"]]}
+            for row in [summary.baseline, *summary.others]
+        ]
+        heads = [f"{count} (`{name}`)" for name, count in zip(ordered["attack"], ordered["gradients"], strict=True)]
+        found.append({"threat": f"{threat.norm} ε = {threat.epsilon:g}", "heads": heads, "rows": rows})
+    return found
+
+
 def step_cell(table: pd.DataFrame, loss: str, step: str, measure: Measure) -> Cell:
     """The score of one loss after one attack; a probe that a loss was not put to has none."""
     if (loss, step) not in table.index:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from pipeline.results import descriptors, distances, masking, scores, waterfall
 from pipeline.results.files import attack_file
+from pipeline.results.iterations import iterations
 from pipeline.study.schema import Study
 
 
@@ -20,6 +21,7 @@ class Attacked:
     Attributes:
         scores: norm, epsilon, attack, score.
         steps: norm, step, score, change: what each attack adds at the headline ε.
+        iterations: norm, attack, gradients, score: FGSM and PGD at the headline ε.
         distances: norm, example, distance: the nearest wrong answer found.
         headline: the worst case at the headline ε, a row, a column per example: 1 where broken, or the squared error.
         descriptors: descriptor, value, left_out, examples.
@@ -28,6 +30,7 @@ class Attacked:
 
     scores: pd.DataFrame
     steps: pd.DataFrame
+    iterations: pd.DataFrame
     distances: pd.DataFrame
     headline: pd.DataFrame
     descriptors: pd.DataFrame
@@ -42,6 +45,7 @@ def attacked(study: Study, loss: str, seed: int) -> Attacked:
     return Attacked(
         scores=scores.seed_scores(found, study),
         steps=waterfall.steps(harm, study),
+        iterations=iterations(harm, study),
         distances=distances.to_boundary(found, study),
         headline=headline.to_frame().T.reset_index(drop=True),
         descriptors=attack_file(study, loss, seed, "descriptors.parquet", described),

@@ -27,6 +27,7 @@ class Results:
         losses: in the order of tables and figures.
         scores: a row per loss, seed, norm, epsilon and attack (`clean` with norm `none`, each attack, `worst`): score.
         steps: a row per loss, seed, norm and step of the waterfall: score, change.
+        iterations: a row per loss, seed, norm and attack (FGSM, PGD) at the headline ε: gradients, score.
         distances: a row per loss, seed, norm and example: distance to the nearest wrong answer; none for a regression.
         headline: a row per loss and seed, a column per example: worst case at the headline ε.
         descriptors: a row per loss, seed and descriptor: value (NaN if nowhere finite), left_out, examples.
@@ -44,6 +45,7 @@ class Results:
     losses: list[str]
     scores: pd.DataFrame
     steps: pd.DataFrame
+    iterations: pd.DataFrame
     distances: pd.DataFrame
     headline: pd.DataFrame
     descriptors: pd.DataFrame
@@ -67,6 +69,7 @@ def read_results(study: Study, losses: list[str]) -> Results:
         losses=losses,
         scores=stacked({run: one.scores for run, one in found.items()}),
         steps=stacked({run: one.steps for run, one in found.items()}),
+        iterations=stacked({run: one.iterations for run, one in found.items()}),
         distances=stacked({run: one.distances for run, one in found.items()}),
         headline=headline(study, found),
         descriptors=stacked({run: one.descriptors for run, one in found.items()}),

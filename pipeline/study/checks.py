@@ -34,6 +34,13 @@ def check(study: Study) -> None:
                         f"{study.file}: {where}: epsilon {radius:g} is outside the data's range {list(bounds)};"
                         f" give at most {width:g}"
                     )
+    low, high = study.task.limits or (0.0, float("inf"))
+    for row in study.published:
+        if not all(low <= value <= high for value in (row.clean, row.robust) if value is not None):
+            raise UserError(
+                f"{study.file}: published: {row.name}: a score lies between {low:g} and {high:g}; fix: write 0.785 for"
+                " 78.5 %"
+            )
     for name, loss in study.losses.items():
         if study.task.name not in loss.tasks:
             raise UserError(

@@ -85,6 +85,16 @@ class Search(Settings):
     ranges: dict[str, dict[str, Pair]] = Field(default={})
 
 
+class Published(Settings):
+    """A row of a published table, shown beside the losses. Scores in the task's own units: 0.785 is 78.5 %."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    clean: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    robust: Annotated[float, Field(allow_inf_nan=False)]
+    certified: bool = False
+    source: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Study(Settings):
     """experiments/NAME.yaml"""
 
@@ -95,6 +105,7 @@ class Study(Settings):
     losses: dict[str, Loss]
     attack: Attack
     search: Search = Search()
+    published: list[Published] = Field(default=[])
 
     @property
     def file(self) -> Path:

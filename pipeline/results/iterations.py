@@ -1,0 +1,42 @@
+"""Does a longer attack find more? The score at the headline ε after ever more gradients of one example."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pandas as pd
+
+from inputgrad.robustness.evaluate import PROBES
+from inputgrad.robustness.threat import ThreatModel
+from pipeline.results import scores
+from pipeline.study.schema import Study
+
+COLUMNS = ["norm", "attack", "gradients", "score"]
+
+
+def iterations(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """A row per norm and attack that is FGSM or PGD and saw every example, in the order of its gradients an example.
+
+    Args:
+        table: from `scores.harm`.
+        study: whose threat models are followed, each at its headline ε.
+    """
+    rows: list[tuple[Any, ...]] = []
+    for threat in study.attack.threat_models:
+        for name, count in ladder(study, threat):
+            if (key := (threat.norm, threat.epsilon, name)) in table.index:
+                harm = scores.at(table, key)
+                rows.append((threat.norm, name, count, study.task.score_of_harm(harm.to_frame().T.mean(axis=1)).item()))
+    return pd.DataFrame(rows, columns=COLUMNS).sort_values(["norm", "gradients"], kind="stable", ignore_index=True)
+
+
+def ladder(study: Study, threat: ThreatModel) -> list[tuple[str, int]]:
+    """The attacks, and how many gradients of an example each takes at most."""
+    stated = study.attack.attacks | study.attack.expensive(threat)
+    found = [("fgsm", 1)] if "fgsm" in stated else []
+    if "pgd" in stated:
+        defaults = study.attack.module("pgd").perturb.__kwdefaults__
+        knobs = defaults | stated["pgd"]
+        if "use" not in knobs:
+            found.append(("pgd", knobs["steps"] * knobs["restarts"]))
+    return [*found, *((name, knobs["steps"] * knobs["restarts"]) for name, knobs in PROBES.items())]

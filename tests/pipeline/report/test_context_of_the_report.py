@@ -1,0 +1,91 @@
+"""What stands around the results: published figures, longer attacks, limitations, and where the data come from."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from inputgrad.errors import UserError
+from pipeline import report
+from pipeline.report import limits, published, tables
+from pipeline.report.measure import score
+from pipeline.results.read import Results
+from pipeline.results.summary import summarise
+from pipeline.study.read import read_study
+from pipeline.study.schema import Published, Study
+from tests.pipeline.report.conftest import LOSSES
+
+
+def row(robust: float, certified: bool = False) -> Published:
+    return Published(name="trees", robust=robust, certified=certified, source="a paper")
+
+
+def test_losses_lie_above_below_or_too_near(results: Results) -> None:
+    summary = summarise(results)
+    found = {r.name: r.robust[0].value for r in summary.rows}
+    assert found["fgsm"].low is not None
+    assert found["fgsm"].low > found["standard"].mean
+    between = (found["fgsm"].low + found["standard"].mean) / 2
+    stated = replace(
+        summary,
+        study=summary.study.model_copy(update={"published": [row(between, True), row(found["fgsm"].mean), row(0.0)]}),
+    )
+    section = published.section(stated, score(summary.study.task))
+    assert section is not None
+    first, near, lowest = section["sentences"]
+    assert first.startswith("trees, ")
+    assert "(certified)" in first
+    assert "above `fgsm`;" in first
+    assert "too near to tell `fgsm`" in near
+    assert "below none" in lowest
+    assert section["rows"][0]["clean"] == "–"
+    assert section["rows"][0]["robust"].endswith("%, certified")
+
+
+def test_a_study_states_published_rows_and_the_report_shows_them(study: Study) -> None:
+    with study.file.open("a", encoding="utf-8") as file:
+        file.write(
+            "published:\n  - {name: trees & more, clean: 0.9, robust: 0.768, certified: true, source: a paper}\n"
+        )
+    target = report.write(read_study("toy"), LOSSES)
+    assert "| trees & more | 90.0 % | 76.8 %, certified | a paper |" in (target / "report.md").read_text()
+    assert "trees &amp; more" in (target / "report.html").read_text()
+
+
+def test_a_published_score_in_percent_is_refused(study: Study) -> None:
+    with study.file.open("a", encoding="utf-8") as file:
+        file.write("published: [{name: trees, robust: 76.8, source: a paper}]\n")
+    with pytest.raises(UserError, match=r"toy.yaml: published: trees: a score lies between 0 and 1; fix: write 0.785"):
+        read_study("toy")
+
+
+def test_longer_attacks_stand_in_the_order_of_their_gradients(results: Results) -> None:
+    linf, l2 = tables.iteration_tables(results, summarise(results))
+    assert linf["heads"] == ["1 (`fgsm`)", "10 (`pgd_10x1`)", "60 (`pgd`)"]
+    assert l2["threat"] == "l2 ε = 0.5"
+    here = results.iterations
+    assert set(here["loss"]) == set(LOSSES)
+    # of the losses' 100 examples the attacks that are no stronger than FGSM break as many
+    of_fgsm = results.scores.query("loss == 'fgsm' and seed == 0 and norm == 'linf' and epsilon == 0.1")
+    alone = here.query("loss == 'fgsm' and seed == 0 and norm == 'linf'").set_index("attack")["score"]
+    assert alone["fgsm"] == of_fgsm.set_index("attack")["score"]["fgsm"]
+    assert alone["pgd"] == of_fgsm.set_index("attack")["score"]["pgd"]
+
+
+def test_limitations_follow_the_study(results: Results) -> None:
+    summary = summarise(results)
+    said = " ".join(limits.limitations(summary, searched=False))
+    assert "(`mlp`) and 3 epochs" in said
+    assert "100 of" in said
+    assert "`apgd_ce`, `fab_t` did not run" in said
+    assert "another strength may serve" in said
+    whole = {name: {} for name in ("apgd_ce", "apgd_t", "fab_t", "square")}
+    attack = summary.study.attack.model_copy(update={"at_epsilon": whole})
+    other = replace(summary, study=summary.study.model_copy(update={"attack": attack}))
+    assert len(limits.limitations(other, searched=True)) == len(limits.limitations(summary, searched=False)) - 2
+
+
+def test_the_data_name_their_source(study: Study) -> None:
+    target = report.write(study, LOSSES)
+    assert "Data: 1,797 handwritten digits" in (target / "report.md").read_text()
+    assert "UCI" in Path(target / "report.html").read_text()
