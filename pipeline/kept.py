@@ -14,6 +14,7 @@ from inputgrad.errors import UserError
 from inputgrad.tasks import Task
 from pipeline import data, store
 from pipeline.fingerprint import Origin, code_of, hash_of_file
+from pipeline.report import comparison
 from pipeline.results.report import opened
 from pipeline.study import origins
 from pipeline.study.read import read_study
@@ -49,8 +50,8 @@ def keep(study_name: str) -> Path:
     if study.name == HEADLINE:
         with files.replacing(README) as temporary:
             temporary.write_text(with_results(README.read_text(encoding="utf-8")), encoding="utf-8")
-    with files.replacing(FOLDER / "README.md") as temporary:
-        temporary.write_text(overview(), encoding="utf-8")
+    files.write_text(FOLDER / "README.md", overview())
+    files.write_text(FOLDER / "index.html", side_by_side())
     return target
 
 
@@ -83,6 +84,15 @@ def facts_of(study_name: str) -> dict[str, Any]:
     return dict(store.read_json(FOLDER / study_name / FACTS, f"fix: python -m pipeline keep {study_name}"))
 
 
+def metrics_of(study_name: str) -> dict[str, Any]:
+    return dict(store.read_json(FOLDER / study_name / "metrics.json", f"fix: python -m pipeline keep {study_name}"))
+
+
+def there() -> list[str]:
+    """The studies whose reports are kept."""
+    return sorted(path.name for path in FOLDER.iterdir() if (path / FACTS).exists())
+
+
 def with_results(text: str) -> str:
     """The README with the table of the kept report of `digits` between its two marks."""
     before, begin, rest = text.partition(BEGIN)
@@ -94,8 +104,8 @@ def with_results(text: str) -> str:
 
 def table(study_name: str) -> str:
     """Clean and robust score of every loss, with intervals, from metrics.json."""
-    metrics = store.read_json(FOLDER / study_name / "metrics.json", f"fix: python -m pipeline keep {study_name}")
-    facts, task = facts_of(study_name), tasks.named(metrics["task"])
+    metrics, facts = metrics_of(study_name), facts_of(study_name)
+    task = tasks.named(metrics["task"])
     unit = f",{task.unit}" if task.unit else ""
     lines = [
         f"| loss | clean {task.noun}{unit} | robust {task.noun}{unit}, ε = {metrics['epsilon']:g} |",
@@ -117,10 +127,18 @@ def interval(cell: dict[str, float], task: Task) -> str:
     return f"{mean} [{low}, {high}]"
 
 
+def side_by_side() -> str:
+    """docs/results/index.html: all kept studies on one page."""
+    return comparison.page({name: (metrics_of(name), facts_of(name)) for name in there()})
+
+
 def overview() -> str:
     """docs/results/README.md: the tables of all kept studies."""
-    parts = ["# Results\n\nWritten by `python -m pipeline keep`; each report is also a page, `report.html`.\n"]
-    for folder in sorted(path for path in FOLDER.iterdir() if (path / FACTS).exists()):
-        here = table(folder.name).replace(f"docs/results/{folder.name}/", f"{folder.name}/")
-        parts.append(f"## [{folder.name}]({folder.name}/report.md)\n\n{here}\n")
+    parts = [
+        "# Results\n\nWritten by `python -m pipeline keep`; each report is also a page, `report.html`, and `index.html`"
+        " holds all studies side by side.\n"
+    ]
+    for name in there():
+        here = table(name).replace(f"docs/results/{name}/", f"{name}/")
+        parts.append(f"## [{name}]({name}/report.md)\n\n{here}\n")
     return "\n".join(parts)

@@ -116,6 +116,7 @@ class Summary:
                     f"robust_{name}": row.robust[0].value._asdict(),
                     **{descriptors.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
                     **{f"median_distance_{norm}": stated(quantity) for norm, quantity in row.distances.items()},
+                    "step_time": row.cost,
                     "masking": {c.name: {"ok": c.ok, "value": c.worst.value} for c in row.masking.values()},
                 }
                 for row in self.rows

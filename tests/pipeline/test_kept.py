@@ -2,12 +2,14 @@
 
 import subprocess
 import warnings
+from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from inputgrad.errors import UserError
 from pipeline import data, kept, store
+from pipeline.report import comparison
 from pipeline.stages import commands
 from pipeline.study.active import active
 from pipeline.study.read import read_study
@@ -15,11 +17,14 @@ from tests.conftest import edit, only
 
 ROOT = Path(__file__).parents[2]
 KEPT = sorted(folder.name for folder in (ROOT / kept.FOLDER).iterdir() if folder.is_dir())
+SHIPPED = sorted(file.stem for file in (ROOT / "experiments").glob("*.yaml"))
+with chdir(ROOT):
+    ACTIVE = active()
+"""Their data come with the dependencies: others cannot be prepared on a fresh machine."""
 
 
-def test_the_headline_study_is_kept_and_no_study_that_is_gone(monkeypatch):
-    monkeypatch.chdir(ROOT)
-    assert {kept.HEADLINE} <= set(KEPT) <= set(active())
+def test_the_headline_study_is_kept_and_no_study_that_is_gone():
+    assert {kept.HEADLINE} <= set(KEPT) <= set(SHIPPED)
 
 
 @pytest.mark.parametrize("name", KEPT)
@@ -30,7 +35,7 @@ def test_what_is_kept_is_whole(monkeypatch, name):
     assert {"report.html", "report.md", "metrics.json", "figures"} <= {file.name for file in folder.iterdir()}
 
 
-@pytest.mark.parametrize("name", KEPT)
+@pytest.mark.parametrize("name", sorted({*KEPT} & {*ACTIVE}))
 def test_a_kept_report_of_other_code_is_said(tmp_path, monkeypatch, name):
     """No failure: code may be edited before its studies have run again. The summary of the tests shows the warning."""
     for folder in ("experiments", "docs"):
@@ -41,7 +46,7 @@ def test_a_kept_report_of_other_code_is_said(tmp_path, monkeypatch, name):
     if difference:
         warnings.warn(f"docs/results/{name} is {difference}; fix: python -m pipeline keep {name}", stacklevel=1)
     monkeypatch.setattr(kept, "code_of", lambda *roots: ({"pipeline.stages.train": "edited"}, {}))
-    assert kept.moved_on(name).startswith("made by another ")
+    assert kept.moved_on(name).startswith("made ")
 
 
 def test_the_readme_shows_the_kept_table(monkeypatch):
@@ -50,6 +55,39 @@ def test_the_readme_shows_the_kept_table(monkeypatch):
     assert kept.with_results(text) == text
     assert "| `gradient_norm` |" in kept.table(kept.HEADLINE)
     assert kept.overview() == (kept.FOLDER / "README.md").read_text(encoding="utf-8")
+    assert kept.side_by_side() == (kept.FOLDER / "index.html").read_text(encoding="utf-8")
+
+
+def numbers(robust, low, high, time=None, ok=True):
+    found = {
+        "clean_accuracy": {"mean": 0.9, "low": 0.9, "high": 0.9, "n": 3},
+        "robust_accuracy": {"mean": robust, "low": low, "high": high, "n": 3},
+        "masking": {"linearity": {"ok": ok, "value": 0.1}},
+    }
+    return found if time is None else found | {"step_time": {"ratio": time}}
+
+
+def test_the_comparison_says_which_loss_where_at_what_cost():
+    facts = {"date": "2026-11-27", "commit": "abcdef0123"}
+    one = {"study": "one", "task": "classification", "epsilon": 0.1}
+    one["losses"] = {"standard": numbers(0.1, 0.05, 0.15, 1.0), "pgd": numbers(0.7, 0.6, 0.8, 6.07, ok=False)}
+    two = {"study": "two", "task": "classification", "epsilon": 0.2}
+    two["losses"] = {
+        "standard": numbers(0.5, 0.4, 0.6),
+        "fgsm": numbers(0.55, 0.45, 0.65),
+        "void": numbers(0.1, 0, 0.2),
+    }
+    page = comparison.page({"one": (one, facts), "two": (two, facts)})
+    text = " ".join(page.split())
+    assert "<code>one</code>: pgd stands best, 70.0 % against 10.0 %." in text
+    assert "<code>two</code>: no loss lies clear of standard&#39;s 50.0 %." in text
+    assert '<td class="better"><span class="number">70.0 %</span> <small class="interval">[60.0, 80.0]</small>' in text
+    assert "<small>6.1 × a step</small>" in text
+    assert "⚑ linearity" in text
+    assert '<td class="worse"><span class="number">10.0 %</span>' in text
+    assert '<td class=""><span class="number">55.0 %</span>' in text
+    assert text.count("<small>not run</small>") == 3  # pgd in two; fgsm and void in one
+    assert "<script" not in page
 
 
 @pytest.fixture

@@ -74,6 +74,7 @@ def check_metrics(metrics: dict[str, object]) -> None:
     for values in losses.values():
         sheet = values.pop("masking")
         assert list(sheet) == list(CHECKS)
+        assert values.pop("step_time")["ratio"] > 0
         distances = ["median_distance_linf", "median_distance_l2"]
         assert list(values) == ["clean_accuracy", "robust_accuracy", *DESCRIPTORS, *distances]
         for value in filter(None, values.values()):
