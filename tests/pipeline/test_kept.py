@@ -81,11 +81,12 @@ def test_the_comparison_says_which_loss_where_at_what_cost():
     text = " ".join(page.split())
     assert "<code>one</code>: pgd stands best, 70.0 % against 10.0 %." in text
     assert "<code>two</code>: no loss lies clear of standard&#39;s 50.0 %." in text
-    assert '<td class="better"><span class="number">70.0 %</span> <small class="interval">[60.0, 80.0]</small>' in text
+    assert '<td class="better" data-label="one"><span class="number">70.0 %</span>' in text
+    assert '<small class="interval">[60.0, 80.0]</small>' in text
     assert "<small>6.1 × a step</small>" in text
     assert "⚑ linearity" in text
-    assert '<td class="worse"><span class="number">10.0 %</span>' in text
-    assert '<td class=""><span class="number">55.0 %</span>' in text
+    assert '<td class="worse" data-label="two"><span class="number">10.0 %</span>' in text
+    assert '<td class="" data-label="two"><span class="number">55.0 %</span>' in text
     assert text.count("<small>not run</small>") == 3  # pgd in two; fgsm and void in one
     assert "<script" not in page
 
