@@ -144,6 +144,28 @@ def list_() -> None:
 
 
 @cli.command()
+@click.argument("kind", type=click.Choice(["study", "loss", "data"]))
+@click.argument("name", callback=plain)
+def new(kind: str, name: str) -> None:
+    """Write a study, a loss or a data set to begin with: it works as it stands, and has a test."""
+    from pipeline import skeleton
+
+    print(skeleton.new(kind, name))
+
+
+@cli.command()
+@click.option("--yes", is_flag=True, help="Delete without asking.")
+def prune(yes: bool) -> None:
+    """Delete states, MLflow runs and cached files that no study uses; shows them first, and asks."""
+    from pipeline import pruning
+
+    found = pruning.find()
+    print("\n".join(found.lines()))
+    if found.any and (yes or click.confirm("delete them?", default=False)):
+        print(found.delete())
+
+
+@cli.command()
 def doctor() -> None:
     """Is this machine ready? A line for each thing that a study needs, with the fix. Exit code 1: something is not."""
     from pipeline import doctor
