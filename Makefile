@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STUDY ?= digits
 POSTGRESQL := $(or $(shell command -v initdb),$(wildcard /usr/lib/postgresql/*/bin/initdb))
 
-.PHONY: help setup study studies test test-scale postgresql bench data-fashion search format ui lock clean
+.PHONY: help setup study studies test test-scale postgresql bench data-fashion search format ui docs audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,7 +51,17 @@ format: setup  ## format the code and fix what the linter can
 ui: setup  ## open MLflow on 127.0.0.1:5000 (PORT=5001 for another port)
 	@python -m pipeline ui --port $(or $(PORT),5000)
 
+docs: setup .venv/docs  ## build the documentation as a site: docs/_build/html
+	@sphinx-build --quiet --fail-on-warning --keep-going docs docs/_build/html
+	@echo "docs: file://$(CURDIR)/docs/_build/html/index.html"
+
+audit: setup  ## look the pinned packages up among known vulnerabilities (asks a server on the network)
+	@uv tool run --quiet pip-audit --disable-pip --no-deps --requirement requirements.txt
+
 setup: .venv/installed  ## make the environment (done by every other target)
+
+# HASHES=1: a package whose file is not the one that was pinned is refused
+PINNED := $(if $(HASHES),--require-hashes --requirement requirements-hashes.txt,--requirement requirements.txt)
 
 # uv links files from its cache; bytecode is compiled now, since some machines forbid writing it later
 .venv/installed: requirements.txt
@@ -59,7 +69,11 @@ setup: .venv/installed  ## make the environment (done by every other target)
 	@echo 'making .venv (about a minute the first time)'
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(PINNED)
+	@touch $@
+
+.venv/docs: .venv/installed requirements-docs.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements-docs.txt
 	@touch $@
 
 .venv/scale: .venv/installed requirements-scale.txt
@@ -72,9 +86,12 @@ ifeq ($(POSTGRESQL),)
 	  { echo "error: PostgreSQL is not installed; fix: install Debian's package postgresql, as root" >&2; exit 2; }
 endif
 
-lock: setup  ## pin requirements.in and requirements-scale.in exactly into their .txt
-	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header requirements.in -o requirements.txt
-	@uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header --constraint requirements.txt requirements-scale.in -o requirements-scale.txt
+COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
+
+lock: setup  ## pin requirements.in and its sisters exactly into their .txt, and with hashes
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) --generate-hashes --constraint requirements.txt requirements.in -o requirements-hashes.txt
+	@for part in scale docs; do $(COMPILE) --constraint requirements.txt requirements-$$part.in -o requirements-$$part.txt || exit; done
 
 clean:  ## delete results, states and the MLflow database (DVC's cache stays)
 	@rm -rf .state mlflow.db* mlartifacts experiments/*/
