@@ -26,7 +26,7 @@ napoleon_google_docstring = True
 
 
 def only_inside(app, docname: str, source: list[str]) -> None:
-    """Leave the words of links that lead out of the site (to code, to kept reports): on the site there is no such page."""
+    """Of a link that leads out of the site (to code, to kept reports) leave the words: the site has no such page."""
 
     def kept(found: re.Match[str]) -> str:
         words, target = found.groups()

@@ -21,7 +21,7 @@ from pipeline.study.schema import Study
 
 FIRST_RUNG, RUNGS = 4, 2
 """The first look at a trial comes after a quarter of its epochs, the next after twice as many. Earlier looks mislead:
-strong penalties slow learning down (docs/search.md)."""
+strong penalties slow learning down (docs/searches.md)."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ def judges(study: Study, outputs: int) -> dict[str, dict[str, Any]]:
     """The attacks that judge a trial, cheap ones first: the study's own, or short ones that are not easily fooled.
 
     A search climbs whatever its judge leaves uncovered. Judged by PGD on cross-entropy alone it finds strengths that
-    hide this gradient, so there is always one that works on differences of logits (docs/search.md has the figures).
+    hide this gradient, so there is always one that works on differences of logits (docs/searches.md has the figures).
     """
     if study.search.attacks is not None:
         return study.search.attacks
