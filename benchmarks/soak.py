@@ -2,8 +2,8 @@
 
 Each cycle trains, attacks, reports and mirrors the study of seconds with another learning rate, so that nothing is
 finished already. Memory, open files and the database are read after each; the first tenth of the cycles is left out.
-The slope has its 95 % interval: one that includes 0 is no growth that can be told from noise. MLflow keeps every run, so
-its database grows by design: bytes a cycle are stated.
+The slope has its 95 % interval: one that includes 0 is no growth that can be told from noise. MLflow keeps every run,
+so its database grows by design.
 """
 
 from __future__ import annotations
