@@ -56,7 +56,7 @@ docs: setup .venv/docs  ## build the documentation as a site: docs/_build/html
 	@echo "docs: file://$(CURDIR)/docs/_build/html/index.html"
 
 audit: setup  ## look the pinned packages up among known vulnerabilities (asks a server on the network)
-	@uv tool run --quiet pip-audit --disable-pip --no-deps --requirement requirements.txt
+	@uv tool run --quiet pip-audit --strict --disable-pip --no-deps --requirement requirements.txt
 
 setup: .venv/installed  ## make the environment (done by every other target)
 

@@ -27,6 +27,12 @@ FORWARD, EVALUATE, SHEET, STAGE, TRAINER = (
     "pipeline/stages/attack.py",
     "pipeline/stages/train.py",
 )
+REPORT = "tests/pipeline/report"
+AROUND, KEPT, TRACKING = (
+    f"{REPORT}/test_context_of_the_report.py",
+    "tests/pipeline/test_kept.py",
+    "tests/pipeline/test_tracking.py",
+)
 SEARCHES = "tests/pipeline/search"
 APPLY, KILLS, MISTAKES, OBJECTIVE, RUNG, SEARCH, SPACE, TRIALS = (
     f"{SEARCHES}/test_{name}.py"
@@ -306,6 +312,41 @@ MUTATIONS: list[Row] = [
         "            data = data.to(self.dtype)",
         AUDIT,
     ),
+    (EVALUATE, "still &= ~standing(", "still &= standing(", f"{ATTACK} -k smaller_one"),
+    (EVALUATE, " and tasks.of(victim.y).has_classes", "", f"{ATTACK} -k smaller_one"),
+    (EVALUATE, "not (step.sees_all_examples or step.radii)", "not step.sees_all_examples", ATTACK),
+    (EVALUATE, "if step.epsilon != threat.epsilon]", "if step.epsilon > threat.epsilon]", f"{ATTACK} -k headline"),
+    (
+        "pipeline/results/scores.py",
+        "standing &= broken[threat.epsilon]",
+        "standing = set()",
+        f"{REPORT}/test_scores.py",
+    ),
+    (
+        "pipeline/results/iterations.py",
+        'knobs["steps"] * knobs["restarts"]))',
+        'knobs["steps"]))',
+        f"{AROUND} -k longer",
+    ),
+    ("pipeline/report/published.py", "if low > published.robust", "if high > published.robust", f"{AROUND} -k above"),
+    ("pipeline/report/published.py", "if high < published.robust", "if low < published.robust", f"{AROUND} -k above"),
+    ("pipeline/report/limits.py", "study.task.has_classes and missing", "False", f"{AROUND} -k limitations"),
+    ("pipeline/report/comparison.py", "task.better * (one", "(one", f"{KEPT} -k comparison"),
+    ("pipeline/report/comparison.py", 'one["low"] <= baseline["high"] and ', "", f"{KEPT} -k comparison"),
+    ("pipeline/tracking/silence.py", "if remembered():", "if False:", f"{TRACKING} -k never_answers"),
+    ("pipeline/tracking/silence.py", "< REMEMBERED", "< 1e99", f"{TRACKING} -k never_answers"),
+    (
+        "pipeline/tracking/server.py",
+        "moment and max(moment, self.run.info.start_time)",
+        "moment",
+        f"{TRACKING} -k begins",
+    ),
+    ("pipeline/tracking/contents.py", 'for end in ("low", "high", "n")', 'for end in ("low", "high")', TRACKING),
+    ("pipeline/tracking/ui.py", "sys.stdin.read()", "0", "tests/pipeline/test_ui.py"),
+    ("pipeline/pruning.py", "folder.name not in used and ", "", "tests/pipeline/test_pruning.py -k uses_stays"),
+    ("pipeline/pruning.py", " and not is_held(folder)", "", "tests/pipeline/test_pruning.py -k agrees"),
+    ("pipeline/skeleton.py", "if file.exists():", "if False:", "tests/pipeline/test_skeleton.py -k mistakes"),
+    ("pipeline/loading.py", "seeds[0] if seed is None else seed", "seeds[0]", f"{TRACKING} -k any_batch_size"),
     ("inputgrad/losses/gradient_norm.py", '1 / (2 * s.of("batch_size"))', '1 / s.of("batch_size")', STRENGTHS),
 ]
 
