@@ -32,7 +32,7 @@ def attacks_run(study: Study) -> str:
         said += f" At the study's ε, on what still stands: {named(list(attack.at_epsilon))}{ensemble}."
         for threat in attack.threat_models[1:]:
             if (chosen := list(attack.expensive(threat))) != list(attack.at_epsilon):
-                said += f" In {threat.norm} only {named(chosen) or 'none'} of these."
+                said += f" In {threat.norm} {f'only {named(chosen)}' if chosen else 'none'} of these."
     return said
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from inputgrad.errors import UserError
 from pipeline import report
-from pipeline.report import limits, published, tables
+from pipeline.report import attack_words, limits, published, tables
 from pipeline.report.measure import score
 from pipeline.results.read import Results
 from pipeline.results.summary import summarise
@@ -89,3 +89,10 @@ def test_the_data_name_their_source(study: Study) -> None:
     target = report.write(study, LOSSES)
     assert "Data: 1,797 handwritten digits" in (target / "report.md").read_text()
     assert "UCI" in Path(target / "report.html").read_text()
+
+
+def test_a_secondary_norm_without_expensive_attacks_is_said_in_plain_words(study: Study) -> None:
+    text = study.file.read_text(encoding="utf-8")
+    for chosen, said in (("[square]", "In l2 only `square` of these."), ("[]", "In l2 none of these.")):
+        study.file.write_text(text.replace("grid: [0.5]}", f"grid: [0.5], at_epsilon: {chosen}}}"), encoding="utf-8")
+        assert attack_words.attacks_run(read_study("toy")).endswith(said)
