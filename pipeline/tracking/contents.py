@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 STUDY_NOTE = """Study `{name}`: {task} on `{data}` with the net `{model}`.
 Made from `{folder}/` and safe to delete: `python -m pipeline track` makes it again.
 
-- A run per loss holds the **means over its seeds**; open it with **+** to see a run per seed. The chart symbol above
-  the table compares the losses.
+- The best run comes first. A run per loss holds the **means over its seeds**: sort by *Created*, and **+** opens it to
+  show a run per seed. The chart symbol above the table compares the losses.
 - `tags.current = "true"` in the search box hides runs whose settings the study no longer has.
 - `tags.kind = "seed"`, grouped by `loss`, draws a band per loss; `tags.kind = "loss"` a line per loss.
 - Steps are epochs. In `robust_…/NORM_1000_epsilon` a step is 1000·ε. Robust is the worst case over all attacks.
@@ -51,9 +51,11 @@ def experiment(client: MlflowClient, study: Study) -> str:
         norm=study.attack.norm,
         epsilon=study.attack.epsilon,
     )
-    columns = ["params.`loss`", "params.`strength`", "params.`seed`", "attributes.`Models`", "attributes.`Dataset`"]
-    columns += [f"metrics.`{name.format(study.task.key)}`" for name in HEADLINE] + ["tags.`masking`"]
-    view = {"searchFilter": "tags.current = 'true'", "orderByAsc": True, "selectedColumns": columns}
+    # MLflow's own order is fixed: data set and model would push the scores out of sight
+    columns = [f"metrics.`{name.format(study.task.key)}`" for name in HEADLINE]
+    columns += [f"params.`{name}`" for name in ("loss", "strength", "seed")] + ["tags.`masking`"]
+    best_first = {"orderByKey": columns[1], "orderByAsc": study.task.better < 0}
+    view = {"searchFilter": "tags.current = 'true'", **best_first, "selectedColumns": columns}
     tags = {
         "mlflow.note.content": note,
         "mlflow.experimentKind": "custom_model_development",
