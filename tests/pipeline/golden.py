@@ -68,9 +68,18 @@ STUDIES = {
 
 
 def machine() -> dict[str, str]:
-    """Where the numbers are equal bit for bit."""
+    """Where the numbers are equal bit for bit: two processors of one family may add in another order."""
     versions = {"python": platform.python_version(), "torch": torch.__version__}
-    return {**versions, "cpu": torch.backends.cpu.get_cpu_capability()}
+    return {**versions, "cpu": torch.backends.cpu.get_cpu_capability(), "processor": processor()}
+
+
+def processor() -> str:
+    """A hash of what the system says of the processor: model, stepping, flags, caches."""
+    file = Path("/proc/cpuinfo")
+    text = file.read_text(encoding="utf-8") if file.exists() else platform.processor()
+    kept = ("model", "stepping", "flags", "cache size", "cpu family")
+    lines = sorted({line for line in text.splitlines() if line.startswith(kept)})
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def measure() -> dict[str, Any]:
