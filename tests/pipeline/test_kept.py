@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from inputgrad import tasks
 from inputgrad.errors import UserError
 from pipeline import data, kept, store
 from pipeline.report import comparison
@@ -89,6 +90,12 @@ def test_the_comparison_says_which_loss_where_at_what_cost():
     assert '<td class="" data-label="two"><span class="number">55.0 %</span>' in text
     assert text.count("<small>not run</small>") == 3  # pgd in two; fgsm and void in one
     assert "<script" not in page
+
+
+def test_a_smaller_error_is_better():
+    small, large = ({"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for mean in (0.2, 0.8))
+    task = tasks.named("regression")
+    assert (comparison.side(small, large, task), comparison.side(large, small, task)) == ("better", "worse")
 
 
 @pytest.fixture
