@@ -88,7 +88,7 @@ endif
 
 COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-header
 
-lock: setup  ## pin requirements.in and its sisters exactly into their .txt, and with hashes
+lock: setup  ## pin every requirements*.in exactly into its .txt; requirements.in also with hashes
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) --generate-hashes --constraint requirements.txt requirements.in -o requirements-hashes.txt
 	@for part in scale docs; do $(COMPILE) --constraint requirements.txt requirements-$$part.in -o requirements-$$part.txt || exit; done
