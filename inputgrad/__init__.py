@@ -85,7 +85,7 @@ _HOME: dict[str, str] = {
 """Public name -> the module that defines it. `audit` is none of them: it is the package inputgrad/audit, which can be
 called (see there)."""
 
-_EXTRA = ("pandas", "pyarrow", "pyautoattack")
+_EXTRA = ("pandas", "pyarrow", "pyautoattack", "foolbox")
 """What the attacks need, and the losses do not."""
 
 __all__ = ["audit", *_HOME]

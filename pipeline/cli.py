@@ -100,6 +100,16 @@ def attack(study: str, loss: str, jobs: int | None) -> None:
 
 @cli.command()
 @study_argument
+@click.argument("name", callback=plain)
+def checkpoint(study: str, name: str) -> None:
+    """Attack a net of the study that was trained elsewhere (a DVC stage)."""
+    from pipeline.stages import checkpoint
+
+    print(checkpoint.run(study, name))
+
+
+@cli.command()
+@study_argument
 def report(study: str) -> None:
     """Write experiments/STUDY/report (a DVC stage)."""
     from pipeline.stages import commands

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from filelock import FileLock, Timeout
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import store
+from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, runs
 from pipeline.tracking import address, server
@@ -70,12 +72,15 @@ def unused_states() -> Iterator[Path]:
 
 
 def fingerprints(name: str) -> Iterator[str]:
-    """Of the trainings of a study and of the attacks on those that are there; what it searches is begun again anyway.
+    """Of the trainings of a study and of the attacks on what is there; what it searches is begun again anyway.
 
     Raises:
         UserError: the study is not valid, so that nobody knows what it uses.
     """
     study = read_study(name)
+    for checkpoint in study.checkpoints:
+        with suppress(UserError):  # its data are not there: it has never been attacked here
+            yield origins.of_checkpoint(study, checkpoint).fingerprint
     for run in (one for loss in study.losses for one in runs(study, loss)):
         yield from known(run)
 

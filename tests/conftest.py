@@ -42,6 +42,7 @@ def stages(*losses: str, study: str = "tiny") -> str:
         "per_study:  # one prepare and one report stage each\n"
         f"  {study}: {{study: {study}, data_code: pipeline/data/digits.py, data_file: requirements.txt}}\n"
         f"per_loss:  # one train and one attack stage each\n{''.join(lines)}"
+        "per_checkpoint: {}  # one stage for each net trained elsewhere\n"
     )
 
 

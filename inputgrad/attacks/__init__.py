@@ -8,14 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm, ThreatNorm
+
+Count = Annotated[int, Field(gt=0)]
+"""Of steps, restarts, queries, …"""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,17 +1,13 @@
 """APGD on the cross-entropy, a member of the standard ensemble: PGD that sets its own step (Croce & Hein 2020)."""
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inputgrad.attacks import Threat, Traits
+from inputgrad.attacks import Count, Threat, Traits
 from inputgrad.attacks._apgd import apgd
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(classes=True)
-Count = Annotated[int, Field(gt=0)]
 
 
 def perturb(

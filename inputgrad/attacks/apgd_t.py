@@ -3,18 +3,14 @@
 The ratio does not change with the scale of the logits, so that a saturated softmax does not hide its gradient.
 """
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits
+from inputgrad.attacks import Count, Threat, Traits
 from inputgrad.attacks._apgd import apgd
 from inputgrad.attacks._classes import targets_of
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(classes=True)
-Count = Annotated[int, Field(gt=0)]
 
 
 def perturb(

@@ -7,20 +7,16 @@ form.
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits
+from inputgrad.attacks import Count, Threat, Traits
 from inputgrad.attacks._classes import targets_of
 from inputgrad.attacks._fab import search
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
 
 TRAITS = Traits(sees_all_examples=True, classes=True)
-Count = Annotated[int, Field(gt=0)]
 
 
 def perturb(

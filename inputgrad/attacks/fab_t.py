@@ -2,8 +2,7 @@
 
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits, fab
-from inputgrad.attacks.fab import Count
+from inputgrad.attacks import Count, Threat, Traits, fab
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(classes=True)

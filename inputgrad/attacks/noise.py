@@ -1,15 +1,10 @@
 """Uniform noise in the ball: the baseline that every real attack must beat."""
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits, Worst
+from inputgrad.attacks import Count, Threat, Traits, Worst
 from inputgrad.gradients.forward import Draws
-
-Count = Annotated[int, Field(gt=0)]
 
 TRAITS = Traits(sees_all_examples=True, black_box=True)
 

@@ -1,15 +1,10 @@
 """Projected gradient descent with random restarts (Madry et al. 2018): the standard first-order attack."""
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits, Worst
+from inputgrad.attacks import Count, Threat, Traits, Worst
 from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Draws
-
-Count = Annotated[int, Field(gt=0)]
 
 TRAITS = Traits(sees_all_examples=True)
 

@@ -6,18 +6,14 @@ squares); in l2 it adds shrinking Gaussian steps. What raises the objective is k
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad import tasks
-from inputgrad.attacks import Threat, Traits, Worst
+from inputgrad.attacks import Count, Threat, Traits, Worst
 from inputgrad.gradients.forward import Draws, expand
 
 TRAITS = Traits(black_box=True)
-Count = Annotated[int, Field(gt=0)]
 FIRST_SHARE = 0.5
 """Of the coordinates that are flipped at first; it falls to one coordinate."""
 

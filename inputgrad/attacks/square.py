@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits
+from inputgrad.attacks import Count, Threat, Traits
 from inputgrad.attacks._square import Walk
 from inputgrad.attacks._tries import TILES, TRIES
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(black_box=True, classes=True)
-Count = Annotated[int, Field(gt=0)]
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from inputgrad import files, tasks
 from inputgrad.attacks import Threat
 from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors
-from inputgrad.gradients.forward import Draws, describe, evaluating
+from inputgrad.gradients.forward import Draws, evaluating
 from inputgrad.gradients.norms import BallNorm
 from inputgrad.robustness import _given, masking
 from inputgrad.robustness.evaluate import Victim, attacked
@@ -138,9 +138,7 @@ def evaluate(
         with _given.steps(target, attack) as steps:
             outcomes = attacked(victim, attack, steps, key)
         described, gradients = descriptors(model, x, y, space, Draws(torch.Generator(x.device).manual_seed(seed)))
-        evidence = masking.Evidence(
-            outcomes=outcomes, descriptors=described, attack=attack, task=task, change=change(model, x, y)
-        )
+        evidence = masking.evidence(victim, outcomes, described, attack)
         found = Evaluation(
             attack=attack,
             task=task,
@@ -182,13 +180,6 @@ def frozen(model: nn.Module) -> Iterator[None]:
     finally:
         for parameter, flag in flags:
             parameter.requires_grad_(flag)
-
-
-def change(model: nn.Module, x: Tensor, y: Tensor) -> float:
-    """The largest relative difference of outputs and of input gradients between two passes over the same inputs."""
-    first, second = (describe(model, x, y) for _ in range(2))
-    pairs = ((first[0], second[0]), (first[2], second[2]))
-    return max(float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) for a, b in pairs)
 
 
 def key_of(

@@ -23,7 +23,7 @@ def write(study: Study, losses: list[str]) -> Path:
         losses: the losses to report, in the order of the tables and figures; `standard` is among them.
     """
     from pipeline.report import page  # matplotlib and torch are slow to import
-    from pipeline.results import read, summary
+    from pipeline.results import elsewhere, read, summary
 
     if "standard" not in losses:
         raise UserError(f"report of {study.name}: add 'standard' to the losses, the others are compared with it")
@@ -33,7 +33,8 @@ def write(study: Study, losses: list[str]) -> Path:
     target = study.folder / "report"
     with files.replacing(target) as folder:
         folder.mkdir()
-        files.write_json(folder / "metrics.json", compared.metrics())
+        others = {one.name: one.metrics for one in elsewhere.read(study)}
+        files.write_json(folder / "metrics.json", compared.metrics() | ({"checkpoints": others} if others else {}))
         compared.pairs.to_csv(folder / "pairwise.csv", index=False, encoding="utf-8")
         summary.robustness(found).to_csv(folder / "robustness.csv", index=False, encoding="utf-8")
         page.write(found, compared, folder)

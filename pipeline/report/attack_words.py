@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
 from pipeline.results.quantity import BASELINE, Quantity
@@ -28,12 +32,22 @@ def attacks_run(study: Study) -> str:
         said += " what stands at the study's ε is not attacked at a smaller one."
     if attack.at_epsilon:
         whole = all(name in attack.at_epsilon for name in STANDARD)
+        stated = {name: knobs_of(attack.module(name).perturb, knobs) for name, knobs in attack.at_epsilon.items()}
+        some = {name: knobs["examples"] for name, knobs in stated.items() if "examples" in knobs}
+        on_all = [name for name in attack.at_epsilon if name not in some]
         ensemble = ", the standard AutoAttack ensemble" if whole else ""
-        said += f" At the study's ε, on what still stands: {named(list(attack.at_epsilon))}{ensemble}."
+        said += f" At the study's ε, on what still stands: {named(on_all)}{ensemble}."
+        said += "".join(f" `{name}` there, on the first {count} that still stand." for name, count in some.items())
         for threat in attack.threat_models[1:]:
             if (chosen := list(attack.expensive(threat))) != list(attack.at_epsilon):
                 said += f" In {threat.norm} {f'only {named(chosen)}' if chosen else 'none'} of these."
     return said
+
+
+def knobs_of(perturb: Callable[..., Any], stated: Mapping[str, Any]) -> dict[str, Any]:
+    """The knobs of an attack, those that the study leaves out among them."""
+    given = inspect.signature(perturb).parameters.values()
+    return {p.name: p.default for p in given if p.kind is p.KEYWORD_ONLY} | dict(stated)
 
 
 def named(names: list[str]) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pandas as pd
 
-from inputgrad.robustness.evaluate import PROBES
 from inputgrad.robustness.threat import ThreatModel
 from pipeline.results import scores
 from pipeline.study.schema import Study
@@ -23,7 +23,9 @@ def iterations(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """
     rows: list[tuple[Any, ...]] = []
     for threat in study.attack.threat_models:
-        for name, count in ladder(study, threat):
+        there = table.index[table.index.get_level_values("norm") == threat.norm].get_level_values("attack").unique()
+        probes = [found for name in there if (found := probe(name)) is not None]
+        for name, count in [*ladder(study, threat), *probes]:
             if (key := (threat.norm, threat.epsilon, name)) in table.index:
                 harm = scores.at(table, key)
                 rows.append((threat.norm, name, count, study.task.score_of_harm(harm.to_frame().T.mean(axis=1)).item()))
@@ -39,4 +41,10 @@ def ladder(study: Study, threat: ThreatModel) -> list[tuple[str, int]]:
         knobs = defaults | stated["pgd"]
         if "use" not in knobs:
             found.append(("pgd", knobs["steps"] * knobs["restarts"]))
-    return [*found, *((name, knobs["steps"] * knobs["restarts"]) for name, knobs in PROBES.items())]
+    return found
+
+
+def probe(name: str) -> tuple[str, int] | None:
+    """A probe of the masking sheet, which is called pgd_STEPSxRESTARTS, and how many gradients it takes."""
+    written = re.fullmatch(r"pgd_(\d+)x(\d+)", name)
+    return None if written is None else (name, int(written[1]) * int(written[2]))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pipeline import store
 from pipeline.fingerprint import Origin
+from pipeline.results import elsewhere
 from pipeline.results.files import measured_folder
 from pipeline.study import origins
 from pipeline.study.run import runs
@@ -31,3 +32,5 @@ def manifests(study: Study, losses: Sequence[str]) -> Iterator[Path]:
         for run in runs(study, loss):
             yield from (run.opened(stage) / store.MANIFEST for stage in ("train", "attack"))
         yield measured_folder(study, loss) / store.MANIFEST
+    for name in study.checkpoints:
+        yield elsewhere.opened(study, name) / store.MANIFEST

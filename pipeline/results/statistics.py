@@ -51,6 +51,12 @@ def inside(bounds: tuple[Any, Any], limits: Limits) -> tuple[Any, Any]:
     return bounds if limits is None else (np.clip(bounds[0], *limits), np.clip(bounds[1], *limits))
 
 
+def share(value: float, n: int) -> tuple[float, float]:
+    """Bounds of Wilson's interval (1927) of a share of n examples; it stays inside [0, 1]."""
+    found = stats.binomtest(round(value * n), n).proportion_ci(CONFIDENCE, method="wilson")
+    return float(found.low), float(found.high)
+
+
 def paired_difference(values: pd.Series[float], baseline: pd.Series[float]) -> Estimate:
     """Mean of value - baseline over the seeds that both have; both are indexed by seed.
 

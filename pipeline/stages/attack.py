@@ -15,12 +15,13 @@ from inputgrad import files
 from inputgrad.attacks import Threat
 from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors
-from inputgrad.gradients.forward import Draws, describe
+from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import masking
 from inputgrad.robustness.evaluate import Victim, attacked, plan
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
+from pipeline.study.schema import Study
 
 FILES = ("outcomes.parquet", "descriptors.parquet", "masking.json", "input_gradients.npy", "gradients.npz")
 """What a finished evaluation consists of."""
@@ -109,19 +110,25 @@ def victim_of(evaluation: Evaluation) -> Victim:
     """The model, the source of transfer, and the first `attack.examples` examples of the test split."""
     run = evaluation.run
     dataset = data.read_data(run.study.name, run.study.data, ("test",)).to(run.device)
-    y, wanted = dataset.y["test"], run.study.attack.examples
-    if wanted is not None and wanted > len(y):
-        raise UserError(f"{run.study.file}: attack.examples: {wanted} asked for, the test split has {len(y)}")
+    wanted = examples_of(run.study, dataset)
     return Victim(
         name=run.name,
         model=trained(run, dataset),
         source=trained(run.source, dataset),
-        x=dataset.inputs("test", slice(wanted)),
-        y=y[:wanted],
+        x=dataset.inputs("test", wanted),
+        y=dataset.y["test"][wanted],
         bounds=dataset.context.bounds,
         seed=run.seed,
-        examples={name: values[:wanted] for name, values in dataset.known("test").items()},
+        examples={name: values[wanted] for name, values in dataset.known("test").items()},
     )
+
+
+def examples_of(study: Study, dataset: Dataset) -> slice:
+    """Which examples of the test split are attacked: the first `attack.examples`, by default all."""
+    wanted, there = study.attack.examples, len(dataset.y["test"])
+    if wanted is not None and wanted > there:
+        raise UserError(f"{study.file}: attack.examples: {wanted} asked for, the test split has {there}")
+    return slice(wanted)
 
 
 def trained(run: Run, dataset: Dataset) -> nn.Module:
@@ -142,9 +149,7 @@ def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame
     threat = Threat(norm=attack.norm, epsilon=attack.epsilon, bounds=victim.bounds)
     draws = Draws(torch.Generator(x.device).manual_seed(run.seed))
     described, gradients = descriptors(victim.model, x, y, threat, draws, victim.examples)
-    evidence = masking.Evidence(
-        outcomes=outcomes, descriptors=described, attack=attack, task=run.study.task, change=change(victim)
-    )
+    evidence = masking.evidence(victim, outcomes, described, attack)
     described.insert(0, "example", np.arange(len(x)))
     for name, frame in (("outcomes", outcomes), ("descriptors", described)):
         frame.insert(1, "seed", run.seed)
@@ -157,13 +162,6 @@ def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame
     with files.replacing(target / "gradients.npz") as temporary, temporary.open("wb") as f:
         x_np, y_np, g_np = (t[shown].cpu().numpy() for t in (x, y, gradients))
         np.savez(f, allow_pickle=False, examples=shown.numpy(), x=x_np, y=y_np, gradients=g_np)
-
-
-def change(victim: Victim) -> float:
-    """The largest relative difference of outputs and of input gradients between two passes over the same inputs."""
-    first, second = (describe(victim.model, victim.x, victim.y) for _ in range(2))
-    pairs = ((first[0], second[0]), (first[2], second[2]))
-    return max(float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) for a, b in pairs)
 
 
 def state_hash(model: nn.Module) -> str:

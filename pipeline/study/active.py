@@ -16,13 +16,18 @@ Entries = dict[str, dict[str, str]]
 class Params(BaseModel, extra="forbid", frozen=True):
     """params.yaml.
 
-    studies: by hand. per_study, per_loss: what is put into dvc.yaml for every prepare and report stage, and for every
-    train and attack stage.
+    studies: by hand. per_study, per_loss, per_checkpoint: what is put into dvc.yaml for every prepare and report stage,
+    for every train and attack stage, and for every net trained elsewhere.
     """
 
     studies: Annotated[list[str], Field(min_length=1)]
     per_study: Entries = Field(default={})
     per_loss: Entries = Field(default={})
+    per_checkpoint: Entries = Field(default={})
+
+    @property
+    def generated(self) -> tuple[Entries, ...]:
+        return self.per_study, self.per_loss, self.per_checkpoint
 
     @field_validator("studies")
     @classmethod

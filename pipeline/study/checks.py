@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from inputgrad import registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.gradients import norms
 from inputgrad.robustness.threat import attack_module
 from pipeline import data
+from pipeline.study.validation import named
 
 if TYPE_CHECKING:
     from pipeline.study.schema import Study
@@ -56,8 +59,26 @@ def check(study: Study) -> None:
             raise UserError(
                 f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
             )
+    check_checkpoints(study)
     for name, ranges in study.search.ranges.items():
         check_ranges(study, name, ranges)
+
+
+def check_checkpoints(study: Study) -> None:
+    """A plain name that no loss has, and something to load."""
+    for name, given in study.checkpoints.items():
+        where = f"{study.file}: checkpoints.{named(f'{study.file}: checkpoints', name)}"
+        if name in study.losses:
+            raise UserError(f"{where} has the name of a loss; fix: another name")
+        if given.model is None and given.weights is None:
+            raise UserError(f"{where} names neither a model nor weights; fix: weights: FILE, or model: MODULE:MODEL")
+        if given.weights is not None and not Path(given.weights).is_file():
+            raise UserError(f"{where}.weights: {given.weights} is missing; fix: correct the name, from the root on")
+        if given.model is not None:
+            try:
+                registry.imported(given.model)  # as other parts of one's own: found, and found by the fingerprint
+            except UserError as error:
+                raise UserError(f"{where}.model: {error}") from error
 
 
 def check_ranges(study: Study, name: str, ranges: dict[str, tuple[float, float]]) -> None:

@@ -31,6 +31,24 @@ def of_attack(run: Run) -> Origin:
     return origin(run, "attack", settings, [data.path(run.study.name), *weights])
 
 
+def of_checkpoint(study: Study, name: str) -> Origin:
+    """The attack on a net trained elsewhere: its weights and code, the data, the study's attacks and own net."""
+    from pipeline.study.run import runs
+
+    given, run = study.checkpoints[name], runs(study, "standard")[0]
+    used = ["pipeline.stages.checkpoint", *modules(run, "attack")]
+    used += [given.model.partition(":")[0]] if given.model is not None else []
+    files = [data.path(study.name), *([Path(given.weights)] if given.weights is not None else [])]
+    code, versions = code_of(*used)
+    return Origin(
+        settings={"attack": study.attack.model_dump(mode="json"), "model": study.model, **given.model_dump(mode="json")}
+        | {"checkpoint": name},
+        data={str(file): hash_of_file(file) for file in files},
+        code=code,
+        versions={**versions, "device": run.device.type},
+    )
+
+
 def of_measured(run: Run) -> Origin:
     files = [data.path(run.study.name), *models.sources(run.study.model)]
     return origin(run, "measured", run.settings, files)

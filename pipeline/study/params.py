@@ -21,6 +21,11 @@ from pipeline.study.validation import read_yaml
 WRITE = "python -m pipeline check --write"
 MARK = f"# written by: {WRITE}"
 """The line below which everything is generated."""
+GENERATED = {
+    "per_study:": "one prepare and one report stage each",
+    "per_loss:": "one train and one attack stage each",
+    "per_checkpoint:": "one stage for each net trained elsewhere",
+}
 VERSIONS = "requirements.txt"
 """What DVC watches of a package that is installed: its version."""
 
@@ -37,7 +42,7 @@ def check_all(write: bool = False) -> list[Study]:
     if write:
         write_params(studies)
     params = read_params()
-    if (params.per_study, params.per_loss) != expected(studies):
+    if params.generated != expected(studies):
         raise behind()
     return studies
 
@@ -62,11 +67,8 @@ def add(names: Iterable[str]) -> list[str]:
 def read_in_stage(name: str) -> Study:
     """The study of a DVC stage, once it is known that DVC's stages are those that it states."""
     study, params = read_study(name), read_params()
-    per_study, per_loss = expected([study] if name in params.studies else [])
-    written = (
-        {k: v for k, v in part.items() if v.get("study") == name} for part in (params.per_study, params.per_loss)
-    )
-    if tuple(written) != (per_study, per_loss):
+    written = ({k: v for k, v in part.items() if v.get("study") == name} for part in params.generated)
+    if tuple(written) != expected([study] if name in params.studies else []):
         raise behind()
     return study
 
@@ -75,9 +77,9 @@ def behind() -> UserError:
     return UserError(f"{FILE}: the stages of DVC are not those that the studies state; fix: {WRITE}")
 
 
-def expected(studies: Iterable[Study]) -> tuple[Entries, Entries]:
-    """What the generated part must hold for these studies: `per_study` and `per_loss`."""
-    per_study, per_loss = {}, {}
+def expected(studies: Iterable[Study]) -> tuple[Entries, Entries, Entries]:
+    """What the generated part must hold for these studies: `per_study`, `per_loss` and `per_checkpoint`."""
+    per_study, per_loss, per_checkpoint = {}, {}, {}
     for study in studies:
         data_code = watched(study.data_module.__name__)
         own = [file.as_posix() for file in data.sources(study.data)]
@@ -92,7 +94,17 @@ def expected(studies: Iterable[Study]) -> tuple[Entries, Entries]:
                 "data_code": data_code,
                 "attacks_code": attacks_code(study),
             }
-    return per_study, per_loss
+        for name, given in study.checkpoints.items():
+            module = study.model_function.__module__ if given.model is None else given.model.partition(":")[0]
+            per_checkpoint[f"{study.name}-{name}"] = {
+                "study": study.name,
+                "checkpoint": name,
+                "weights": given.weights or VERSIONS,
+                "model_code": watched(module),
+                "data_code": data_code,
+                "attacks_code": attacks_code(study),
+            }
+    return per_study, per_loss, per_checkpoint
 
 
 def watched(module: str) -> str:
@@ -139,19 +151,15 @@ def write_params(studies: Iterable[Study]) -> None:
     """
     before = FILE.read_text(encoding="utf-8")
     lines = before.splitlines(keepends=True)
-    generated = [n for n, line in enumerate(lines) if line.startswith((MARK, "per_study:", "per_loss:"))]
+    generated = [n for n, line in enumerate(lines) if line.startswith((MARK, *GENERATED))]
     head = "".join(lines[: min(generated, default=len(lines))]).rstrip("\n")
     kept: dict[str, Any] = YAML(typ="safe").load(head) or {}
-    if lost := [key for key in read_yaml(FILE) if key not in {*kept, "per_study", "per_loss"}]:
+    if lost := [key for key in read_yaml(FILE) if f"{key}:" not in {*(f"{k}:" for k in kept), *GENERATED}]:
         raise UserError(f"{FILE}: '{lost[0]}' stands below the generated part; fix: move it above the line '{MARK}'")
-    per_study, per_loss = expected(studies)
-    text = [
-        f"{head}\n{MARK}",
-        "per_study:  # one prepare and one report stage each",
-        *(f"  {key}: {flow(entry)}" for key, entry in per_study.items()),
-        "per_loss:  # one train and one attack stage each",
-        *(f"  {key}: {flow(entry)}" for key, entry in per_loss.items()),
-    ]
+    text = [f"{head}\n{MARK}"]
+    for (key, stages), entries in zip(GENERATED.items(), expected(studies), strict=True):
+        text.append(f"{key} {'' if entries else '{}'}  # {stages}".replace(":   #", ":  #"))
+        text += [f"  {name}: {flow(entry)}" for name, entry in entries.items()]
     if (after := "\n".join(text) + "\n") != before:
         with files.replacing(FILE) as temporary:
             temporary.write_text(after, encoding="utf-8")

@@ -95,6 +95,17 @@ class Published(Settings):
     source: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class Checkpoint(Settings):
+    """A net trained elsewhere, attacked on the examples on which the losses are.
+
+    model: MODULE:MODEL, a net or a function that gives one; None: the study's own net. weights: a file with a state
+    dict; None: the net as the module gives it.
+    """
+
+    model: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$", max_length=200)] | None = None
+    weights: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
 class Study(Settings):
     """experiments/NAME.yaml"""
 
@@ -106,6 +117,7 @@ class Study(Settings):
     attack: Attack
     search: Search = Search()
     published: list[Published] = Field(default=[])
+    checkpoints: dict[str, Checkpoint] = Field(default={})
 
     @property
     def file(self) -> Path:

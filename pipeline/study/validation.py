@@ -132,6 +132,8 @@ def one_line(error: ValidationError, model: type[BaseModel], file: Path, prefix:
 def siblings(model: type[BaseModel], path: Iterable[str]) -> list[str]:
     """The valid keys around an unknown one."""
     for part in path:
+        if part not in model.model_fields:  # a place in a list, or a name in a mapping
+            continue
         annotation = model.model_fields[part].annotation
         found = [a for a in (annotation, *getattr(annotation, "__args__", ())) if isinstance(a, type)]
         model = next((a for a in found if issubclass(a, BaseModel)), model)

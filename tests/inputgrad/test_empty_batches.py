@@ -22,6 +22,7 @@ EVERY_STEP = Attack(
         "apgd_t": {"steps": 3},
         "fab_t": {"targets": 2, "steps": 3},
         "square": {"queries": 5},
+        "hop_skip_jump": {"steps": 2, "queries": 5},
         "random_search": {"queries": 5},
     },
 )

@@ -20,7 +20,6 @@ from inputgrad.robustness.threat import Attack
 from inputgrad.tasks import Classification, Regression
 from pipeline import data
 from pipeline.stages import train
-from pipeline.stages.attack import change
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 
@@ -99,9 +98,7 @@ def evidence_of(model, nets, folder):
     threat = Threat(norm=attack.norm, epsilon=attack.epsilon, bounds=victim.bounds)
     described, _ = descriptors(model, x, y, threat, Draws(torch.Generator().manual_seed(0)))
     found = attacked(victim, attack, folder)
-    return masking.Evidence(
-        outcomes=found, descriptors=described, attack=attack, task=Classification, change=change(victim)
-    )
+    return masking.evidence(victim, found, described, attack)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +130,7 @@ def test_a_plainly_trained_model_is_broken_but_hides_nothing(plain):
 @pytest.mark.parametrize(
     ("masked", "at_least"),
     [
-        (Quantised, {"zero_gradient", "linearity", "black_box", "large_epsilon", "noise_beats_fgsm"}),
+        (Quantised, {"zero_gradient", "linearity", "black_box", "unit_test", "large_epsilon", "noise_beats_fgsm"}),
         (Saturated, {"zero_gradient", "large_epsilon"}),
         (Noisy, {"repeatable"}),
     ],
@@ -182,7 +179,12 @@ def by_hand(task=Classification, **harm):
     attack = Attack(norm="linf", epsilon=0.1, grid=[0.0, 0.1, 0.2])
     described = pd.DataFrame({"gradient_norm_l2": [1.0] * 200, "gradient_stability": [0.9] * 200})
     return masking.Evidence(
-        outcomes=pd.concat(frames, ignore_index=True), descriptors=described, attack=attack, task=task, change=0.0
+        outcomes=pd.concat(frames, ignore_index=True),
+        descriptors=described,
+        attack=attack,
+        task=task,
+        change=0.0,
+        missed=0.0,
     )
 
 
@@ -238,9 +240,15 @@ def test_a_point_outside_the_ball_and_a_net_that_changes_its_mind():
     assert (unknown["ok"], unknown["value"]) == (False, None)
 
 
+def test_a_planted_example_that_is_not_found():
+    assert flagged(replace(by_hand(), missed=0.1)) == {"unit_test"}
+    unknown = masking.sheet(replace(by_hand(), missed=float("nan")))["unit_test"]
+    assert (unknown["ok"], unknown["value"]) == (False, None)
+
+
 def test_every_attack_is_known_as_seeing_gradients_or_not():
     plain = Attack(norm="linf", epsilon=0.1, grid=[0.1])
     blind = {name for name in registry.names("inputgrad.attacks") if checks.is_black_box(name, plain)}
-    assert blind == {"noise", "random_search", "square"}
+    assert blind == {"noise", "random_search", "square", "hop_skip_jump"}
     assert checks.is_black_box("transfer", plain)
     assert not any(checks.is_black_box(name, plain) for name in evaluate.PROBES)

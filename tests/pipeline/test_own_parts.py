@@ -149,7 +149,7 @@ def test_settings_say_what_is_used_and_those_of_shipped_parts_say_nothing_new(pr
 
 def test_own_code_is_watched_by_dvc_and_counts_as_code(project):
     study = with_own_parts(project)
-    per_study, per_loss = params.expected([study])
+    per_study, per_loss, _ = params.expected([study])
     assert per_study["tiny"] == {"study": "tiny", "data_code": "mypackage", "data_file": "requirements.txt"}
     own = dict.fromkeys(("model_code", "data_code", "attacks_code"), "mypackage") | {"model_file": "requirements.txt"}
     names = {"study": "tiny", "loss": "my_loss"}

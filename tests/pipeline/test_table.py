@@ -134,7 +134,7 @@ def study(project):
 
 def test_the_file_is_a_dependency(study):
     """Of DVC's prepare stage, and of what is prepared: an edited table is never used as it was."""
-    per_study, _ = expected([study])
+    per_study, _, _ = expected([study])
     assert per_study["tiny"]["data_file"] == "mine.csv"
     assert data.prepare("tiny", study.data).exists()
     assert data.read_data("tiny", study.data, ("train",)).features == ("rooms", "age")

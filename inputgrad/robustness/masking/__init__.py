@@ -12,8 +12,14 @@ from functools import cached_property
 from typing import Any
 
 import pandas as pd
+import torch
 
-from inputgrad.robustness.threat import Attack, ThreatModel
+from inputgrad import tasks
+from inputgrad.attacks import Threat, pgd
+from inputgrad.gradients.forward import describe
+from inputgrad.robustness import unit_test
+from inputgrad.robustness.evaluate import Victim
+from inputgrad.robustness.threat import Attack, ThreatModel, knobs_of
 from inputgrad.tasks import Task
 
 
@@ -37,6 +43,7 @@ class Evidence:
         attack: the study's threat models and attacks.
         task: says what harm is: a regression has no broken examples, but a larger RMSE.
         change: by how much outputs and input gradients differ between two passes over the same inputs, relative.
+        missed: the share of planted examples that PGD does not find; see `inputgrad.robustness.unit_test`.
     """
 
     outcomes: pd.DataFrame
@@ -44,6 +51,7 @@ class Evidence:
     attack: Attack
     task: Task
     change: float
+    missed: float
 
     @cached_property
     def clean(self) -> pd.DataFrame:
@@ -61,6 +69,27 @@ class Evidence:
     def curve(self, attack: str, threat: ThreatModel) -> list[float]:
         """Harm of an attack that sees every example, over the radii above 0."""
         return [self.harm(self.of(attack, threat.norm, epsilon)) for epsilon in threat.radii if epsilon > 0]
+
+
+def evidence(victim: Victim, outcomes: pd.DataFrame, descriptors: pd.DataFrame, attack: Attack) -> Evidence:
+    """What the checks look at, for an evaluation that is finished."""
+    knobs = knobs_of(attack.attacks.get("pgd", {})) if attack.module("pgd") is pgd else {}
+    threat = Threat(norm=attack.norm, epsilon=attack.epsilon, bounds=victim.bounds)
+    return Evidence(
+        outcomes=outcomes,
+        descriptors=descriptors,
+        attack=attack,
+        task=tasks.of(victim.y),
+        change=change(victim),
+        missed=unit_test.missed(victim.model, victim.x, threat, knobs, victim.seed),
+    )
+
+
+def change(victim: Victim) -> float:
+    """The largest relative difference of outputs and of input gradients between two passes over the same inputs."""
+    first, second = (describe(victim.model, victim.x, victim.y) for _ in range(2))
+    pairs = ((first[0], second[0]), (first[2], second[2]))
+    return max(float((a - b).abs().max() / a.abs().max().clamp_min(torch.finfo(a.dtype).tiny)) for a, b in pairs)
 
 
 def sheet(evidence: Evidence) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """What stands around the results: published figures, longer attacks, limitations, and where the data come from."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from inputgrad.errors import UserError
 from pipeline import report
 from pipeline.report import attack_words, limits, published, tables
 from pipeline.report.measure import score
+from pipeline.results import elsewhere
 from pipeline.results.read import Results
 from pipeline.results.summary import summarise
 from pipeline.study.read import read_study
@@ -59,6 +61,27 @@ def test_a_published_score_in_percent_is_refused(study: Study) -> None:
         read_study("toy")
 
 
+def test_a_misspelt_key_of_a_row_is_named(study: Study) -> None:
+    with study.file.open("a", encoding="utf-8") as file:
+        file.write("published: [{name: trees, robst: 0.7, source: a paper}]\n")
+    with pytest.raises(UserError, match=r"unknown key 'published.0.robst'; did you mean 'robust'"):
+        read_study("toy")
+
+
+def test_nets_trained_elsewhere_stand_beside_the_losses(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
+    one = elsewhere.Elsewhere(
+        name="theirs", source="nets:theirs, <w>.pt", clean=0.9, robust=0.5, examples=100, flags=("black_box",), notes=()
+    )
+    monkeypatch.setattr(elsewhere, "read", lambda study: [one])
+    target = report.write(study, LOSSES)
+    low, high = 0.4038, 0.5962  # Wilson's interval of 50 of 100
+    row = f"| 50.0 % [{100 * low:.1f}, {100 * high:.1f}] | ⚑ black_box |"
+    assert row in (target / "report.md").read_text()
+    assert "nets:theirs, &lt;w&gt;.pt" in (target / "report.html").read_text()
+    metrics = json.loads((target / "metrics.json").read_text())
+    assert metrics["checkpoints"] == {"theirs": {"clean": 0.9, "robust": 0.5, "examples": 100, "flags": ["black_box"]}}
+
+
 def test_longer_attacks_stand_in_the_order_of_their_gradients(results: Results) -> None:
     linf, l2 = tables.iteration_tables(results, summarise(results))
     assert linf["heads"] == ["1 (`fgsm`)", "10 (`pgd_10x1`)", "60 (`pgd`)"]
@@ -96,3 +119,14 @@ def test_a_secondary_norm_without_expensive_attacks_is_said_in_plain_words(study
     for chosen, said in (("[square]", "In l2 only `square` of these."), ("[]", "In l2 none of these.")):
         study.file.write_text(text.replace("grid: [0.5]}", f"grid: [0.5], at_epsilon: {chosen}}}"), encoding="utf-8")
         assert attack_words.attacks_run(read_study("toy")).endswith(said)
+
+
+def test_an_attack_on_some_examples_says_on_how_many(study: Study) -> None:
+    text = study.file.read_text(encoding="utf-8")
+    for knobs, count in (("{examples: 7}", 7), ("{}", 100)):
+        changed = text.replace("square: {}", f"square: {{}}, hop_skip_jump: {knobs}")
+        assert changed != text
+        study.file.write_text(changed, encoding="utf-8")
+        said = attack_words.attacks_run(read_study("toy"))
+        assert said.count("`hop_skip_jump`") == 1
+        assert f"`hop_skip_jump` there, on the first {count} that still stand." in said
