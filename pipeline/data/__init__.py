@@ -5,11 +5,9 @@ Tests and attacks see the splits through `read_data` only, so the test split lea
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,17 +16,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inputgrad import files, registry, tasks
+from inputgrad import registry, tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from inputgrad.tasks import Task
+from pipeline.data import _file
 from pipeline.fingerprint import Origin, code_of, hash_of_path
 
 SPLITS = ("train", "validation", "test")
 KNOWN = "known_"
 """What stands before the names of what is known of every example, in a prepared file."""
-HASH = 64
-"""Hex digits of a SHA-256."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,13 +76,16 @@ class Dataset:
     examples: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Dataset:
-        x, y = ({s: t.to(device) for s, t in part.items()} for part in (self.x, self.y))
-        examples = {s: {name: t.to(device) for name, t in part.items()} for s, part in self.examples.items()}
-        return replace(self, x=x, y=y, context=self.context.to(device), examples=examples)
+        """The same on `device`; inputs that would fill more than half of it stay, and are moved batch by batch."""
+        x = self.x if sum(t.nbytes for t in self.x.values()) > room(device) else to(self.x, device)
+        examples = {split: to(known, device) for split, known in self.examples.items()}
+        return replace(self, x=x, y=to(self.y, device), context=self.context.to(device), examples=examples)
 
     def inputs(self, split: str, which: slice | Tensor = slice(None)) -> Tensor:
         """Inputs of a split as floating-point numbers; images lie in memory as bytes."""
-        return as_numbers(self.x[split][which])
+        x = self.x[split]
+        chosen = x[which.to(x.device)] if isinstance(which, Tensor) else x[which]
+        return as_numbers(chosen.to(self.y[split].device))
 
     def first(self, split: str, n: int) -> tuple[Tensor, Tensor, Context]:
         """The first n examples of a split, and what is known of them."""
@@ -99,6 +99,15 @@ class Dataset:
     @property
     def shape(self) -> tuple[int, ...]:
         return tuple(next(iter(self.x.values())).shape[1:])
+
+
+def to(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
+    return {name: tensor.to(device) for name, tensor in tensors.items()}
+
+
+def room(device: torch.device | str) -> float:
+    """Bytes that inputs may take on a device: half of what is free on a GPU, the rest is the net's; else any number."""
+    return torch.cuda.mem_get_info(device)[0] / 2 if torch.device(device).type == "cuda" else float("inf")
 
 
 class Facts(NamedTuple):
@@ -189,14 +198,14 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
         if (value := getattr(arrays, key)) is not None:
             contents[key] = value.astype(np.float32)
     contents["origin"] = np.array(json.dumps(asdict(origin(source)), sort_keys=True))
-    write_arrays(path(study), contents)
+    _file.write(path(study), contents)
     return path(study)
 
 
 def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
     """The prepared splits of one study, once they are known to be whole and made from `source` by the code as it is."""
     file, again = path(study), f"fix: dvc repro -f prepare@{study}"
-    contents = arrays_in(file, again)
+    contents = _file.read(file, again)
     wanted, found = origin(source), json.loads(str(contents.pop("origin")))
     if found != asdict(wanted):
         raise UserError(f"{file} is {wanted.difference(found)}; {again}")
@@ -220,39 +229,6 @@ def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) ->
     )
 
 
-def arrays_in(file: Path, again: str) -> dict[str, np.ndarray]:
-    """Everything in a prepared file, held against the hash that it carries."""
-    try:
-        whole = file.read_bytes()
-        with np.load(BytesIO(whole), allow_pickle=False) as f:
-            contents = {key: f[key] for key in f.files}
-    except FileNotFoundError as error:
-        raise UserError(f"{file} is missing; fix: dvc repro prepare@{file.stem}") from error
-    except Exception as error:  # NumPy and zipfile raise a dozen types for a broken file
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{file} is not readable ({reason}); {again}") from error
-    if hashed(memoryview(whole)[:-HASH]) != whole[-HASH:]:
-        raise UserError(f"{file} is damaged: its contents are not those that were written; {again}")
-    return contents
-
-
-def write_arrays(file: Path, contents: Mapping[str, np.ndarray]) -> None:
-    """An .npz file with the hash of its bytes as its comment, which a zip file has at its end.
-
-    A hash of the arrays would not notice a changed bit in the zip file's own fields.
-    """
-    buffer = BytesIO()
-    np.savez(buffer, allow_pickle=False, **contents)
-    length = HASH.to_bytes(2, "little")  # of the comment: the last two bytes of a file that has none
-    whole = buffer.getvalue()[: -len(length)] + length
-    with files.replacing(file) as temporary:
-        temporary.write_bytes(whole + hashed(whole))
-
-
-def hashed(contents: bytes | memoryview) -> bytes:
-    return hashlib.sha256(contents).hexdigest().encode()
-
-
 def refuse_missing_classes(name: str, y: Mapping[str, np.ndarray], classes: int) -> None:
     """Raise a UserError where there is one class only, or a split has no example of a class."""
     if classes < 2:
@@ -267,6 +243,8 @@ def refuse_missing_classes(name: str, y: Mapping[str, np.ndarray], classes: int)
 
 def refuse_non_finite(values: np.ndarray, where: str, fix: str) -> None:
     """Raise a UserError that counts the NaN and infinite numbers in `values`, if there are any."""
+    if values.dtype.kind != "f":
+        return
     bad = int(values.size - np.isfinite(values).sum())
     if bad:
         raise UserError(f"{where}: {bad} of {values.size} numbers are NaN or infinite; {fix}")

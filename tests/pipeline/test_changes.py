@@ -15,6 +15,7 @@ import pytest
 from inputgrad.errors import UserError
 from inputgrad.robustness import evaluate
 from pipeline import data, fingerprint, tracking
+from pipeline.data import _file
 from pipeline.report import page
 from pipeline.stages import attack, commands, train
 from pipeline.study.read import read_study
@@ -85,9 +86,9 @@ def other_device():
 def other_data():
     """The file of the same study and the same code that holds another number."""
     file = data.path("tiny")
-    found = data.arrays_in(file, "")
+    found = _file.read(file, "")
     found["x_train"][0] = 1 - found["x_train"][0]
-    data.write_arrays(file, found)
+    _file.write(file, found)
 
 
 def other_code(name):

@@ -4,12 +4,13 @@ import re
 
 import numpy as np
 import pytest
+import torch
 
 from inputgrad import registry
 from inputgrad.errors import UserError
 from inputgrad.tasks import Classification
 from pipeline import data
-from pipeline.data import decoy_digits
+from pipeline.data import _file, decoy_digits
 from pipeline.stages import commands
 from pipeline.study.read import read_study
 from tests.conftest import edit
@@ -113,7 +114,7 @@ def test_nan_in_the_prepared_file_is_found(project):
     file = commands.prepare("tiny")
     contents = dict(np.load(file))
     contents["x_train"][0] = np.inf
-    data.write_arrays(file, contents)
+    _file.write(file, contents)
     with pytest.raises(UserError, match=r"data/tiny\.npz, train split: 64 of \d+ numbers are NaN or infinite"):
         data.read_data("tiny", read_study("tiny").data, ("train",))
 
@@ -232,3 +233,60 @@ def test_known_rows_must_fit(project, monkeypatch):
     monkeypatch.setattr(module, "load", lambda **_: whole)
     with pytest.raises(UserError, match=r"test split: 999 rows of derivative for 1000 examples; fix: give one row"):
         data.prepare("waves", {"name": "equation"})
+
+
+def test_large_arrays_are_mapped_and_all_are_what_was_written(tmp_path):
+    rng = np.random.default_rng(0)
+    written = {
+        "bytes": rng.integers(0, 255, (300, 3, 32, 32), dtype=np.uint8),
+        "numbers": rng.normal(size=(700, 500)).astype(np.float32),
+        "columns": np.asfortranarray(rng.normal(size=(500, 300))),
+        "small": np.arange(5),
+        "text": np.array('{"a": "é"}'),
+        "none": np.empty((0, 4), dtype=np.float32),
+    }
+    file = tmp_path / "some.npz"
+    _file.write(file, written)
+    found = _file.read(file, "again")
+    assert list(found) == list(written)
+    for name, values in written.items():
+        np.testing.assert_array_equal(found[name], values)
+        assert found[name].dtype == values.dtype
+        assert isinstance(found[name], np.memmap) == (values.nbytes > _file.LARGE)
+    found["numbers"][0, 0] = 7.0  # in a copy of that page alone
+    np.testing.assert_array_equal(_file.read(file, "again")["numbers"], written["numbers"])
+
+
+def test_an_archive_that_another_program_compressed_is_read_too(tmp_path):
+    values = np.zeros((1000, 500), dtype=np.float32)
+    np.savez_compressed(tmp_path / "packed.npz", values=values)
+    found = dict(_file.arrays(tmp_path / "packed.npz"))
+    assert not isinstance(found["values"], np.memmap)
+    np.testing.assert_array_equal(found["values"], values)
+
+
+@pytest.mark.parametrize("where", [0.2, 0.5, 0.9])
+def test_one_changed_bit_in_a_mapped_array_is_noticed(tmp_path, where):
+    file = tmp_path / "some.npz"
+    _file.write(file, {"x": np.zeros((600, 600)), "y": np.arange(10)})
+    contents = bytearray(file.read_bytes())
+    contents[int(where * len(contents))] ^= 1
+    file.write_bytes(bytes(contents))
+    with pytest.raises(UserError, match=r"is damaged|is not readable"):
+        _file.read(file, "again")
+
+
+def test_what_does_not_fit_on_a_device_is_moved_batch_by_batch(project, monkeypatch):
+    data.prepare("tiny", {"name": "digits"})
+    dataset = data.read_data("tiny", {"name": "digits"}, ("train",))
+    moved = []
+    monkeypatch.setattr(data, "to", lambda tensors, device: moved.append(sorted(tensors)) or dict(tensors))
+    monkeypatch.setattr(data, "room", lambda device: 1000)  # bytes
+    there = dataset.to("cpu")
+    assert there.x is dataset.x
+    assert moved == [[], ["train"]]  # nothing is known of the examples; the labels
+    monkeypatch.setattr(data, "room", lambda device: 1e9)
+    dataset.to("cpu")
+    assert len(moved) == 5
+    chosen = torch.tensor([3, 1])
+    assert torch.equal(there.inputs("train", chosen), data.as_numbers(dataset.x["train"])[chosen])
