@@ -33,6 +33,8 @@ AROUND, KEPT, TRACKING = (
     "tests/pipeline/test_kept.py",
     "tests/pipeline/test_tracking.py",
 )
+UNIT, HARD_LABEL = (f"tests/inputgrad/test_{name}.py" for name in ("unit_test", "hop_skip_jump"))
+CHECKPOINTS = "tests/pipeline/test_checkpoints.py"
 SEARCHES = "tests/pipeline/search"
 APPLY, KILLS, MISTAKES, OBJECTIVE, RUNG, SEARCH, SPACE, TRIALS = (
     f"{SEARCHES}/test_{name}.py"
@@ -269,7 +271,7 @@ MUTATIONS: list[Row] = [
     ),
     (EVALUATE, "torch.where(expand(near <= radius, x), moved, x)", "moved", ATTACK),
     (STAGE, "if state_hash(victim.model) != before:", "if False:", ATTACK),
-    (STAGE, "wanted > len(y)", "False", ATTACK),
+    (STAGE, "wanted > there", "False", ATTACK),
     ("inputgrad/gradients/descriptors.py", "(d**0.5 - l1 / l2)", "(d**0.5 - l2 / l1)", ATTACK),
     ("inputgrad/gradients/descriptors.py", "cosine(x, gradients)", "cosine(gradients, gradients)", ATTACK),
     ("inputgrad/gradients/descriptors.py", "squares += rows(row)", "squares = rows(row)", ATTACK),
@@ -280,7 +282,7 @@ MUTATIONS: list[Row] = [
     (SHEET, "~np.isfinite(norms) | ", "", MASKING),
     (SHEET, ".fillna(0)", "", MASKING),
     (SHEET, "finite and value <= threshold", "value <= threshold or not finite", MASKING),
-    (STAGE, "for _ in range(2))", "for _ in range(1)) * 2", MASKING),
+    ("inputgrad/robustness/masking/__init__.py", "for _ in range(2))", "for _ in range(1)) * 2", MASKING),
     ("pipeline/data/__init__.py", "if bad:", "if False:", DATA),
     ("pipeline/data/diabetes.py", 'v[part["train"]].mean(0)', "v.mean(0)", DATA),
     (
@@ -347,6 +349,20 @@ MUTATIONS: list[Row] = [
     ("pipeline/pruning.py", " and not is_held(folder)", "", "tests/pipeline/test_pruning.py -k agrees"),
     ("pipeline/skeleton.py", "if file.exists():", "if False:", "tests/pipeline/test_skeleton.py -k mistakes"),
     ("pipeline/loading.py", "seeds[0] if seed is None else seed", "seeds[0]", f"{TRACKING} -k any_batch_size"),
+    ("inputgrad/robustness/unit_test.py", "if there > largest:", "if True:", UNIT),
+    ("inputgrad/robustness/unit_test.py", "1 / (limit - here)", "1 / (here - limit)", UNIT),
+    ("inputgrad/robustness/unit_test.py", "1 - sum(found) / len(found)", "sum(found) / len(found)", UNIT),
+    ("inputgrad/robustness/unit_test.py", "given[-1] if given", "given[0] if given", UNIT),
+    ("inputgrad/attacks/hop_skip_jump.py", "expand(inside & broken, near)", "expand(broken, near)", HARD_LABEL),
+    ("inputgrad/attacks/hop_skip_jump.py", ".nonzero()[:, 0][:examples]", ".nonzero()[:, 0]", HARD_LABEL),
+    ("inputgrad/attacks/hop_skip_jump.py", "torch.manual_seed(seed)", "torch.seed()", HARD_LABEL),
+    ("pipeline/data/_file.py", "whole = f.read() == found", "whole = True", f"{DATA} -k changed_bit"),
+    ("pipeline/data/_file.py", 'np.memmap(file, dtype, "c"', 'np.memmap(file, dtype, "r+"', f"{DATA} -k mapped"),
+    ("pipeline/pruning.py", "for checkpoint in study.checkpoints:", "for checkpoint in []:", f"{CHECKPOINTS} -k prune"),
+    ("pipeline/study/checks.py", "if name in study.losses:", "if False:", f"{CHECKPOINTS} -k mistake"),
+    ("pipeline/study/origins.py", "*([Path(given.weights)] if given.weights is not None else [])", "", CHECKPOINTS),
+    ("pipeline/results/report.py", "for name in study.checkpoints:", "for name in []:", CHECKPOINTS),
+    ("pipeline/report/checkpoints.py", "share(value, n)", "(value, value)", f"{AROUND} -k elsewhere"),
     ("inputgrad/losses/gradient_norm.py", '1 / (2 * s.of("batch_size"))', '1 / s.of("batch_size")', STRENGTHS),
 ]
 

@@ -12,7 +12,7 @@ import click
 from inputgrad.cli import evaluate as inputgrad_evaluate
 from inputgrad.cli import print_anywhere, strength
 from inputgrad.errors import UserError
-from pipeline import interrupts
+from pipeline import completion, interrupts
 from pipeline.quiet import NO_TELEMETRY
 
 
@@ -56,9 +56,9 @@ def plain_or_active(context: click.Context, parameter: click.Parameter, names: t
     return [named("study", name) for name in names] or active()
 
 
-study_argument = click.argument("study", callback=plain)
-studies_argument = click.argument("studies", nargs=-1, callback=plain_or_active)
-loss_argument = click.argument("loss", callback=plain)
+study_argument = click.argument("study", callback=plain, shell_complete=completion.studies)
+studies_argument = click.argument("studies", nargs=-1, callback=plain_or_active, shell_complete=completion.studies)
+loss_argument = click.argument("loss", callback=plain, shell_complete=completion.losses)
 
 
 @cli.command()
@@ -298,10 +298,18 @@ def ui(port: int, host: str) -> None:
     mlflow_ui.serve(port, host)
 
 
+@cli.command("completion")
+def print_completion() -> None:
+    """Print what completes these commands in bash: eval "$(python -m pipeline completion)"."""
+    print(completion.SCRIPT, end="")
+
+
 def main() -> None:
     """Run the command; what a user can fix is one line and exit code 2, never a traceback."""
     print_anywhere()
     os.environ.update({key: os.environ.get(key, value) for key, value in NO_TELEMETRY.items()})
+    if (instruction := completion.asked()) is not None:
+        sys.exit(completion.answer(cli, instruction))
     try:  # not cli.main(), which makes an exception of its own and an empty line of an interrupt
         with cli.make_context("python -m pipeline", sys.argv[1:]) as context:
             cli.invoke(context)

@@ -20,7 +20,8 @@ pipeline.results
 pipeline.report pipeline.tracking
 pipeline.stages
 pipeline.search
-pipeline.doctor pipeline.kept pipeline.loading pipeline.listing pipeline.pages pipeline.pruning pipeline.skeleton
+pipeline.doctor pipeline.completion pipeline.kept pipeline.loading pipeline.listing pipeline.pages
+pipeline.pruning pipeline.skeleton
 pipeline.cli pipeline.__main__
 """
 """A line is a layer, the lowest first. What a folder's line does not name one by one has the folder's layer."""
