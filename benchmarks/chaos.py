@@ -198,6 +198,7 @@ def main() -> None:
                 print(f"{'WRONG' if trouble else 'fine'}  {what}{f': {trouble}' if trouble else ''}", flush=True)
         print(f"{count} troubles, {wrong} handled wrongly")
         os.chdir("/")
+        subprocess.run(["umount", "-l", folder], check=True)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,13 @@
-"""A tracking server that does not answer costs its time-out once, not once for every stage of a `dvc repro`."""
+"""A tracking server that does not answer costs its time-out once, not once for every stage of a `dvc repro`.
+
+A database that is no database is said at once too: MLflow itself tries for two minutes to open a folder.
+"""
 
 from __future__ import annotations
 
+import sqlite3
 import time
+from contextlib import closing
 from pathlib import Path
 
 from inputgrad import files
@@ -11,21 +16,25 @@ from pipeline import store
 from pipeline.tracking.address import shown, uri
 
 WAIT = 5.0
-"""Seconds that a server may take to say that it is there."""
+"""Seconds that a server may take to say that it is there, and a database to be free."""
+SQLITE = "sqlite:///"
+FIX = "fix: delete it, then: python -m pipeline track"
 REMEMBERED = 600.0
 """Seconds after which a server that was silent is asked again."""
 
 
 class NoAnswer(UserError):
-    """A server that was asked, now or a moment ago, and said nothing."""
+    """A server that was asked, now or a moment ago, and said nothing; or a file that is no database or is held."""
 
 
 def refuse() -> None:
-    """Ask a server whether it is there; what is no server is not asked.
+    """Ask a server whether it is there, or a database whether it can be written.
 
     Raises:
         NoAnswer: it is not, or was not a moment ago, when another command or stage asked.
     """
+    if uri().startswith(SQLITE):
+        refuse_file(Path(uri().removeprefix(SQLITE)))
     if not uri().startswith(("http:", "https:")):
         return
     if remembered():
@@ -37,6 +46,21 @@ def refuse() -> None:
     except requests.RequestException as error:
         files.write_text(mark(), shown(uri()))
         raise NoAnswer(f"no answer from {shown(uri())}") from error
+
+
+def refuse_file(file: Path) -> None:
+    if not file.exists():  # MLflow makes it
+        return
+    if file.is_dir():
+        raise NoAnswer(f"{file} is a folder, no database; {FIX}")
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SELECT count(*) FROM sqlite_master")
+            connection.rollback()
+    except sqlite3.Error as error:
+        held = "fix: end what holds it, then: python -m pipeline track" if "locked" in str(error) else FIX
+        raise NoAnswer(f"{file}: {error}; {held}") from error
 
 
 def mark() -> Path:

@@ -18,7 +18,7 @@ from inputgrad.errors import UserError
 from pipeline import interrupts, store, tracking
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.study.active import active
-from pipeline.tracking import address, server
+from pipeline.tracking import address, server, silence
 from pipeline.tracking.contents import VIEW_TAG
 
 TIMEOUT = 60.0
@@ -31,7 +31,8 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
         print(f"MLFLOW_TRACKING_URI names a server, its UI is at {address.shown(address.uri())}")
         return
     refuse_port_in_use(port, host)
-    if address.uri().startswith("sqlite:///") and not Path(address.uri().removeprefix("sqlite:///")).exists():
+    silence.refuse()
+    if address.uri().startswith(silence.SQLITE) and not Path(address.uri().removeprefix(silence.SQLITE)).exists():
         tracking.track(active())
     # a session of its own: Ctrl-C reaches this process alone, which then ends the server with all its workers
     with interrupts.held():

@@ -2,13 +2,14 @@
 
 import multiprocessing
 import os
+import re
 import shutil
 import socket
 import sqlite3
 import subprocess
 import sys
 import time
-from contextlib import chdir
+from contextlib import chdir, closing
 from pathlib import Path
 
 import numpy as np
@@ -509,6 +510,44 @@ def test_a_server_that_never_answers_costs_its_time_out_once(study, monkeypatch,
         assert len(asked) == 3
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     assert not silence.remembered()  # of another server
+
+
+def make_folder(file):
+    file.unlink(missing_ok=True)
+    file.mkdir()
+
+
+@pytest.mark.parametrize(
+    ("trouble", "said"),
+    [
+        (make_folder, "mlflow.db is a folder, no database; fix: delete it"),
+        (lambda file: file.write_bytes(b"no database" * 100), "file is not a database; fix: delete it"),
+    ],
+    ids=["folder", "damaged"],
+)
+def test_a_database_that_is_none_is_said_at_once_and_in_one_line(study, monkeypatch, capsys, trouble, said):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    trouble(Path("mlflow.db").resolve())
+    monkeypatch.setattr("mlflow.MlflowClient", None)  # it is not even asked
+    tracking.mirror(study, "standard")
+    warned = capsys.readouterr().err
+    assert said in warned
+    assert warned.count("\n") == 1
+    with pytest.raises(UserError, match=re.escape(said)):
+        tracking.track(["tiny"])
+
+
+def test_a_database_that_is_held_is_waited_for_only_so_long(study, monkeypatch, capsys):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(silence, "WAIT", 0.1)
+    with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as holder:
+        holder.execute("CREATE TABLE IF NOT EXISTS something (one INTEGER)")
+        holder.execute("BEGIN EXCLUSIVE")
+        tracking.mirror(study, "standard")
+        assert "database is locked; fix: end what holds it" in capsys.readouterr().err
+        with pytest.raises(UserError, match="database is locked"):
+            tracking.track(["tiny"])
+        holder.rollback()
 
 
 def test_track_without_results_says_what_to_run(project):
