@@ -26,7 +26,8 @@ Made from `{folder}/` and safe to delete: `python -m pipeline track` makes it ag
 - The best run comes first. A run per loss holds the **means over its seeds**: sort by *Created*, and **+** opens it to
   show a run per seed. The chart symbol above the table compares the losses.
 - `tags.current = "true"` in the search box hides runs whose settings the study no longer has.
-- `tags.kind = "seed"`, grouped by `loss`, draws a band per loss; `tags.kind = "loss"` a line per loss.
+- `tags.kind = "seed"`, grouped by `loss`, draws a band per loss (the link "bands" of `make ui`); `tags.kind = "loss"` a
+  line per loss.
 - Steps are epochs. In `robust_…/NORM_1000_epsilon` a step is 1000·ε. Robust is the worst case over all attacks.
 - The tag `masking` says whether a robust score can be trusted: ok, or the checks of the masking sheet that it fails.
 - `clean_…` and `robust_…` are taken on the test split, the latter at {norm} ε = {epsilon:g}; `input_gradient_norm` is
@@ -37,6 +38,8 @@ HEADLINE = ("clean_{}", "robust_{}", "test_input_gradient_norm", "step_time_rati
 """The columns of the table that the UI opens with."""
 VIEW_TAG = "mlflow.sharedViewState.losses"
 """Where the UI keeps a shared view; `?viewStateShareKey=losses` opens it."""
+BANDS_TAG = "mlflow.sharedViewState.bands"
+"""Another one: charts of the seeds, grouped by loss, so that each loss is a line with a band."""
 REPORT_NOTE = "The page is `report.html` under *Artifacts*; its intervals stand next to the means of the losses."
 SEED_NOTE = "`{loss}`, seed {seed}."
 
@@ -56,8 +59,12 @@ def experiment(client: MlflowClient, study: Study) -> str:
     columns += [f"params.`{name}`" for name in ("loss", "strength", "seed")] + ["tags.`masking`"]
     best_first = {"orderByKey": columns[1], "orderByAsc": study.task.better < 0}
     view = {"searchFilter": "tags.current = 'true'", **best_first, "selectedColumns": columns}
+    seeds = "tags.current = 'true' and tags.kind = 'seed'"
+    by_loss = {"aggregateFunction": "average", "groupByKeys": [{"mode": "param", "groupByData": "loss"}]}
+    bands = {"searchFilter": seeds, **best_first, "selectedColumns": columns, "groupBy": by_loss}
     tags = {
         "mlflow.note.content": note,
+        BANDS_TAG: json.dumps(bands),
         "mlflow.experimentKind": "custom_model_development",
         VIEW_TAG: json.dumps(view),
     }

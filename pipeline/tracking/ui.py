@@ -19,7 +19,7 @@ from pipeline import interrupts, store, tracking
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.study.active import active
 from pipeline.tracking import address, server, silence
-from pipeline.tracking.contents import VIEW_TAG
+from pipeline.tracking.contents import BANDS_TAG, VIEW_TAG
 
 TIMEOUT = 60.0
 """Seconds that the server may take to answer for the first time."""
@@ -41,10 +41,11 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
         guard = guarded(process.pid)
     try:
         wait_for(process, port, host)
-        links = {name: f"http://{host}:{port}/{path}" for name, path in pages().items()}
+        here = f"http://{host}:{port}/"
+        links, charts = ({name: here + path for name, path in pages(tag).items()} for tag in (VIEW_TAG, BANDS_TAG))
         for name, link in links.items():
             print(f"{name}: {link}")
-        print(f"all of them: {start_page(links).resolve().as_uri()}")
+        print(f"all of them, and their charts: {start_page(links, charts).resolve().as_uri()}")
         print(f"MLflow is at http://{host}:{port} (Ctrl-C ends it)", flush=True)
         process.wait()
     finally:
@@ -59,13 +60,14 @@ def guarded(group: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
 
 
-def start_page(links: dict[str, str]) -> Path:
+def start_page(links: dict[str, str], charts: dict[str, str]) -> Path:
     """A page with a link to every study, and to its report: MLflow's own first page shows none of them."""
     rows = []
     for name, link in sorted(links.items()):
         report = store.root() / "experiments" / name / "report" / "report.html"
         own = f' · <a href="{html.escape(report.as_uri())}">report</a>' if report.exists() else ""
-        rows.append(f'<li><a href="{html.escape(link)}">{html.escape(name)}</a>{own}</li>')
+        bands = f' · <a href="{html.escape(charts[name])}">bands</a>' if name in charts else ""
+        rows.append(f'<li><a href="{html.escape(link)}">{html.escape(name)}</a>{bands}{own}</li>')
     page = store.root() / ".state" / "ui.html"
     files.write_text(page, START.format(rows="\n".join(rows)))
     return page
@@ -75,7 +77,8 @@ START = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Studies</
 <meta name="viewport" content="width=device-width">
 <style>:root {{ color-scheme: light dark; font: 1.1rem/1.8 sans-serif }}
 body {{ margin: 3rem auto; max-width: 40rem; padding: 0 1rem }}</style>
-<h1>Studies</h1><p>Each opens its runs in MLflow, with score, strength and seed in the table.</p><ul>
+<h1>Studies</h1><p>Each opens its runs in MLflow, with score, strength and seed in the table; <i>bands</i> opens
+charts with a band for each loss.</p><ul>
 {rows}
 </ul></html>
 """
@@ -100,14 +103,13 @@ def environment() -> dict[str, str]:
     return {**quiet, **os.environ}
 
 
-def pages() -> dict[str, str]:
+def pages(tag: str = VIEW_TAG) -> dict[str, str]:
+    """Where the saved view of every study is that has one: the table, or with `BANDS_TAG` the charts."""
     with server.connected() as client:
-        found = [e for e in client.search_experiments() if VIEW_TAG in e.tags]
-    key = VIEW_TAG.rpartition(".")[2]
-    return {
-        e.name: f"#/experiments/{e.experiment_id}/runs?workflowType=machine_learning&viewStateShareKey={key}"
-        for e in found
-    }
+        found = [e for e in client.search_experiments() if tag in e.tags]
+    words = f"workflowType=machine_learning&viewStateShareKey={tag.rpartition('.')[2]}"
+    words += "&compareRunsMode=CHART" if tag == BANDS_TAG else ""
+    return {e.name: f"#/experiments/{e.experiment_id}/runs?{words}" for e in found}
 
 
 def refuse_port_in_use(port: int, host: str) -> None:

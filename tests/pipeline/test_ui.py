@@ -60,8 +60,10 @@ def test_it_answers_until_ctrl_c(project, job):
     try:
         assert process.stdout is not None
         assert "tiny: http" in process.stdout.readline()
-        assert "all of them: file://" in process.stdout.readline()
-        assert f"http://127.0.0.1:{port}/#/experiments/1/runs" in Path(".state/ui.html").read_text()
+        assert "all of them, and their charts: file://" in process.stdout.readline()
+        page = Path(".state/ui.html").read_text()
+        assert f"http://127.0.0.1:{port}/#/experiments/1/runs" in page
+        assert "viewStateShareKey=bands&amp;compareRunsMode=CHART" in page
         assert f"http://127.0.0.1:{port}" in process.stdout.readline()
         with urlopen(f"http://127.0.0.1:{port}/ajax-api/2.0/mlflow/experiments/get?experiment_id=1") as answer:
             assert b'"tiny"' in answer.read()
