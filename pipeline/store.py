@@ -14,6 +14,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -150,9 +151,12 @@ def save_checkpoint(path: Path, contents: dict[str, Any]) -> None:
     import torch
 
     contents = plain(contents)
-    # into an open file: given a path, torch writes its name into the archive, and equal contents would differ in bytes
-    with replacing(path) as temporary, temporary.open("wb") as f:
-        torch.save({**contents, "sha256": hash_of_contents(contents)}, f)
+    # into memory: given a path, torch writes its name into the archive, and equal contents would differ in bytes; and
+    # of a full disk it makes an error that says nothing of it
+    buffer = BytesIO()
+    torch.save({**contents, "sha256": hash_of_contents(contents)}, buffer)
+    with replacing(path) as temporary:
+        temporary.write_bytes(buffer.getbuffer())
 
 
 def load_checkpoint(path: Path, fix: str) -> dict[str, Any]:

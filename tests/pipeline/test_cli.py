@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import edit
@@ -121,6 +122,24 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_behind(project, pipeline, mo
     expect_refusal(pipeline("train", "tiny", "standard", "--jobs", "1"), "No space left on device")
     assert not (project / "experiments/tiny").exists()
     assert not list(project.glob(".state/*/.*tmp"))
+
+
+@pytest.mark.parametrize("limit", [0, 4_000, 12_000])
+def test_a_disk_that_ends_in_the_middle_of_a_file_is_one_line(project, pipeline, limit):
+    """The system itself refuses to write beyond a size; torch's own writer would turn that into an error of its own."""
+    assert pipeline("prepare", "tiny").code == 0
+    code = (
+        f"import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}));"
+        " sys.argv[1:] = ['train', 'tiny', 'standard', '--jobs', '1'];"
+        " from pipeline.cli import main; main()"
+    )
+    done = python("-c", code)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "File too large; nothing was left half-written" in done.stderr
+    assert not (project / "experiments/tiny").exists()
+    assert not list(project.glob(".state/*/.*tmp"))
+    assert pipeline("train", "tiny", "standard", "--jobs", "1").code == 0
 
 
 def test_a_strength_is_converted(project, pipeline):
