@@ -13,6 +13,8 @@ from pipeline.data._split import split
 TASK = "classification"
 BOUNDS = (0.0, 1.0)
 GIVES = ("direction",)
+GREY = ("1", "L", "LA", "I", "I;16", "F")
+"""What Pillow calls images without colours."""
 Size = Annotated[int, Field(ge=5)]
 
 
@@ -20,14 +22,14 @@ def load(
     *,
     folder: str,
     size: Size | None = None,
-    channels: Literal[1, 3] = 3,
+    channels: Literal[1, 3] | None = None,
     split_seed: int = 0,
     shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
 ) -> Arrays:
     """Images (n, C, H, W) as bytes; classes are the folders' names in their order.
 
     With `size` every image is scaled so that its shorter side is as long, and cut to a square in its centre; without
-    it all must be of one size. `channels: 1` makes them grey.
+    it all must be of one size. `channels: 1` makes all grey, 3 makes all coloured; without it all must be alike.
     """
     files, y, classes = listed(Path(folder))
     images = np.stack(of_one_size([decoded(file, channels, size) for file in files], files))
@@ -57,7 +59,7 @@ def listed(folder: Path) -> tuple[list[Path], np.ndarray, list[str]]:
     return [Path(file) for file, _ in found.samples], y, list(found.classes)
 
 
-def decoded(file: Path, channels: int, size: int | None) -> np.ndarray:
+def decoded(file: Path, channels: int | None, size: int | None) -> np.ndarray:
     """An image as bytes, (C, H, W)."""
     from PIL.Image import DecompressionBombError
     from PIL.Image import open as open_image
@@ -65,18 +67,24 @@ def decoded(file: Path, channels: int, size: int | None) -> np.ndarray:
 
     try:
         with open_image(file) as opened:
-            image = opened.convert("RGB" if channels == 3 else "L")
+            grey = opened.mode in GREY if channels is None else channels == 1
+            image = opened.convert("L" if grey else "RGB")
     except (OSError, SyntaxError, ValueError, DecompressionBombError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(f"{file} is no readable image ({reason}); fix: remove or replace it") from error
     if size is not None:
         image = functional.center_crop(functional.resize(image, size), size)
     values = np.asarray(image)
-    return values[None] if channels == 1 else np.ascontiguousarray(values.transpose(2, 0, 1))
+    return values[None] if grey else np.ascontiguousarray(values.transpose(2, 0, 1))
 
 
 def of_one_size(images: list[np.ndarray], files: list[Path]) -> list[np.ndarray]:
     for image, file in zip(images, files, strict=True):
+        if len(image) != len(images[0]):
+            one, other = ("grey" if len(i) == 1 else "coloured" for i in (image, images[0]))
+            raise UserError(
+                f"{file} is {one}, {files[0]} is {other}; fix: data.channels: 3 makes all coloured, 1 makes all grey"
+            )
         if image.shape != images[0].shape:
             (h, w), (first_h, first_w) = image.shape[1:], images[0].shape[1:]
             raise UserError(

@@ -131,18 +131,30 @@ def test_a_folder_for_each_class(classes):
     assert any((x == first).all() for split in arrays.x.values() for x in split)
     grey = image_folder.load(folder=str(classes), channels=1, size=6)
     assert grey.x["train"].shape[1:] == (1, 6, 6)
+    image(classes / "dogs/3.png", mode="L")  # the fix that the refusal of a mixture names
+    assert image_folder.load(folder=str(classes), channels=3).x["train"].shape[1:] == (3, 8, 8)
+
+
+def test_grey_images_stay_grey(classes):
+    for file in classes.rglob("*.png"):
+        image(file, mode="L")
+    assert image_folder.load(folder=str(classes)).x["train"].shape[1:] == (1, 8, 8)
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (lambda f: image(f / "dogs/3.png", (9, 8)), r"3\.png is 9×8, .*0\.png is 8×8; fix: data\.size makes all"),
+        (
+            lambda f: image(f / "dogs/3.png", mode="L"),
+            r"3\.png is grey, .*0\.png is coloured; fix: data\.channels: 3 makes",
+        ),
         (lambda f: (f / "cats/5.png").write_bytes(b"no image"), r"5\.png is no readable image \(.*\); fix: remove"),
         (lambda f: [p.unlink() for p in (f / "dogs").glob("[2-9]*")], r"pets/dogs holds 4 images; fix: five or more"),
         (lambda f: (f / "dogs").rename(f.parent / "gone"), r"holds one class only; fix: a folder for each of two"),
         (lambda f: f.rename(f.parent / "gone"), r"fix: one folder for each class, with its images"),
     ],
-    ids=["sizes", "unreadable", "few", "one class", "no folder"],
+    ids=["sizes", "channels", "unreadable", "few", "one class", "no folder"],
 )
 def test_what_is_wrong_with_a_folder_is_one_line(classes, wrong, message):
     wrong(classes)
