@@ -19,6 +19,10 @@ from tests.conftest import TINY
 
 EXAMPLES = int(os.environ.get("PROPERTY_EXAMPLES", "200"))
 PLAIN = YAML(typ="safe").load(TINY)
+PLAIN["attack"]["secondary"] = {"norm": "l2", "epsilon": 0.5, "grid": [0.5], "at_epsilon": ["square"]}
+PLAIN["search"] = {"trials": 3, "ranges": {"fgsm": {"strength": [0.5, 2.0]}}}
+PLAIN["published"] = [{"name": "trees", "clean": 0.9, "robust": 0.7, "certified": True, "source": "a paper"}]
+PLAIN["checkpoints"] = {"theirs": {"model": "math:pi"}}
 FILE = Path("experiments/tiny.yaml")
 
 often = settings(
