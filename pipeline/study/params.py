@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections.abc import Iterable
@@ -154,11 +155,11 @@ def write_params(studies: Iterable[Study]) -> None:
     generated = [n for n, line in enumerate(lines) if line.startswith((MARK, *GENERATED))]
     head = "".join(lines[: min(generated, default=len(lines))]).rstrip("\n")
     kept: dict[str, Any] = YAML(typ="safe").load(head) or {}
-    if lost := [key for key in read_yaml(FILE) if f"{key}:" not in {*(f"{k}:" for k in kept), *GENERATED}]:
+    if lost := [key for key in read_yaml(FILE) if key not in kept and f"{key}:" not in GENERATED]:
         raise UserError(f"{FILE}: '{lost[0]}' stands below the generated part; fix: move it above the line '{MARK}'")
     text = [f"{head}\n{MARK}"]
     for (key, stages), entries in zip(GENERATED.items(), expected(studies), strict=True):
-        text.append(f"{key} {'' if entries else '{}'}  # {stages}".replace(":   #", ":  #"))
+        text.append(f"{key if entries else f'{key} {{}}'}  # {stages}")
         text += [f"  {name}: {flow(entry)}" for name, entry in entries.items()]
     if (after := "\n".join(text) + "\n") != before:
         with files.replacing(FILE) as temporary:
@@ -166,5 +167,10 @@ def write_params(studies: Iterable[Study]) -> None:
 
 
 def flow(entry: dict[str, str]) -> str:
-    """`{key: value}`, on one line; names and paths need no quotes."""
-    return "{" + ", ".join(f"{key}: {value}" for key, value in entry.items()) + "}"
+    """`{key: value}`, on one line; plain names and paths need no quotes."""
+    return "{" + ", ".join(f"{key}: {quoted(value)}" for key, value in entry.items()) + "}"
+
+
+def quoted(value: str) -> str:
+    """A path of one's own may hold what means something in YAML."""
+    return value if re.fullmatch(r"[\w./-]+", value) else json.dumps(value, ensure_ascii=False)

@@ -154,6 +154,14 @@ def test_what_does_not_fit_is_one_line(weights, pipeline, given, said):
     assert not elsewhere.folder(read_study("tiny"), "theirs").exists()
 
 
+@pytest.mark.parametrize("name", ["my weights, {last}: #1.pt", "größe.pt"])
+def test_any_name_of_a_file_comes_through_params(weights, pipeline, name):
+    Path("theirs.pt").rename(name)
+    state(f"{{theirs: {{weights: '{name}'}}}}")
+    assert params.read_params().per_checkpoint["tiny-theirs"]["weights"] == name
+    assert pipeline("checkpoint", "tiny", "theirs").code == 0
+
+
 def test_an_unknown_one_is_named(weights, pipeline):
     state("{theirs: {weights: theirs.pt}}")
     done = pipeline("checkpoint", "tiny", "their")
