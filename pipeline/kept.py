@@ -128,8 +128,9 @@ def interval(cell: dict[str, float], task: Task) -> str:
 
 
 def side_by_side() -> str:
-    """docs/results/index.html: all kept studies on one page."""
-    return comparison.page({name: (metrics_of(name), facts_of(name)) for name in there()})
+    """docs/results/index.html: all kept studies on one page, those with most losses first."""
+    found = {name: (metrics_of(name), facts_of(name)) for name in there()}
+    return comparison.page(dict(sorted(found.items(), key=lambda one: -len(one[1][0]["losses"]))))
 
 
 def overview() -> str:
