@@ -205,7 +205,7 @@ MUTATIONS: list[Row] = [
     ),
     ("pipeline/study/run.py", "torch.manual_seed(self.seed)", "torch.manual_seed(0)", TRAIN),
     ("pipeline/store.py", "weights_only=True))\n", "weights_only=False))\n", TRAIN),
-    ("pipeline/store.py", "hash_of_contents(contents)}, f)", "hash_of_contents(contents)}, temporary)", TRAIN),
+    ("pipeline/store.py", "hash_of_contents(contents)}, buffer)", "hash_of_contents({})}, buffer)", TRAIN),
     ("inputgrad/files.py", "        remove(temporary)\n        remove(old)", "        remove(old)", CLI),
     ("inputgrad/attacks/__init__.py", "(now & ~before) | ", "", ATTACKS),
     (
