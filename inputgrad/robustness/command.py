@@ -37,11 +37,7 @@ def run(
         raise UserError(f"--epsilon {epsilon:g}: a radius is a number above 0")
     if not bounds[0] < bounds[1]:
         raise UserError(f"--bounds {bounds[0]:g} {bounds[1]:g}: the first number must be the lower one")
-    net = model_of(model)
-    if not isinstance(net, nn.Module):
-        raise UserError(f"{model} gives a {type(net).__name__}; fix: one torch.nn.Module")
-    if weights is not None and (note := _weights.load(net, Path(weights))):
-        print(f"note: {note}", file=sys.stderr)
+    net = loaded(model_of(model), model, weights)
     x, y = tensors(data, examples)
     try:
         net, x, y = net.to(device), x.to(device), y.to(device)
@@ -50,6 +46,15 @@ def run(
     with running(model):
         box = None if no_bounds else bounds
         return evaluate_it(net, x, y, norm=norm, epsilon=epsilon, bounds=box, seed=seed, folder=out)
+
+
+def loaded(net: Any, name: str, weights: str | None) -> nn.Module:
+    """A net with the weights of a file, where one is given; what was done to them is said on stderr."""
+    if not isinstance(net, nn.Module):
+        raise UserError(f"{name} gives a {type(net).__name__}; fix: one torch.nn.Module")
+    if weights is not None and (note := _weights.load(net, Path(weights))):
+        print(f"note: {note}", file=sys.stderr)
+    return net
 
 
 def tensors(data: str, examples: int | None) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import torch
@@ -11,7 +10,7 @@ from torch import nn
 from inputgrad import files
 from inputgrad.audit.given import model_of
 from inputgrad.errors import UserError
-from inputgrad.robustness import _weights, evaluation
+from inputgrad.robustness import command, evaluation
 from pipeline import data, fingerprint, store
 from pipeline.data import Dataset
 from pipeline.results import elsewhere
@@ -58,14 +57,11 @@ def net_of(study: Study, name: str, dataset: Dataset) -> nn.Module:
     given, run = study.checkpoints[name], runs(study, "standard")[0]
     where = f"{study.file}: checkpoints.{name}"
     try:
-        net = run.build(dataset) if given.model is None else model_of(given.model)
-        if not isinstance(net, nn.Module):
-            raise UserError(f"{given.model} gives a {type(net).__name__}; fix: one torch.nn.Module")
-        if given.weights is not None and (note := _weights.load(net, Path(given.weights))):
-            print(f"note: {note}", file=sys.stderr)
+        if given.model is None:
+            return command.loaded(run.build(dataset), "the study's net", given.weights)
+        return command.loaded(model_of(given.model), given.model, given.weights).to(run.device)
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
-    return net.to(run.device)
 
 
 def attack_it(study: Study, net: nn.Module, dataset: Dataset, folder: Path) -> None:

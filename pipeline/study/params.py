@@ -23,9 +23,9 @@ WRITE = "python -m pipeline check --write"
 MARK = f"# written by: {WRITE}"
 """The line below which everything is generated."""
 GENERATED = {
-    "per_study:": "one prepare and one report stage each",
-    "per_loss:": "one train and one attack stage each",
-    "per_checkpoint:": "one stage for each net trained elsewhere",
+    "per_study": "one prepare and one report stage each",
+    "per_loss": "one train and one attack stage each",
+    "per_checkpoint": "one stage for each net trained elsewhere",
 }
 VERSIONS = "requirements.txt"
 """What DVC watches of a package that is installed: its version."""
@@ -152,14 +152,14 @@ def write_params(studies: Iterable[Study]) -> None:
     """
     before = FILE.read_text(encoding="utf-8")
     lines = before.splitlines(keepends=True)
-    generated = [n for n, line in enumerate(lines) if line.startswith((MARK, *GENERATED))]
+    generated = [n for n, line in enumerate(lines) if line.startswith((MARK, *(f"{key}:" for key in GENERATED)))]
     head = "".join(lines[: min(generated, default=len(lines))]).rstrip("\n")
     kept: dict[str, Any] = YAML(typ="safe").load(head) or {}
-    if lost := [key for key in read_yaml(FILE) if key not in kept and f"{key}:" not in GENERATED]:
+    if lost := [key for key in read_yaml(FILE) if key not in {*kept, *GENERATED}]:
         raise UserError(f"{FILE}: '{lost[0]}' stands below the generated part; fix: move it above the line '{MARK}'")
     text = [f"{head}\n{MARK}"]
     for (key, stages), entries in zip(GENERATED.items(), expected(studies), strict=True):
-        text.append(f"{key if entries else f'{key} {{}}'}  # {stages}")
+        text.append(f"{key}:{'' if entries else ' {}'}  # {stages}")
         text += [f"  {name}: {flow(entry)}" for name, entry in entries.items()]
     if (after := "\n".join(text) + "\n") != before:
         with files.replacing(FILE) as temporary:

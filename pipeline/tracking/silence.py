@@ -19,6 +19,7 @@ WAIT = 5.0
 """Seconds that a server may take to say that it is there, and a database to be free."""
 SQLITE = "sqlite:///"
 FIX = "fix: delete it, then: python -m pipeline track"
+FREE = "fix: end what holds it, or make it writable, then: python -m pipeline track"
 REMEMBERED = 600.0
 """Seconds after which a server that was silent is asked again."""
 
@@ -59,8 +60,9 @@ def refuse_file(file: Path) -> None:
             connection.execute("SELECT count(*) FROM sqlite_master")
             connection.rollback()
     except sqlite3.Error as error:
-        held = "fix: end what holds it, then: python -m pipeline track" if "locked" in str(error) else FIX
-        raise NoAnswer(f"{file}: {error}; {held}") from error
+        # what is no database is of no use; one that is held, read-only or on a full disk must not be deleted
+        whole = isinstance(error, sqlite3.OperationalError)
+        raise NoAnswer(f"{file}: {error}; {FREE if whole else FIX}") from error
 
 
 def mark() -> Path:

@@ -124,7 +124,7 @@ def test_a_mistake_in_another_study_stops_no_stage(project):
     (project / "params.yaml").write_text("studies: [other, tiny]\n")
     written(project)
     (project / "experiments/other.yaml").write_text("losses: [")
-    commands.prepare("tiny")
+    assert commands.prepare("tiny").exists()
 
 
 @pytest.mark.parametrize(

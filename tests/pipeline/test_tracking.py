@@ -537,6 +537,18 @@ def test_a_database_that_is_none_is_said_at_once_and_in_one_line(study, monkeypa
         tracking.track(["tiny"])
 
 
+@pytest.mark.parametrize("reason", ["attempt to write a readonly database", "database or disk is full"])
+def test_nobody_is_told_to_delete_a_database_that_is_whole(study, monkeypatch, reason):
+    def connect(*_, **__):
+        raise sqlite3.OperationalError(reason)
+
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setattr(silence.sqlite3, "connect", connect)
+    with pytest.raises(UserError, match=f"{reason}; fix: end what holds it, or make it writable") as caught:
+        silence.refuse()
+    assert "delete it" not in str(caught.value)
+
+
 def test_a_database_that_is_held_is_waited_for_only_so_long(study, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     monkeypatch.setattr(silence, "WAIT", 0.1)
