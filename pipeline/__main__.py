@@ -14,7 +14,10 @@ if __name__ == "__main__":
     if early:
         interrupts.end()
 
+import gc  # noqa: E402
 import sys  # noqa: E402
+
+gc.set_threshold(100_000, 20, 100)  # imports make many objects and no garbage
 
 
 def run() -> None:
@@ -24,7 +27,12 @@ def run() -> None:
         from pipeline.workers import process
 
         process.fresh = True
-        main()
+        try:
+            main()
+        except SystemExit as end:
+            interrupts.code = end.code if isinstance(end.code, int) else int(end.code is not None)
+            raise
+        interrupts.code = 0
     except ModuleNotFoundError as error:
         print(
             f"error: this Python has no '{error.name}'; fix: make setup, then: source .venv/bin/activate",

@@ -38,6 +38,8 @@ AGAIN = 1.0
 
 at_end: list[Callable[[], object]] = []
 """What to do at the end where blocks were not left in order; each must be quick and may fail."""
+code: int | None = None
+"""The exit code of a command that has come to its end; taking the interpreter apart takes a second that nobody needs."""
 noted: float | None = None
 """When the first signal came."""
 
@@ -184,3 +186,7 @@ def _leave() -> None:
         end()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    if code is not None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)

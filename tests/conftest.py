@@ -1,11 +1,16 @@
 """A project of its own for every test: two small studies in an empty folder."""
 
+import gc
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of xdist with two threads each wait for each other
+gc.set_threshold(100_000, 20, 100)
 
 TINY = """\
 data: {name: digits}

@@ -20,7 +20,13 @@ def traits(name: str) -> Traits:
 
 CASES = [(name, task) for name in ATTACKS for task in ("classification", "regression")]
 CASES = [(name, task) for name, task in CASES if task == "classification" or not traits(name).classes]
-QUICK = {"apgd_ce": {"steps": 20}, "apgd_t": {"steps": 20}, "fab_t": {"steps": 20}, "square": {"queries": 200}}
+QUICK = {
+    "apgd_ce": {"steps": 20},
+    "apgd_t": {"steps": 20},
+    "fab_t": {"steps": 20},
+    "square": {"queries": 200},
+    "hop_skip_jump": {"steps": 3, "queries": 20, "examples": 10},
+}
 
 
 def draws(seed=0):
