@@ -39,7 +39,7 @@ AGAIN = 1.0
 at_end: list[Callable[[], object]] = []
 """What to do at the end where blocks were not left in order; each must be quick and may fail."""
 code: int | None = None
-"""The exit code of a command that has come to its end; taking the interpreter apart takes a second that nobody needs."""
+"""The exit code of a command that has come to its end: it then ends at once, and saves the interpreter's own second."""
 noted: float | None = None
 """When the first signal came."""
 
