@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -19,6 +19,11 @@ from inputgrad.errors import UserError, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
+LossName = Literal["ce", "bce", "mse"]
+"""A task loss that a user says: cross-entropy, binary cross-entropy of every output, squared error."""
+IGNORED = -100
+"""The class number that is left out, the `ignore_index` of PyTorch."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
@@ -29,7 +34,7 @@ class Task:
         noun, key: of the score, in sentences and in the names of metrics.
         better: +1 where a higher score is better, -1 where a lower one is.
         owns: whether these are targets of the task.
-        losses: (outputs, y) -> the task loss l_i of every example, (N,).
+        loss: the name of its task loss.
         broken: (outputs, y) -> which predictions are wrong, (N,) bool.
         score: (outputs, y) -> the score of a whole split.
         harm: the column of the outcomes that says how bad it got for an example.
@@ -51,7 +56,7 @@ class Task:
     key: str
     better: int
     owns: Callable[[Tensor], bool]
-    losses: Callable[[Tensor, Tensor], Tensor]
+    loss: LossName
     broken: Callable[[Tensor, Tensor], Tensor]
     score: Callable[[Tensor, Tensor], float]
     harm: str
@@ -75,6 +80,10 @@ class Task:
         """Of the score on the validation split, in history.csv and run.json."""
         return f"validation_{self.key}"
 
+    def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
+        """The task loss l_i of every example, (N,)."""
+        return LOSSES[self.loss](outputs, y)
+
     def __str__(self) -> str:
         return self.name
 
@@ -82,18 +91,130 @@ class Task:
         return named, (self.name,)  # one object each, also in a copy and in another process
 
 
-def class_losses(outputs: Tensor, y: Tensor) -> Tensor:
-    """Cross-entropy of every example, (N,); over pixels, where an example has many, their mean."""
+def losses(outputs: Tensor, y: Tensor, name: LossName | None = None) -> Tensor:
+    """The task loss l_i of every example, (N,).
+
+    Args:
+        outputs: (N,), (N, C) or (N, C, *pixels).
+        y: what fits the name: see `cross_entropy`, `binary_cross_entropy`, `squared_errors`.
+        name: None: by type and shape alone, so that it is the same for every batch. Integers are class numbers,
+            floating-point numbers are targets of squared error where an example has one of them.
+
+    Raises:
+        UserError: the shapes do not fit, or type and shape leave a doubt.
+    """
+    return LOSSES[name or default(outputs, y)](outputs, y)
+
+
+def default(outputs: Tensor, y: Tensor) -> LossName:
+    """The task loss of targets whose meaning their type and shape tell; anything else has to be said."""
+    if not y.is_floating_point():
+        return "ce"
+    if outputs[:1].numel() > 1:
+        said = f"{outputs[:1].numel()} floating-point numbers for every example may be class probabilities, labels of"
+        said += " several classes or targets of a regression"
+    elif not torch.compiler.is_compiling() and bool(((y == 0) | (y == 1)).all() & (y == 0).any() & (y == 1).any()):
+        said = "targets that are 0.0 and 1.0 alone may be labels or targets of a regression"
+    else:
+        return "mse"
+    raise UserError(f'{said}; fix: say which, Context(task="ce"), "bce" or "mse"')
+
+
+def cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    """Cross-entropy of every example, (N,), from logits (N, C) or (N, C, *pixels), or from one logit.
+
+    Args:
+        outputs: the logits; one logit (N,) or (N, 1) tells two classes apart.
+        y: class numbers (N,) or (N, *pixels) of any integer type, `IGNORED` where there is none; or probabilities of
+            the classes, shaped as the outputs.
+    """
     if is_one_logit(outputs):
-        if bool((y > 1).any()):
-            raise UserError("one output tells two classes apart, the labels hold more; fix: give the model C outputs")
-        return F.binary_cross_entropy_with_logits(outputs.reshape(len(y)), y.to(outputs.dtype), reduction="none")
-    if outputs.shape[:1] + outputs.shape[2:] != y.shape:
+        return binary_cross_entropy(outputs, y)
+    soft = y.is_floating_point()
+    if y.shape != (outputs.shape if soft else outputs.shape[:1] + outputs.shape[2:]):
         raise UserError(
             f"outputs of shape {tuple(outputs.shape)} do not fit labels of shape {tuple(y.shape)}; fix: give logits"
             " (N, C) and class numbers (N,), or (N, C, *pixels) and (N, *pixels)"
         )
-    return F.cross_entropy(outputs, y, reduction="none").reshape(len(y), -1).mean(1)
+    if soft:
+        return rows(F.cross_entropy(outputs, y.to(outputs.dtype), reduction="none")).mean(1)
+    each = F.cross_entropy(outputs, y.long(), reduction="none", ignore_index=IGNORED)
+    return mean_of_counted(rows(each), rows(y != IGNORED))
+
+
+def binary_cross_entropy(outputs: Tensor, y: Tensor) -> Tensor:
+    """Of every example, (N,): the mean over its logits, each with a label 0 or 1, or a probability, of its own."""
+    z, labels = rows(outputs), rows(y).to(outputs.dtype)
+    if z.shape != labels.shape:
+        shapes = f"outputs of shape {tuple(outputs.shape)} do not fit labels of shape {tuple(y.shape)}"
+        raise UserError(f"{shapes}; fix: give one label for every output")
+    counted = labels != IGNORED
+    if not torch.compiler.is_compiling() and bool((counted & ((labels < 0) | (labels > 1))).any()):
+        raise UserError(
+            "one output tells two classes apart, the labels hold more than 0 and 1; fix: give the model C outputs,"
+            ' or say Context(task="mse") and give y.float() for a regression'
+        )
+    each = F.binary_cross_entropy_with_logits(z, torch.where(counted, labels, 0.0), reduction="none")
+    return mean_of_counted(torch.where(counted, each, 0.0), counted)
+
+
+def mean_of_counted(each: Tensor, counted: Tensor) -> Tensor:
+    """(N,): every example's sum over what counts, divided by the number that counts in an example of this batch.
+
+    The mean over the batch is then PyTorch's: the sum over all that counts, divided by their number.
+    """
+    return each.sum(1) / counted.sum(1).to(each.dtype).mean()
+
+
+def squared_errors(outputs: Tensor, y: Tensor) -> Tensor:
+    """Of every example, (N,), averaged over its outputs as `nn.MSELoss` does."""
+    if without_ones(outputs) != without_ones(y):  # a reshape of other shapes would mix the numbers up
+        shapes = f"outputs of shape {tuple(outputs.shape)} do not fit targets of shape {tuple(y.shape)}"
+        raise UserError(f"{shapes}; fix: give as many targets as outputs, in the same order")
+    # reshape, never broadcast: (N, 1) - (N,) would silently be an N by N matrix
+    return rows((outputs - y.reshape(outputs.shape)).square()).mean(1)
+
+
+def without_ones(t: Tensor) -> list[int]:
+    """The shape of an example, and their number, without the dimensions of length 1."""
+    return [len(t), *(n for n in t.shape[1:] if n != 1)]
+
+
+LOSSES: dict[LossName, Callable[[Tensor, Tensor], Tensor]] = {
+    "ce": cross_entropy,
+    "bce": binary_cross_entropy,
+    "mse": squared_errors,
+}
+
+
+def rows(t: Tensor) -> Tensor:
+    """(N, *shape) as (N, d); (N,) as (N, 1)."""
+    return t.flatten(1) if t.dim() > 1 else t[:, None]
+
+
+def log_probabilities(outputs: Tensor, independent: bool = False) -> Tensor:
+    """The logarithm of the probability of every class, (N, C) or (N, C, *pixels).
+
+    Args:
+        outputs: logits (N, C) or (N, C, *pixels); one logit (N,) or (N, 1) gives two classes.
+        independent: every output is a logit of its own (`bce`): (N, 2, L).
+    """
+    if independent or is_one_logit(outputs):
+        z = rows(outputs)
+        found = torch.stack([F.logsigmoid(-z), F.logsigmoid(z)], 1)
+        return found if independent else found[:, :, 0]
+    return F.log_softmax(outputs, 1)
+
+
+def true_logits(outputs: Tensor, y: Tensor) -> Tensor:
+    """The logit of the example's own class, (N,); of one logit z: z for class 1 and -z for class 0."""
+    if y.is_floating_point():
+        raise UserError("of: true_logit needs class numbers, the labels are probabilities; fix: of: loss")
+    if is_one_logit(outputs):
+        return (2 * y.reshape(len(y)) - 1).to(outputs.dtype) * outputs.reshape(len(y))
+    each = outputs.gather(1, y.long().clamp_min(0).unsqueeze(1)).squeeze(1)
+    counted = y != IGNORED
+    return mean_of_counted(rows(torch.where(counted, each, 0.0)), rows(counted))
 
 
 def predicted(outputs: Tensor) -> Tensor:
@@ -105,28 +226,13 @@ def is_one_logit(outputs: Tensor) -> bool:
     return outputs.dim() == 1 or outputs.shape[1:] == (1,)
 
 
-def is_soft(outputs: Tensor, y: Tensor) -> bool:
-    """Whether targets are probabilities of the classes: rows of C numbers, none below 0, that sum to 1."""
-    if not y.is_floating_point() or y.dim() != 2 or y.shape != outputs.shape or y.shape[1] < 2:
-        return False
-    return bool((y >= 0).all() & ((y.sum(1) - 1).abs() < 1e-4).all())
-
-
-def squared_errors(outputs: Tensor, y: Tensor) -> Tensor:
-    """Of every example, (N,), averaged over its outputs; cross-entropy where the targets are class probabilities."""
-    if is_soft(outputs, y):
-        return F.cross_entropy(outputs, y, reduction="none")
-    # reshape, never broadcast: (N, 1) - (N,) would silently be an N by N matrix
-    return (outputs - y.reshape(outputs.shape)).square().flatten(1).mean(1)
-
-
 Classification = Task(
     name="classification",
     noun="accuracy",
     key="accuracy",
     better=1,
     owns=lambda y: not y.is_floating_point(),
-    losses=class_losses,
+    loss="ce",
     broken=lambda outputs, y: predicted(outputs) != y,
     score=lambda outputs, y: float((predicted(outputs) == y).double().mean()),
     harm="broken",
@@ -153,7 +259,7 @@ Regression = Task(
     key="rmse",
     better=-1,
     owns=lambda y: y.is_floating_point(),
-    losses=squared_errors,
+    loss="mse",
     broken=lambda _, y: torch.zeros(len(y), dtype=torch.bool, device=y.device),  # nothing is wrong, only further off
     score=lambda outputs, y: float((outputs - y.reshape(outputs.shape)).double().square().mean().sqrt()),
     harm="loss_after",

@@ -58,7 +58,7 @@ class Adversary(BaseModel):
 
     def losses(self, at: Forward) -> Tensor:
         """The task loss at the moved inputs, (N,); the moved inputs are constants, the model is not."""
-        return at.losses_of(at.model(self.move(at)))
+        return at.at(self.move(at), track=False).losses
 
 
 def moved(
@@ -82,7 +82,7 @@ def moved(
         step = 2.5 * epsilon / steps if steps > 1 else 1.25 * epsilon if random_start else epsilon
 
     def values(points: Tensor) -> Tensor:
-        return sign * at.values_of(at.model(points), of)
+        return sign * at.values_of(at.call(points), of)
 
     def ascent() -> Tensor:
         start = norms.named(norm).uniform(at.draws, x, epsilon) if random_start else None

@@ -7,42 +7,24 @@ means the same at every batch size. g_i is the gradient of example i's own loss,
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from inputgrad import tasks
-from inputgrad.errors import UserError
+from inputgrad.errors import UserError, nearest
+from inputgrad.tasks import LossName, Task
+from inputgrad.tasks import rows as rows
 
 Of = Literal["loss", "outputs", "true_logit", "log_probabilities"]
 """Which scalar per example is differentiated with respect to the input."""
 
 
-def per_example_loss(outputs: Tensor, y: Tensor) -> Tensor:
-    """The task loss l_i of every example, shape (N,).
-
-    Cross-entropy where `y` holds class numbers (an integer type, shape (N,)); squared error, averaged over the outputs
-    of an example as `nn.MSELoss` does, where `y` is floating point (as many numbers as `outputs`).
-    """
-    return tasks.of(y).losses(outputs, y)
-
-
-def scalar(outputs: Tensor, y: Tensor, of: Of) -> Tensor:
-    """The per-example scalar that `of` names, (N,), from outputs (N, C) or (N, k)."""
-    if of == "loss":
-        return per_example_loss(outputs, y)
-    if of == "outputs":
-        return outputs.flatten(1).sum(1)
-    task = tasks.of(y)
-    if of not in task.scalars:
-        raise UserError(f"of: {of} needs classes; for {task.name} use {' or '.join(map(repr, task.scalars))}")
-    if of == "true_logit":
-        return outputs.gather(1, y[:, None])[:, 0]
-    return F.log_softmax(outputs, 1).sum(1)
+HALF = (torch.float16, torch.bfloat16)
+"""Types in which no penalty may live: squares of small gradients and differences of losses vanish in them."""
 
 
 @contextmanager
@@ -58,12 +40,13 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 
 class Draws:
-    """Random numbers for a term, from one generator of its own: the global random state is never touched.
+    """Random numbers for a term.
 
-    generator: None: the global one, which alone can be compiled.
+    generator: None: the global one of the device, as for dropout: fresh numbers at every call, and in data parallel
+        training those of the process. One of your own leaves the global state untouched, but cannot be compiled.
     """
 
-    def __init__(self, generator: torch.Generator | None) -> None:
+    def __init__(self, generator: torch.Generator | None = None) -> None:
         self.generator = generator
 
     def uniform(self, like: Tensor) -> Tensor:
@@ -117,14 +100,19 @@ class Context:
     bounds: lowest and highest admissible value of an input, e.g. (0, 1) for images; None: unbounded.
     examples: what is known of every example of the batch, by name, each with one row per example: `target_gradient`
         (N, *input), or (N, k, *input) for k outputs; `gradient_weight`, shaped as it; `mask`, (N, *input).
-    task_loss: (outputs, y) -> (N,), in the place of cross-entropy or squared error: class weights, a robust loss, …
+    task: the task loss, where type and shape of the targets leave a doubt: "ce" (class numbers or class probabilities),
+        "bce" (a label of its own for every output) or "mse"; or a function (outputs, y) -> (N,) with class weights, …
     """
 
     direction: Tensor | None = None
     mask: Tensor | None = None
     bounds: tuple[float, float] | None = None
     examples: Mapping[str, Tensor] = field(default_factory=dict)
-    task_loss: Callable[[Tensor, Tensor], Tensor] | None = None
+    task: LossName | Callable[[Tensor, Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.task, str) and self.task not in tasks.LOSSES:
+            raise UserError(f"no task loss {self.task!r}; {nearest(self.task, tasks.LOSSES)}")
 
     def to(self, device: torch.device | str) -> Context:
         """The same with its tensors on `device`."""
@@ -141,11 +129,14 @@ class Forward:
 
     Args:
         model: maps (N, *input) to (N, C) logits or (N, k) predictions.
-        x: inputs in the data's own units, (N, *input); the caller's tensor is never modified.
+        x: inputs in the data's own units, (N, *input). One that requires a gradient (the output of an encoder, a
+            trainable embedding) stays in its graph, so that what lies in front of it is trained too; any other one is
+            left as it is.
         y: class numbers (N,) or floating-point targets.
         context: what the data set knows (direction, mask, bounds).
-        draws: random numbers for terms that need them; by default a generator seeded from 0.
+        draws: random numbers for terms that need them; by default the global ones.
         track: False where no gradient with respect to x is wanted: the pass is then as cheap as a plain one.
+        exact: all passes in float32 at least, for a term that subtracts one pass from another: see `precision`.
     """
 
     def __init__(
@@ -157,11 +148,14 @@ class Forward:
         context: Context | None = None,
         draws: Draws | None = None,
         track: bool = True,
+        exact: bool = False,
     ) -> None:
-        self.model, self.y = model, y
-        self.x = x.detach().requires_grad_(track)  # a leaf of our own: the caller's x keeps its flags and its .grad
+        self.model, self.y, self.exact = model, y, exact
+        self.in_graph = x.requires_grad
+        # else a leaf of our own: the caller's x keeps its flags and its .grad
+        self.x = x if self.in_graph else x.detach().requires_grad_(track)
         self.context = context or Context()
-        self.draws = draws or Draws(torch.Generator(x.device).manual_seed(0))
+        self.draws = draws or Draws()
         self.notes: dict[str, Tensor] = {}  # figures a term wants recorded, averaged over the epoch
         self._gradients: dict[str, Tensor] = {}
         self._outputs: Tensor | None = None  # no cached_property: its lock cannot be compiled
@@ -171,9 +165,30 @@ class Forward:
     def outputs(self) -> Tensor:
         """f(x), (N, C) or (N, k); in float32 at least, also under autocast: a penalty never lives in 16 bits."""
         if self._outputs is None:
-            outputs: Tensor = self.model(self.x)
-            self._outputs = outputs.float() if outputs.dtype in (torch.float16, torch.bfloat16) else outputs
+            self._outputs = self.call(self.x)
         return self._outputs
+
+    def call(self, points: Tensor) -> Tensor:
+        """The outputs at other points, as they are, in float32 at least."""
+        if self.exact:
+            refuse_half(self.model)
+            points = wide(points)
+        return wide(self.model(points))
+
+    def precision(self) -> AbstractContextManager[object]:
+        """In here passes and gradients are those of float32, where the pass has to be exact."""
+        return torch.autocast(self.x.device.type, enabled=False) if self.exact else nullcontext()
+
+    @property
+    def task(self) -> Task:
+        """What the targets are: as the context says, else by their type."""
+        if self.context.task in ("ce", "bce"):
+            return tasks.Classification
+        return tasks.Regression if self.context.task == "mse" else tasks.of(self.y)
+
+    def log_probabilities(self, outputs: Tensor) -> Tensor:
+        """The logarithm of the probability of every class, (N, C), or more where an example has many labels."""
+        return tasks.log_probabilities(outputs, independent=self.context.task == "bce")
 
     @property
     def losses(self) -> Tensor:
@@ -184,17 +199,26 @@ class Forward:
 
     def losses_of(self, outputs: Tensor) -> Tensor:
         """l_i of other outputs for the same targets, (N,)."""
-        if self.context.task_loss is None:
-            return per_example_loss(outputs, self.y)
-        losses = self.context.task_loss(outputs, self.y)
+        task = self.context.task
+        if not callable(task):
+            return tasks.losses(outputs, self.y, task)
+        losses = task(outputs, self.y)
         if losses.shape != self.y.shape[:1]:
             fix = "fix: return one number per example, such as reduction='none' gives"
-            raise UserError(f"task_loss gives shape {tuple(losses.shape)} for {len(self.y)} examples; {fix}")
+            raise UserError(f"task gives shape {tuple(losses.shape)} for {len(self.y)} examples; {fix}")
         return losses
 
     def values_of(self, outputs: Tensor, of: Of) -> Tensor:
-        """The scalar `of` of every example, (N,), at other outputs."""
-        return self.losses_of(outputs) if of == "loss" else scalar(outputs, self.y, of)
+        """The scalar `of` of every example, (N,), at other outputs; where an example has many pixels, their mean."""
+        if of == "loss":
+            return self.losses_of(outputs)
+        if of == "outputs":
+            return rows(outputs).sum(1)
+        if of not in (task := self.task).scalars:
+            raise UserError(f"of: {of} needs classes; for {task.name} use {' or '.join(map(repr, task.scalars))}")
+        if of == "true_logit":
+            return tasks.true_logits(outputs, self.y)
+        return rows(self.log_probabilities(outputs).sum(1)).mean(1)
 
     def gradient_of(self, values: Tensor) -> Tensor:
         """The input gradient of every example's own value, shaped as x, with graph.
@@ -206,37 +230,49 @@ class Forward:
             values: one scalar per example, (N,), computed from this pass.
         """
         (gradient,) = torch.autograd.grad(values.sum(), self.x, create_graph=True)
-        return gradient
+        return wide(gradient)
 
     def constant_gradient(self) -> Tensor:
         """g_i without graph, shaped as x: a direction to step in, never something to penalise."""
         (gradient,) = torch.autograd.grad(self.losses.sum(), self.x, retain_graph=True)
-        return gradient.detach()
+        return wide(gradient.detach())
 
     def at(self, x: Tensor, track: bool = True) -> Forward:
-        """Another pass of the same model on the same targets, at other inputs."""
-        moved = Forward(self.model, x, self.y, context=self.context, draws=self.draws, track=track)
+        """Another pass of the same model on the same targets, at inputs that were moved from x by a constant."""
+        x, context, draws = self.moved(x), self.context, self.draws
+        moved = Forward(self.model, x, self.y, context=context, draws=draws, track=track, exact=self.exact)
         moved.notes = self.notes
         return moved
+
+    def moved(self, points: Tensor) -> Tensor:
+        """Constant points next to x, with the graph in front of x where there is one: x + a constant displacement."""
+        return points + (self.x - self.x.detach()) if self.in_graph else points
 
     def part(self, index: Tensor) -> Forward:
         """A pass of its own for some examples of the batch."""
         context = self.context.of(index)
-        part = Forward(self.model, self.x[index], self.y[index], context=context, draws=self.draws)
+        part = Forward(self.model, self.x[index], self.y[index], context=context, draws=self.draws, exact=self.exact)
         part.notes = self.notes
         return part
 
     def gradient(self, of: Of = "loss") -> Tensor:
         """g_i, shaped as x, with graph: a loss built from it changes the parameters. Computed once per pass."""
         if of not in self._gradients:
-            values = self.losses if of == "loss" else scalar(self.outputs, self.y, of)
+            values = self.losses if of == "loss" else self.values_of(self.outputs, of)
             self._gradients[of] = self.gradient_of(values)
         return self._gradients[of]
 
 
-def rows(t: Tensor) -> Tensor:
-    """(N, *input) as (N, d)."""
-    return t.flatten(1)
+def wide(t: Tensor) -> Tensor:
+    """In float32 where it is in 16 bits."""
+    return t.float() if t.dtype in HALF else t
+
+
+def refuse_half(model: nn.Module) -> None:
+    """Raise a UserError where the weights are in 16 bits: a difference of two passes would be their rounding."""
+    if any(p.dtype in HALF for p in model.parameters()):
+        fix = "fix: keep the weights in float32, under torch.autocast if you like, or take gradient_norm"
+        raise UserError(f"this term subtracts one pass of the net from another, which its 16 bits round away; {fix}")
 
 
 def one_minus_cosine(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -271,7 +307,7 @@ def describe(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 512) -> tuple[
         for x_part, y_part in zip(x.split(chunk), y.split(chunk), strict=True):
             leaf = x_part.detach().requires_grad_(True)
             outputs = model(leaf)
-            losses = per_example_loss(outputs, y_part)
+            losses = tasks.of(y_part).losses(outputs, y_part)
             (gradient,) = torch.autograd.grad(losses.sum(), leaf)
             found.append((outputs.detach(), losses.detach(), gradient))
     outputs, losses, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import Forward
+from inputgrad.gradients.forward import Forward, rows
 
 
 def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
@@ -18,7 +18,7 @@ def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
     target = at.context.examples.get("target_gradient")
     if target is None:
         raise UserError('a target for every example is missing; fix: Context(examples={"target_gradient": t})')
-    outputs = at.outputs.flatten(1)
+    outputs = rows(at.outputs)
     if target.shape == at.x.shape and outputs.shape[1] == 1:
         return sign * at.gradient("outputs"), target
     shape = (len(at.x), outputs.shape[1], *at.x.shape[1:])
@@ -32,7 +32,7 @@ def squared_distance(at: Forward, found: Tensor, wanted: Tensor) -> Tensor:
     error = found - wanted
     if (weight := at.context.examples.get("gradient_weight")) is not None:
         error = error * weight.reshape(error.shape)
-    return error.square().flatten(1).sum(1)
+    return rows(error.square()).sum(1)
 
 
 def along(at: Forward) -> tuple[Tensor, Tensor]:
@@ -46,7 +46,7 @@ def along(at: Forward) -> tuple[Tensor, Tensor]:
         if name not in known or known[name].shape != shape:
             found = f"has shape {tuple(known[name].shape)}" if name in known else "is missing"
             raise UserError(f'{name} {found}; fix: Context(examples={{"{name}": …}}) of shape {tuple(shape)}')
-    if at.outputs.flatten(1).shape[1] != 1:
+    if rows(at.outputs).shape[1] != 1:
         raise UserError("a derivative along a direction is defined for one output; fix: a model with one output")
-    slope = (at.gradient("outputs") * known["derivative_direction"]).flatten(1).sum(1)
+    slope = rows(at.gradient("outputs") * known["derivative_direction"]).sum(1)
     return slope, known["derivative"]

@@ -75,6 +75,8 @@ class Loss(BaseModel, ABC):
     tasks: ClassVar[tuple[str, ...]] = (Classification.name, Regression.name)
     tracks_input: ClassVar[bool] = True
     """False where the term takes its input gradients in passes of its own: the task's pass is then a plain one."""
+    subtracts_passes: ClassVar[bool] = False
+    """True where the term is a difference of two passes: they then run in float32, also under autocast."""
 
     @abstractmethod
     def term(self, at: Forward) -> Tensor:
@@ -114,9 +116,10 @@ class Loss(BaseModel, ABC):
         if strength == 0:  # exactly the task loss, and as cheap
             task = self._task(at)
             return Parts(self.weight_of_task * task.mean(), task, None)
-        term = self.term(self._part(at))
-        with torch.set_grad_enabled(self.weight_of_task > 0):
-            task = self._task(at)
+        with at.precision():
+            term = self.term(self._part(at))
+            with torch.set_grad_enabled(self.weight_of_task > 0):
+                task = self._task(at)
         weighted = strength * term.mean()
         return Parts(weighted + self.weight_of_task * task.mean() if self.weight_of_task else weighted, task, term)
 
@@ -141,22 +144,37 @@ class Loss(BaseModel, ABC):
         """The forward pass this loss wants: it follows the input's gradient only where the term needs it."""
         strength = self.strength if strength is None else strength
         track = self.tracks_input and strength > 0 and self.share == 1
-        return Forward(model, x, y, context=context, draws=draws, track=track)
+        exact = self.subtracts_passes and strength > 0
+        return Forward(model, x, y, context=context, draws=draws, track=track, exact=exact)
 
     def __call__(
-        self, model: nn.Module, x: Tensor, y: Tensor, context: Context | None = None, draws: Draws | None = None
+        self,
+        model: nn.Module,
+        x: Tensor,
+        y: Tensor,
+        context: Context | None = None,
+        draws: Draws | None = None,
+        strength: float | None = None,
     ) -> Tensor:
-        """The loss of one batch, a scalar, at full strength.
+        """The loss of one batch, a scalar.
 
         Args:
             model: maps (N, *input) to (N, C) logits or (N, k) predictions.
             x: inputs in the data's own units, (N, *input).
-            y: class numbers (N,) for cross-entropy, floating-point targets for squared error.
-            context: direction, mask and bounds of the data, where the loss uses them.
-            draws: the random numbers of this step, where the loss uses any.
+            y: class numbers (N,) for cross-entropy, floating-point targets for squared error; `Context.task` says
+                what else they are.
+            context: direction, mask, bounds and task, where the loss uses them.
+            draws: the random numbers of this step, where the loss uses any; by default the global ones.
+            strength: of this step, from `strength_at`; by default the loss's own.
+
+        Raises:
+            UserError: `every` or `ramp` is set and no strength is given: a plain call counts no steps.
         """
+        if strength is None and (self.every > 1 or self.ramp):
+            fix = "take step = inputgrad.Step(loss, model), or give strength=loss.strength_at(step, epoch)"
+            raise UserError(f"every and ramp need the number of the step, which a plain call does not know; fix: {fix}")
         with torch.enable_grad():  # a value is wanted in validation too, where gradients are switched off
-            total = self.parts(self.forward(model, x, y, context, draws)).total
+            total = self.parts(self.forward(model, x, y, context, draws, strength), strength).total
         return total if torch.is_grad_enabled() else total.detach()
 
 

@@ -97,7 +97,8 @@ class StackedStep:
         loss: one of ours.
         models: see `Stacked`; they are left alone until `step.model.write_back(models)`.
         context: as for `Step`.
-        draws: of each net; by default a generator seeded from its place.
+        draws: of each net; by default the global ones.
+        steps_per_epoch: as for `Step`.
     """
 
     def __init__(
@@ -106,10 +107,11 @@ class StackedStep:
         models: Sequence[nn.Module],
         context: Context | None = None,
         draws: Sequence[Draws] | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         self.model = Stacked(models).train(models[0].training)
-        each = draws or [Draws(torch.Generator().manual_seed(place)) for place in range(len(models))]
-        self._step = Step(loss, self.model, context, StackedDraws(each))
+        each = StackedDraws(draws or [Draws() for _ in models])
+        self._step = Step(loss, self.model, context, each, steps_per_epoch)
 
     def __call__(
         self, x: Tensor, y: Tensor, strength: float | None = None, examples: Mapping[str, Tensor] | None = None

@@ -39,26 +39,49 @@ class Step:
         loss: one of ours.
         model: maps (N, *input) to (N, C) logits or (N, k) predictions. Frozen parameters are left alone.
         context: direction, mask and bounds of the data, where the loss uses them.
-        draws: the random numbers of the term; by default a generator seeded from 0.
+        draws: the random numbers of the term; by default the global ones.
+        steps_per_epoch: for a loss with a `ramp`, which is counted in epochs.
+
+    The steps are counted, so that `every` and `ramp` of the loss work.
     """
 
     def __init__(
-        self, loss: Loss, model: nn.Module, context: Context | None = None, draws: Draws | None = None
+        self,
+        loss: Loss,
+        model: nn.Module,
+        context: Context | None = None,
+        draws: Draws | None = None,
+        steps_per_epoch: int | None = None,
     ) -> None:
         self.loss, self.model, self.context, self.draws = loss, model, context, draws
+        self.steps_per_epoch, self.steps = steps_per_epoch, 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def __call__(
         self, x: Tensor, y: Tensor, strength: float | None = None, examples: Mapping[str, Tensor] | None = None
     ) -> Taken:
-        """One batch: inputs (N, *input) in the data's own units, N labels or targets, `examples` of the `Context`."""
+        """One batch: inputs (N, *input) in the data's own units, N labels or targets, `examples` of the `Context`.
+
+        What lies in front of an x that requires a gradient (an encoder) gets its gradient too; there it is added to
+        what `.grad` holds, as by any backward.
+        """
+        strength = self.count(strength)
         for parameter in self.parameters:
             parameter.grad = None
         at = self.loss.forward(self.model, x, y, with_examples(self.context, examples), self.draws, strength)
         parts = self.loss.parts(at, strength)
-        # one joint backward, into the parameters alone: the input's own .grad would be wasted work
-        parts.total.backward(inputs=self.parameters)
+        # one joint backward; into the parameters alone where x is a leaf of ours: its own .grad would be wasted work
+        parts.total.backward(inputs=None if x.requires_grad else self.parameters)
         return Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), at.notes)
+
+    def count(self, strength: float | None) -> float:
+        """The strength of this step, the given one or that of its number; the next call is the next step."""
+        if strength is None:
+            if self.loss.ramp and not self.steps_per_epoch:
+                raise UserError("a ramp is counted in epochs; fix: Step(..., steps_per_epoch=len(loader))")
+            strength = self.loss.strength_at(self.steps, self.steps / (self.steps_per_epoch or 1))
+        self.steps += 1
+        return strength
 
 
 class CompiledStep(Step):
@@ -85,6 +108,10 @@ class CompiledStep(Step):
     ) -> Taken:
         import torch._dynamo
 
+        if x.requires_grad:
+            fix = "put what lies in front of x into the model, or take Step"
+            raise UserError(f"a compiled step gives gradients to the weights of the model alone; fix: {fix}")
+        strength = self.count(strength)
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True, **LIMITS):
                 taken, gradients = self.compiled(x, y, strength, dict(examples or {}))
@@ -100,7 +127,7 @@ class CompiledStep(Step):
         return taken
 
     def gradients(
-        self, x: Tensor, y: Tensor, strength: float | None, examples: dict[str, Tensor]
+        self, x: Tensor, y: Tensor, strength: float, examples: dict[str, Tensor]
     ) -> tuple[Taken, list[Tensor | None]]:
         """The step, and the gradient of every parameter; None where the loss does not reach it."""
         at = self.loss.forward(self.model, x, y, with_examples(self.context, examples), self.draws, strength)

@@ -26,6 +26,7 @@ class Curvature(Loss):
 
     h: float = Field(default=0.5, gt=0)
 
+    subtracts_passes: ClassVar[bool] = True
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0), "h": Range(0.05, 2.0)}
     published: ClassVar[dict[str, Published]] = {
         "cure": Published(

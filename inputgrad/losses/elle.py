@@ -27,17 +27,18 @@ class ELLE(Loss):
 
     epsilon: float = Field(default=0.1, gt=0)
 
+    subtracts_passes: ClassVar[bool] = True
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-1, 1e4)}
     tracks_input: ClassVar[bool] = False
 
     def term(self, at: Forward) -> Tensor:
         x, ball = at.x.detach(), norms.named("linf")
         a, b = (
-            ball.project(x + ball.uniform(at.draws, x, self.epsilon), x, self.epsilon, at.context.bounds)
+            at.moved(ball.project(x + ball.uniform(at.draws, x, self.epsilon), x, self.epsilon, at.context.bounds))
             for _ in range(2)
         )
         share = at.draws.uniform(x.new_empty(len(x)))
         points = torch.stack([a, b, a + expand(share, x) * (b - a)], 1).flatten(0, 1)  # one pass, example by example
-        outputs = at.model(points).unflatten(0, (-1, 3))
+        outputs = at.call(points).unflatten(0, (-1, 3))
         here, there, between = (at.losses_of(outputs[:, k]) for k in range(3))
         return (between - (1 - share) * here - share * there).square()

@@ -52,4 +52,4 @@ class FGSM(Loss):
             of=self.of,
             descend=self.descend,
         )
-        return at.losses_of(at.model(moved_x))
+        return at.at(moved_x, track=False).losses

@@ -29,6 +29,7 @@ class FiniteDifference(Loss):
     p: Norm = 2
     h: float = Field(default=0.01, gt=0)
 
+    subtracts_passes: ClassVar[bool] = True
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
 
     def term(self, at: Forward) -> Tensor:

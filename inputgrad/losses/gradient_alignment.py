@@ -27,6 +27,7 @@ class GradientAlignment(Loss):
     strength: float = Field(default=0.2, ge=0)
     epsilon: float = Field(default=0.1, ge=0)
 
+    subtracts_passes: ClassVar[bool] = True
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-2, 10.0), "epsilon": Range(1e-2, 0.5)}
 
     def term(self, at: Forward) -> Tensor:

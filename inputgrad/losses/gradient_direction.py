@@ -5,9 +5,7 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
-from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, one_minus_cosine
 from inputgrad.losses import Loss, Published, Range
@@ -48,10 +46,11 @@ class GradientDirection(Loss):
         direction = at.context.direction
         if direction is None:
             raise UserError("gradient_direction needs a direction: Context(direction=...)")
-        if not tasks.of(at.y).has_classes:
+        if not at.task.has_classes:
             term, at.notes["zero_gradient_share"] = one_minus_cosine(at.gradient("outputs"), direction.expand_as(at.x))
             return term
-        log_p = F.log_softmax(at.outputs, 1)
+        log_p = at.log_probabilities(at.outputs)
+        log_p = log_p.flatten(2).mean(2) if log_p.dim() > 2 else log_p
         terms, shares = [], []
         for _ in range(self.classes):
             c = at.draws.integers(at.x, log_p.shape[1])

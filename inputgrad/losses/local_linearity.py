@@ -30,6 +30,7 @@ class LocalLinearity(Loss):
     steps: int = Field(default=2, ge=1)
     mu: float = Field(default=0.75, ge=0)
 
+    subtracts_passes: ClassVar[bool] = True
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-2, 10.0), "epsilon": Range(1e-2, 0.5)}
 
     def term(self, at: Forward) -> Tensor:
@@ -43,7 +44,7 @@ class LocalLinearity(Loss):
         x, here, g = at.x.detach(), at.losses.detach(), at.constant_gradient()
         with evaluating(at.model):
             return ascend(
-                lambda z: (at.losses_of(at.model(z)) - here - rows((z - x) * g).sum(1)).abs(),
+                lambda z: (at.losses_of(at.call(z)) - here - rows((z - x) * g).sum(1)).abs(),
                 x,
                 norm="linf",
                 epsilon=self.epsilon,

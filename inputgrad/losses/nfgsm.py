@@ -42,7 +42,7 @@ class NFGSM(Loss):
         noisy = ball.project(x + ball.uniform(at.draws, x, reach), x, reach, bounds)
         with evaluating(at.model):
             moved = ascend(
-                lambda z: at.losses_of(at.model(z)),
+                lambda z: at.losses_of(at.call(z)),
                 noisy,
                 norm="linf",
                 epsilon=self.epsilon,
@@ -50,4 +50,4 @@ class NFGSM(Loss):
                 steps=1,
                 bounds=bounds,
             )
-        return at.losses_of(at.model(moved))
+        return at.at(moved, track=False).losses

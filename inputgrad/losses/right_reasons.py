@@ -5,7 +5,6 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, rows
 from inputgrad.losses import Loss, Published, Range
@@ -50,5 +49,5 @@ class RightReasons(Loss):
             raise UserError(
                 "right_reasons needs a mask: Context(mask=...), or one for each example in Context(examples=...)"
             )
-        gradient = at.gradient("log_probabilities" if tasks.of(at.y).has_classes else "outputs")
+        gradient = at.gradient("log_probabilities" if at.task.has_classes else "outputs")
         return rows(gradient * mask).square().sum(1)

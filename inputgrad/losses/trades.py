@@ -7,9 +7,8 @@ from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from inputgrad import tasks
 from inputgrad.gradients.ascent import ascend
-from inputgrad.gradients.forward import Forward, evaluating
+from inputgrad.gradients.forward import Forward, evaluating, rows
 from inputgrad.losses import Loss, Range
 
 
@@ -39,9 +38,9 @@ class TRADES(Loss):
         x = at.x.detach()
         with evaluating(at.model):
             with torch.no_grad():
-                here = at.model(x)
+                here = at.call(x)
             moved = ascend(
-                lambda z: divergence(here, at.model(z), at.y),
+                lambda z: divergence(at, here, at.call(z)),
                 x,
                 norm="linf",
                 epsilon=self.epsilon,
@@ -50,11 +49,12 @@ class TRADES(Loss):
                 start=0.001 * at.draws.normal(x),
                 bounds=at.context.bounds,
             )
-        return divergence(at.outputs, at.at(moved, track=False).outputs, at.y)
+        return divergence(at, at.outputs, at.at(moved, track=False).outputs)
 
 
-def divergence(here: Tensor, there: Tensor, y: Tensor) -> Tensor:
-    """KL(softmax(here) ‖ softmax(there)) per example, (N,); for regression the squared distance."""
-    if not tasks.of(y).has_classes:
-        return (here - there).square().flatten(1).mean(1)
-    return F.kl_div(F.log_softmax(there, 1), F.log_softmax(here, 1), reduction="none", log_target=True).sum(1)
+def divergence(at: Forward, here: Tensor, there: Tensor) -> Tensor:
+    """KL(p(here) ‖ p(there)) per example, (N,), in the mean over its pixels; for regression the squared distance."""
+    if not at.task.has_classes:
+        return rows((here - there).square()).mean(1)
+    p, q = at.log_probabilities(here), at.log_probabilities(there)
+    return rows(F.kl_div(q, p, reduction="none", log_target=True).sum(1)).mean(1)

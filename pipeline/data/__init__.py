@@ -221,7 +221,7 @@ def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) ->
     return Dataset(
         x={s: torch.from_numpy(v) for s, v in x.items()},
         y={s: torch.from_numpy(v) for s, v in y.items()},
-        context=Context(bounds=stated.bounds, direction=direction, mask=mask),
+        context=Context(bounds=stated.bounds, direction=direction, mask=mask, task=tasks.named(stated.task).loss),
         task=tasks.named(stated.task),
         outputs=int(contents["outputs"]),
         features=tuple(contents["features"].tolist()),

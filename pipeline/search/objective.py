@@ -93,7 +93,7 @@ def refuse_unusable(run: Run, dataset: Dataset) -> None:
     trainer = Trainer.fresh(run, dataset)
     x, y, context = trainer.dataset.first("train", run.study.training.batch_size)
     try:
-        run.loss(trainer.model, x, y, context, Draws(trainer.draw)).backward()
+        run.loss(trainer.model, x, y, context, Draws(trainer.draw), run.loss.strength).backward()
     except (RuntimeError, NotImplementedError) as error:
         from inputgrad.gradients.layers import refuse_without_double_backward
 

@@ -49,7 +49,8 @@ def of_training(study: Study, dataset: Dataset) -> Dataset:
         raise UserError(
             f"{study.file}: training.augmentation needs images; fix: leave it out for inputs {dataset.shape}"
         )
-    return replace(dataset, context=replace(dataset.context, task_loss=task_loss_of(study, dataset)))
+    task = task_loss_of(study, dataset) or dataset.context.task
+    return replace(dataset, context=replace(dataset.context, task=task))
 
 
 def task_loss_of(study: Study, dataset: Dataset) -> Callable[[Tensor, Tensor], Tensor] | None:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from inputgrad import registry
+from inputgrad import registry, tasks
 from inputgrad.attacks import Threat, Traits, Worst, fab, pgd
 from inputgrad.errors import UserError
 from inputgrad.gradients import norms
-from inputgrad.gradients.forward import Draws, per_example_loss
+from inputgrad.gradients.forward import Draws
 from pipeline.stages import attack
 
 ATTACKS = registry.names("inputgrad.attacks")
@@ -61,7 +61,7 @@ def test_every_attack_stays_inside_the_ball_and_the_box_and_never_helps(name, ta
     if bounds:
         assert float(moved.min()) >= bounds[0]
         assert float(moved.max()) <= bounds[1]
-    losses = [per_example_loss(model(z), y) for z in (x, moved)]
+    losses = [tasks.losses(model(z), y) for z in (x, moved)]
     harmed = losses[1] >= losses[0] - 1e-6
     if task == "classification":
         harmed |= model(moved).argmax(1) != y  # a broken point may have the smaller loss of two
@@ -87,7 +87,7 @@ def test_stronger_attacks_are_stronger(task):
     model, x, y = victim(task)
     threat = Threat(norm="linf", epsilon=0.2, bounds=(0.0, 1.0))
     names = ("noise", "fgsm", "pgd")
-    noise, fgsm, strong = (float(per_example_loss(model(perturbed(n, model, x, y, threat)), y).mean()) for n in names)
+    noise, fgsm, strong = (float(tasks.losses(model(perturbed(n, model, x, y, threat)), y).mean()) for n in names)
     assert noise < fgsm <= strong * 1.001
 
 

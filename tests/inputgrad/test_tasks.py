@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from inputgrad import losses, registry, tasks
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import per_example_loss, scalar
+from inputgrad.gradients.forward import Context, Forward
 from inputgrad.tasks import TASKS, Classification, Regression
 
 LOGITS = torch.tensor([[2.0, 0.0, -1.0], [0.0, 1.0, 0.0], [0.0, 0.0, 3.0], [1.0, 0.0, 0.0]], dtype=torch.float64)
@@ -32,10 +33,10 @@ def test_targets_say_their_task():
 
 def test_losses():
     expected = [float(torch.log(row.exp().sum()) - row[y]) for row, y in zip(LOGITS, CLASSES, strict=True)]
-    assert per_example_loss(LOGITS, CLASSES).tolist() == pytest.approx(expected)
-    assert per_example_loss(PREDICTED, TARGETS).tolist() == [0.5, 4.0, 5.0]
+    assert tasks.losses(LOGITS, CLASSES).tolist() == pytest.approx(expected)
+    assert tasks.losses(PREDICTED, TARGETS, "mse").tolist() == [0.5, 4.0, 5.0]
     one = torch.tensor([1.0, 2.0, 3.0])
-    assert per_example_loss(one[:, None], torch.zeros(3)).tolist() == [1.0, 4.0, 9.0]  # (N, 1) against (N,)
+    assert tasks.losses(one[:, None], torch.zeros(3)).tolist() == [1.0, 4.0, 9.0]  # (N, 1) against (N,)
 
 
 def test_scores_and_what_is_wrong():
@@ -77,11 +78,15 @@ def test_outputs_and_pictures():
     assert Regression.shown(torch.zeros(2, 1), 3).tolist() == [0, 1]
 
 
+def at(outputs, y, task=None):
+    return Forward(nn.Identity(), outputs, y, context=Context(task=task))
+
+
 @pytest.mark.parametrize("of", ["true_logit", "log_probabilities"])
 def test_what_needs_classes_is_refused_without_them(of):
-    assert scalar(LOGITS, CLASSES, of).shape == (4,)
+    assert at(LOGITS, CLASSES).values_of(LOGITS, of).shape == (4,)
     with pytest.raises(UserError, match=f"of: {of} needs classes; for regression use 'loss' or 'outputs'"):
-        scalar(PREDICTED, TARGETS, of)
+        at(PREDICTED, TARGETS).values_of(PREDICTED, of)
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=str)

@@ -144,7 +144,7 @@ def test_elle_is_the_bend_between_two_points():
 
 def test_elle_is_zero_on_a_line():
     model = nn.Linear(D, 1).double()
-    context = Context(task_loss=lambda outputs, y: outputs[:, 0])
+    context = Context(task=lambda outputs, y: outputs[:, 0])
     x = torch.randn(N, D, generator=generator(), dtype=torch.float64)
     assert ELLE().term(Forward(model, x, torch.zeros(N, 1), context=context)).abs().max() < 1e-20
 
@@ -182,7 +182,7 @@ def test_a_task_loss_of_ones_own(loss):
     torch.manual_seed(0)
     model, y = nn.Sequential(nn.Linear(D, 3)).double(), torch.tensor([0, 1, 2, 0, 1])
     x, weight = torch.rand(N, D, generator=generator(), dtype=torch.float64), torch.tensor([1.0, 5.0, 0.2]).double()
-    context = Context(task_loss=lambda outputs, y: F.cross_entropy(outputs, y, weight=weight, reduction="none"))
+    context = Context(task=lambda outputs, y: F.cross_entropy(outputs, y, weight=weight, reduction="none"))
     leaf = x.clone().requires_grad_()
     task = F.cross_entropy(model(leaf), y, weight=weight, reduction="none")
     (g,) = torch.autograd.grad(task.sum(), leaf, create_graph=True)
@@ -191,17 +191,8 @@ def test_a_task_loss_of_ones_own(loss):
     else:
         term = F.cross_entropy(model(x + 0.1 * g.sign()), y, weight=weight, reduction="none")
     torch.testing.assert_close(loss(model, x, y, context), task.mean() + term.mean())
-    with pytest.raises(UserError, match="task_loss gives shape"):
-        loss(model, x, y, Context(task_loss=nn.functional.cross_entropy))
-
-
-def test_soft_labels_are_classes_not_numbers():
-    outputs = torch.randn(N, 3, generator=generator(), dtype=torch.float64)
-    soft = torch.softmax(torch.randn(N, 3, generator=generator(), dtype=torch.float64), 1)
-    wanted = -(soft * outputs.log_softmax(1)).sum(1)
-    torch.testing.assert_close(tasks.of(soft).losses(outputs, soft), wanted)
-    free = soft + 0.3  # numbers like any others
-    torch.testing.assert_close(tasks.of(free).losses(outputs, free), (outputs - free).square().mean(1))
+    with pytest.raises(UserError, match="task gives shape"):
+        loss(model, x, y, Context(task=nn.functional.cross_entropy))
 
 
 @pytest.mark.parametrize("shape", [(N,), (N, 1)])

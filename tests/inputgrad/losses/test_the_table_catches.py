@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from inputgrad.gradients.forward import Forward, per_example_loss, rows
+from inputgrad import tasks
+from inputgrad.gradients.forward import Forward, rows
 from inputgrad.losses import Loss, Parts
 from tests.inputgrad.losses import test_contract as table
 
@@ -70,9 +71,9 @@ class AccumulatedAttack(Penalty):
     def term(self, at: Forward) -> Tensor:
         delta = torch.zeros_like(at.x, requires_grad=True)
         for _ in range(3):
-            per_example_loss(at.model(at.x.detach() + delta), at.y).sum().backward()
+            tasks.losses(at.model(at.x.detach() + delta), at.y).sum().backward()
             delta.data += 0.01 * delta.grad.sign()
-        return per_example_loss(at.model(at.x.detach() + delta.detach()), at.y)
+        return tasks.losses(at.model(at.x.detach() + delta.detach()), at.y)
 
 
 class ClampInTheGraph(Penalty):
@@ -81,10 +82,8 @@ class ClampInTheGraph(Penalty):
     def term(self, at: Forward) -> Tensor:
         delta = torch.zeros_like(at.x, requires_grad=True)
         bounds = at.context.bounds
-        (g,) = torch.autograd.grad(
-            per_example_loss(at.model((at.x.detach() + delta).clamp(*bounds)), at.y).sum(), delta
-        )
-        return per_example_loss(at.model((at.x.detach() + 0.1 * g.sign()).clamp(*bounds)), at.y)
+        (g,) = torch.autograd.grad(tasks.losses(at.model((at.x.detach() + delta).clamp(*bounds)), at.y).sum(), delta)
+        return tasks.losses(at.model((at.x.detach() + 0.1 * g.sign()).clamp(*bounds)), at.y)
 
 
 CAUGHT = [
