@@ -44,7 +44,7 @@ def load(
     refuse_missing(inputs.assign(**{target: targets[target]}), file)
     x, features, origins = encoded(inputs, text, file)
     y, strata = classes(targets[target], file) if task == "classification" else numbers(targets, file)
-    part = split(len(x), seed=split_seed, shares=shares, strata=strata)
+    part = split(len(x), seed=split_seed, shares=shares, strata=strata, mixed=True)
     x = standardised(x, part["train"])
     y = y if task == "classification" else standardised(y, part["train"]).astype(np.float32)
     if direction and task == "classification":

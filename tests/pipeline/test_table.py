@@ -169,3 +169,12 @@ def test_a_table_that_grows_while_it_is_read_is_refused(study, monkeypatch):
     with pytest.raises(UserError, match=r"data set 'table': mine\.csv changed while it was read; fix: run it again"):
         data.prepare("tiny", study.data)
     assert not data.path("tiny").exists()
+
+
+def test_the_first_examples_of_a_sorted_table_are_of_every_class(file):
+    """`attack.examples: 20` takes the first 20 of the test split: of a sorted table they were all of one class."""
+    frame().sort_values("kind").to_csv("mine.csv", index=False)
+    found = table.load(file=file, target="kind", task="classification", columns=("rooms", "age"))
+    for y in found.y.values():
+        first = y[: len(y) // 2]
+        assert 0.2 < first.mean() < 0.8
