@@ -332,7 +332,12 @@ MUTATIONS: list[Row] = [
     ),
     ("pipeline/report/published.py", "if low > published.robust", "if high > published.robust", f"{AROUND} -k above"),
     ("pipeline/report/published.py", "if high < published.robust", "if low < published.robust", f"{AROUND} -k above"),
-    ("pipeline/report/limits.py", "study.task.has_classes and missing", "False", f"{AROUND} -k limitations"),
+    (
+        "pipeline/report/limits.py",
+        "study.task.has_classes and (absent := missing(study))",
+        "False",
+        f"{AROUND} -k limitations",
+    ),
     ("pipeline/report/comparison.py", "task.better * (one", "(one", f"{KEPT} -k smaller_error"),
     ("pipeline/report/comparison.py", 'one["low"] <= baseline["high"] and ', "", f"{KEPT} -k comparison"),
     ("pipeline/tracking/silence.py", "if remembered():", "if False:", f"{TRACKING} -k never_answers"),

@@ -13,7 +13,7 @@ from inputgrad import files, tasks
 from inputgrad.errors import UserError
 from inputgrad.tasks import Task
 from pipeline import data, store
-from pipeline.fingerprint import Origin, code_of, hash_of_file
+from pipeline.fingerprint import Origin, closure, code_of, hash_of_file
 from pipeline.report import comparison
 from pipeline.results.report import opened
 from pipeline.study import origins
@@ -39,6 +39,8 @@ def keep(study_name: str) -> Path:
     if changed := git("status", "--porcelain", "--untracked-files=no", "--", ".", *WRITTEN):
         raise UserError(f"git has changes that are not committed ({changed.split()[-1]}); fix: commit them, then keep")
     study = read_study(study_name)
+    if unknown := git("ls-files", "--others", "--exclude-standard", "--", str(study.file), *own_code(study)):
+        raise UserError(f"git does not know {unknown.split()[0]}, which made this report; fix: git add, commit, keep")
     report, target = opened(study), FOLDER / study.name
     made = datetime.fromtimestamp((report / store.MANIFEST).stat().st_mtime, UTC)
     facts = {"commit": git("rev-parse", "HEAD"), "date": made.date().isoformat(), "origin": asdict(origin(study))}
@@ -55,6 +57,13 @@ def keep(study_name: str) -> Path:
     return target
 
 
+def own_code(study: Study) -> list[str]:
+    """The files in this folder that make the results of a study."""
+    here = Path.cwd()
+    found = closure(modules(study)).ours.values()
+    return [str(file.relative_to(here)) for file in found if file.is_relative_to(here)]
+
+
 def git(*arguments: str) -> str:
     done = subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
@@ -64,13 +73,16 @@ def git(*arguments: str) -> str:
 
 def origin(study: Study) -> Origin:
     """All settings, data, code and libraries of a study from its first stage to its report, without any result."""
-    run = [Run(study, loss, study.training.seeds[0]) for loss in study.losses]
-    modules = {
-        module for one in run for stage in ("train", "attack", "measured") for module in origins.modules(one, stage)
-    }
-    code, versions = code_of(*sorted(modules), *origins.REPORT)
+    code, versions = code_of(*modules(study))
     hashes = {str(data.path(study.name)): hash_of_file(data.path(study.name))}
     return Origin(settings=origins.settings_of(study), data=hashes, code=code, versions=versions)
+
+
+def modules(study: Study) -> list[str]:
+    """With which all stages of a study begin."""
+    run = [Run(study, loss, study.training.seeds[0]) for loss in study.losses]
+    stages = ("train", "attack", "measured")
+    return [*sorted({name for one in run for stage in stages for name in origins.modules(one, stage)}), *origins.REPORT]
 
 
 def moved_on(study_name: str) -> str:
@@ -116,15 +128,16 @@ def table(study_name: str) -> str:
         lines.append(" | ".join([f"| `{loss}`", *cells]) + " |")
     n = next(iter(metrics["losses"].values()))[f"clean_{task.key}"]["n"]
     source = f"[report](docs/results/{study_name}/report.md)"
-    lines.append(
-        f"\nMeans with 95 % intervals over {n} seeds; {source} of {facts['date']}, commit {facts['commit'][:7]}."
-    )
+    said = f"Means with 95 % intervals over {n} seeds" if n > 1 else "One seed, no intervals"
+    lines.append(f"\n{said}; {source} of {facts['date']}, commit {facts['commit'][:7]}.")
     return "\n".join(lines)
 
 
 def interval(cell: dict[str, float], task: Task) -> str:
-    mean, low, high = (f"{task.factor * cell[key]:.{task.decimals}f}" for key in ("mean", "low", "high"))
-    return f"{mean} [{low}, {high}]"
+    """A mean with its interval; one seed has none."""
+    known = [key for key in ("mean", "low", "high") if cell[key] is not None]
+    mean, *ends = (f"{task.factor * cell[key]:.{task.decimals}f}" for key in known)
+    return f"{mean} [{', '.join(ends)}]" if ends else mean
 
 
 def side_by_side() -> str:

@@ -81,8 +81,11 @@ def fingerprints(name: str) -> Iterator[str]:
     for checkpoint in study.checkpoints:
         with suppress(UserError):  # its data are not there: it has never been attacked here
             yield origins.of_checkpoint(study, checkpoint).fingerprint
-    for run in (one for loss in study.losses for one in runs(study, loss)):
-        yield from known(run)
+    for loss in study.losses:
+        with suppress(UserError):  # its data are not there
+            yield origins.of_measured(runs(study, loss)[0]).fingerprint
+        for run in runs(study, loss):
+            yield from known(run)
 
 
 def known(run: Run) -> Iterable[str]:

@@ -101,6 +101,13 @@ class Dataset:
         return tuple(next(iter(self.x.values())).shape[1:])
 
 
+def repeated(dataset: Dataset) -> int:
+    """How many test examples have, byte for byte, the input of a training example."""
+    train, test = ([hash(row.tobytes()) for row in dataset.x[split].numpy()] for split in ("train", "test"))
+    known = {*train}
+    return sum(row in known for row in test)
+
+
 def to(tensors: Mapping[str, Tensor], device: torch.device | str) -> dict[str, Tensor]:
     return {name: tensor.to(device) for name, tensor in tensors.items()}
 
@@ -181,6 +188,7 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
                 rows = f"{len(values[split])} rows of {part} for {len(arrays.x[split])} examples"
                 raise UserError(f"data set {name!r}, {split} split: {rows}; fix: give one row for each")
     gives, bounds, task = stated.gives, stated.bounds, tasks.named(stated.task)
+    refuse_other_forms(name, arrays, task, bounds)
     if gives is not None and set(gives) != arrays.known:
         raise UserError(f"data set {name!r} gives {sorted(arrays.known)}, its GIVES says {sorted(gives)}; fix: GIVES")
     largest = 255 if arrays.x["train"].dtype == np.uint8 else 1
@@ -229,16 +237,48 @@ def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) ->
     )
 
 
+SORTED = 4
+"""Examples of every class from which on chance does not put them class by class: four of each of two, 1 in 35."""
+
+
+def refuse_other_forms(name: str, arrays: Arrays, task: Task, bounds: tuple[float, float] | None) -> None:
+    """Raise a UserError for arrays that would be taken for something else than the module states."""
+    for split in SPLITS:
+        y = arrays.y[split]
+        fits = y.ndim == 1 and y.dtype.kind in "iu" if task.has_classes else y.ndim == 2 and y.dtype.kind == "f"
+        if not fits:
+            fix = "class numbers (n,) int64" if task.has_classes else "targets (n, k) float32"
+            stated = f"y is {y.dtype} {y.shape}, which is no {task}"
+            raise UserError(f"data set {name!r}, {split} split: {stated}; fix: {fix}")
+    if arrays.x["train"].dtype == np.uint8 and bounds not in (None, (0, 1)):
+        raise UserError(f"data set {name!r}: bytes stand for 0 to 1, its BOUNDS are {list(bounds)}; fix: (0.0, 1.0)")
+    shape = arrays.x["train"].shape[1:]
+    classes = (task.count_outputs(arrays.y["train"]),) if task.has_classes else ()
+    for part, wanted in (("direction", (*classes, *shape)), ("mask", shape)):
+        if (value := getattr(arrays, part)) is not None:
+            refuse_non_finite(value, f"data set {name!r}, {part}", "correct them")
+            if value.shape != wanted:
+                raise UserError(f"data set {name!r}: its {part} has shape {value.shape}; fix: {wanted}")
+
+
 def refuse_missing_classes(name: str, y: Mapping[str, np.ndarray], classes: int) -> None:
-    """Raise a UserError where there is one class only, or a split has no example of a class."""
+    """Raise a UserError where there is one class only, or a split has not the classes of the training split."""
     if classes < 2:
         raise UserError(f"data set {name!r} has one class only; fix: give examples of two classes or more")
     for split in SPLITS:
-        if missing := sorted(set(range(classes)) - set(np.unique(y[split]).tolist())):
+        there, counts = np.unique(y[split], return_counts=True)
+        if there[0] < 0 or there[-1] >= classes:
+            label = there[0] if there[0] < 0 else there[-1]
+            fix = "fix: number the classes from 0, and give examples of each to the training split"
+            raise UserError(f"data set {name!r}, {split} split: no class {label} in the training split; {fix}")
+        if missing := sorted(set(range(classes)) - set(there.tolist())):
             raise UserError(
                 f"data set {name!r}, {split} split: no example of class {missing[0]}; fix: more examples of it, or"
                 " another split"
             )
+        if counts.min() >= SORTED and np.count_nonzero(np.diff(y[split])) == classes - 1:
+            fix = "fix: shuffle it, for the first examples are attacked, audited and shown"
+            raise UserError(f"data set {name!r}, {split} split: it lies class by class; {fix}")
 
 
 def refuse_non_finite(values: np.ndarray, where: str, fix: str) -> None:

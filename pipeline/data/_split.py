@@ -5,7 +5,9 @@ import numpy as np
 from inputgrad.errors import UserError
 
 
-def split(n: int, *, seed: int, shares: tuple[float, float, float], strata: np.ndarray) -> dict[str, np.ndarray]:
+def split(
+    n: int, *, seed: int, shares: tuple[float, float, float], strata: np.ndarray, mixed: bool = False
+) -> dict[str, np.ndarray]:
     """Indices of each split, (n_split,) int64, every stratum in the same proportion.
 
     Args:
@@ -13,6 +15,8 @@ def split(n: int, *, seed: int, shares: tuple[float, float, float], strata: np.n
         seed: of the shuffle; it belongs to the data, not to the run, so that every run is tested on the same examples.
         shares: of train, validation and test; they sum to 1.
         strata: a class per example, (n,).
+        mixed: leave every split in the order of the shuffle. For a source that may be sorted by its target: the first
+            examples of a split are attacked, audited and shown, and they would be of one class.
     """
     from sklearn.model_selection import train_test_split
 
@@ -22,7 +26,8 @@ def split(n: int, *, seed: int, shares: tuple[float, float, float], strata: np.n
     rest, test = train_test_split(everything, test_size=shares[2], random_state=seed, stratify=strata)
     share = shares[1] / (shares[0] + shares[1])
     train, validation = train_test_split(rest, test_size=share, random_state=seed, stratify=strata[rest])
-    return {"train": np.sort(train), "validation": np.sort(validation), "test": np.sort(test)}
+    found = {"train": train, "validation": validation, "test": test}
+    return found if mixed else {name: np.sort(index) for name, index in found.items()}
 
 
 def stratified(labels: np.ndarray, sizes: dict[str, int | None], seed: int) -> dict[str, np.ndarray]:

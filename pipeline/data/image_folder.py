@@ -33,7 +33,7 @@ def load(
     """
     files, y, classes = listed(Path(folder))
     images = np.stack(of_one_size([decoded(file, channels, size) for file in files], files))
-    part = split(len(y), seed=split_seed, shares=shares, strata=y)
+    part = split(len(y), seed=split_seed, shares=shares, strata=y, mixed=True)
     x = {s: images[i] for s, i in part.items()}
     train_y = y[part["train"]]
     means = [x["train"][train_y == c].mean(0, dtype=np.float64) / 255 for c in range(len(classes))]

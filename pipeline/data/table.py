@@ -44,7 +44,7 @@ def load(
     refuse_missing(inputs.assign(**{target: targets[target]}), file)
     x, features, origins = encoded(inputs, text, file)
     y, strata = classes(targets[target], file) if task == "classification" else numbers(targets, file)
-    part = split(len(x), seed=split_seed, shares=shares, strata=strata)
+    part = split(len(x), seed=split_seed, shares=shares, strata=strata, mixed=True)
     x = standardised(x, part["train"])
     y = y if task == "classification" else standardised(y, part["train"]).astype(np.float32)
     if direction and task == "classification":
@@ -98,6 +98,11 @@ def numbers(targets: pd.DataFrame, file: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def standardised(values: np.ndarray, train: np.ndarray) -> np.ndarray:
-    deviation = values[train].std(0)
-    found: np.ndarray = (values - values[train].mean(0)) / np.where(deviation > 0, deviation, 1.0)
+    """With mean and deviation of the training split; 0 everywhere where that split holds one value alone.
+
+    Told by the values, not by a deviation of 0: that of a constant 0.1 is 1e-17, and another value elsewhere 1e15.
+    """
+    seen = values[train]
+    constant = seen.min(0) == seen.max(0)
+    found: np.ndarray = np.where(constant, 0.0, (values - seen.mean(0)) / np.where(constant, 1.0, seen.std(0)))
     return found

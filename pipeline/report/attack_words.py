@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from inputgrad.robustness.threat import attack_module
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
 from pipeline.results.quantity import BASELINE, Quantity
@@ -31,7 +32,7 @@ def attacks_run(study: Study) -> str:
         said += f" At every ε, on the examples that all before it left standing: {named(rest)};"
         said += " what stands at the study's ε is not attacked at a smaller one."
     if attack.at_epsilon:
-        whole = all(name in attack.at_epsilon for name in STANDARD)
+        whole = not [*missing(study), *changed(study)]
         stated = {name: knobs_of(attack.module(name).perturb, knobs) for name, knobs in attack.at_epsilon.items()}
         some = {name: knobs["examples"] for name, knobs in stated.items() if "examples" in knobs}
         on_all = [name for name in attack.at_epsilon if name not in some]
@@ -42,6 +43,22 @@ def attacks_run(study: Study) -> str:
             if (chosen := list(attack.expensive(threat))) != list(attack.at_epsilon):
                 said += f" In {threat.norm} {f'only {named(chosen)}' if chosen else 'none'} of these."
     return said
+
+
+def missing(study: Study) -> list[str]:
+    """The attacks of the standard ensemble that do not run at the study's ε."""
+    return [name for name in STANDARD if name not in study.attack.at_epsilon and name not in study.attack.attacks]
+
+
+def changed(study: Study) -> list[str]:
+    """Those that run there with other settings than the standard ensemble's, or are somebody's own code."""
+    attack = study.attack
+    found = {name: (attack.attacks | attack.at_epsilon)[name] for name in STANDARD if name not in missing(study)}
+    return [
+        name
+        for name, knobs in found.items()
+        if knobs_of(attack.module(name).perturb, knobs) != knobs_of(attack_module(name, {}).perturb, {})
+    ]
 
 
 def knobs_of(perturb: Callable[..., Any], stated: Mapping[str, Any]) -> dict[str, Any]:

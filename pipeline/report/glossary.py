@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.report.attack_words import BEYOND, attacks_run, examples
 from pipeline.results.quantity import BASELINE
 from pipeline.results.summary import Summary
+from pipeline.study.schema import Study
 
 
 def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[str, str]]:
@@ -25,8 +26,8 @@ def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[s
             "Which attacks",
             f"{attacks_run(study)} A point inside a smaller ball is inside every larger one of that norm, so what was"
             " found at a smaller ε counts at the larger ones too. `pgd_10x1` and `pgd_40x5` are PGD with 10 steps, and"
-            " with 40 steps and 5 restarts; `transfer` are PGD's examples against another seed of"
-            f" `{BASELINE}`. A stronger attack can only make a robust score worse: all of them are upper bounds.",
+            f" with 40 steps and 5 restarts; `transfer` are PGD's examples against {source(study)}. A stronger attack"
+            " can only make a robust score worse: all of them are upper bounds.",
         ),
         (
             "Attacked examples",
@@ -42,8 +43,8 @@ def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[s
         ("Input-gradient norm", "‖g‖₂ of the task loss with respect to the input, mean over the clean test examples."),
         (
             "95 % interval",
-            "Student's t over seeds: it covers chance in training, not of the test split. It may reach beyond"
-            " what a score can be.",
+            "Student's t over seeds: it covers chance in training, not of the test split. Of a score, it is cut where"
+            " no score can be; of a difference it is not.",
         ),
         (
             "Difference",
@@ -57,3 +58,10 @@ def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[s
             " how exact that is.",
         ),
     ]
+
+
+def source(study: Study) -> str:
+    """Which net transfer attacks start from; see `Run.source`."""
+    if len(study.training.seeds) > 1:
+        return f"another seed of `{BASELINE}`"
+    return f"`{BASELINE}`, which itself gets none with one seed"

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import inspect
 
-from pipeline.report.attack_words import STANDARD, examples, named
+from pipeline.report.attack_words import changed, examples, missing, named
 from pipeline.results.summary import Summary
 
 
-def limitations(summary: Summary, searched: bool) -> list[str]:
+def limitations(summary: Summary, searched: bool, repeated: int = 0) -> list[str]:
     """A sentence each."""
-    study, attack = summary.study, summary.study.attack
-    seeds = len(study.training.seeds)
+    study, seeds = summary.study, len(summary.study.training.seeds)
     said = [
         f"One data set, one split, one net (`{study.model['name']}`) and {study.training.epochs} epochs: on others the"
         " losses may stand in another order.",
-        f"Intervals over {seeds} seeds say what another training would change, not what other test examples would;"
-        f" {examples(summary)} were attacked.",
+        f"{of_seeds(seeds)}; {examples(summary)} were attacked.",
         "A robust score is an upper bound: a stronger attack may find more. Nothing here is certified.",
     ]
-    missing = [name for name in STANDARD if name not in attack.at_epsilon and name not in attack.attacks]
-    if study.task.has_classes and missing:
-        said.append(f"Of the standard ensemble {named(missing)} did not run.")
+    if study.task.has_classes and (absent := missing(study)):
+        said.append(f"Of the standard ensemble {named(absent)} did not run.")
+    if study.task.has_classes and (other := changed(study)):
+        said.append(f"Of the standard ensemble {named(other)} ran with other settings than the standard's.")
+    if repeated:
+        said.append(
+            f"{repeated} of the {summary.available} examples of the test split have the same input as one of the"
+            " training split: there a score says what was learnt by heart, and nothing about new data."
+        )
     if not searched:
         said.append("No search of strengths belongs to this report: another strength may serve a loss better.")
     return said
+
+
+def of_seeds(seeds: int) -> str:
+    if seeds == 1:
+        return "One seed has no interval: another training may order the losses otherwise, as may other test examples"
+    return f"Intervals over {seeds} seeds say what another training would change, not what other test examples would"
 
 
 def data_source(summary: Summary) -> str:

@@ -12,6 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
+from pipeline import data
 from pipeline.report import attack_words, checkpoints, glossary, limits, published, searches, tables, units, words
 from pipeline.report.figures import draw
 from pipeline.report.measure import score
@@ -76,7 +77,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "published": published.section(summary, measure),
         "checkpoints": checkpoints.section(study, measure),
         "iterations": tables.iteration_tables(results, summary),
-        "limits": limits.limitations(summary, search is not None),
+        "limits": limits.limitations(summary, search is not None, data.repeated(results.dataset)),
         "source": limits.data_source(summary),
     }
 

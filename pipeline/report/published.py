@@ -34,10 +34,14 @@ def plain(value: float, measure: Measure) -> str:
 def compared(published: Published, summary: Summary, measure: Measure) -> str:
     """Which losses lie above it, below it, and too near to tell: by the interval over the seeds."""
     sides: dict[str, list[str]] = {"above": [], "below": [], "too near to tell": []}
+    if summary.baseline.robust[0].value.low is None:
+        sides = {"one seed, which cannot tell": []}
     for row in summary.rows:
-        value = row.robust[0].value
-        low, high = (value.mean if end is None else end for end in (value.low, value.high))
-        side = "above" if low > published.robust else "below" if high < published.robust else "too near to tell"
+        low, high = row.robust[0].value[1:3]
+        if low is None or high is None:
+            side = "one seed, which cannot tell"
+        else:
+            side = "above" if low > published.robust else "below" if high < published.robust else "too near to tell"
         sides[side].append(f"`{row.name}`")
     line = f"{published.name}, {plain(published.robust, measure)}{' (certified)' if published.certified else ''}"
     return f"{line}: " + "; ".join(f"{side} {', '.join(names) or 'none'}" for side, names in sides.items()) + "."

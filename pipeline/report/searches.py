@@ -8,6 +8,7 @@ from typing import Any
 
 from inputgrad.errors import UserError
 from pipeline import store
+from pipeline.fingerprint import flattened
 from pipeline.report.measure import score
 from pipeline.results.statistics import Estimate
 from pipeline.study.parts import listed
@@ -34,7 +35,7 @@ def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
         return None
     return {
         "budget": budget(found),
-        "judged": judged(found),
+        "judged": judged(study, found),
         "rows": [row(study, loss, facts) for loss, facts in found.items()],
         "pictures": {loss: pictures(study.folder / "search" / loss) for loss in found},
     }
@@ -44,7 +45,7 @@ def read_search(file: Path, command: str) -> dict[str, Any]:
     """A search.json; the same search writes it anew from its trials."""
     facts: dict[str, Any] = store.read_json(file, f"delete it, then: {command}")
     try:
-        _ = facts["settings"]["judges"], (facts["best"] or {"at_edge": []})["at_edge"]
+        _ = facts["settings"]["judges"], facts["seed_of_the_trials"], (facts["best"] or {"at_edge": []})["at_edge"]
     except KeyError as error:
         raise UserError(f"{file} is of another version and lacks {error}; write it anew: {command}") from error
     return facts
@@ -59,15 +60,41 @@ def budget(found: dict[str, dict[str, Any]]) -> str:
     return f"The losses did not get the same budget, so that the larger ones are favoured: {stated}."
 
 
-def judged(found: dict[str, dict[str, Any]]) -> str:
+def judged(study: Study, found: dict[str, dict[str, Any]]) -> str:
     judges = {loss: listed(facts["settings"]["judges"]) for loss, facts in found.items()}
     said = next(iter(judges.values()))
     if len(set(judges.values())) > 1:
         said = "attacks that differ: " + "; ".join(f"`{loss}` {each}" for loss, each in judges.items())
-    return (
-        f"A trial is judged on the validation split under {said}, with one seed that no run of this report has; the"
-        " test split was not opened."
+    seeds = sorted({facts["seed_of_the_trials"] for facts in found.values()})
+    shared = [seed for seed in seeds if seed in study.training.seeds]
+    which = (
+        f"seed {', '.join(map(str, seeds))}, which {'this report has too' if shared else 'no run of this report has'}"
     )
+    others = {loss: other for loss, facts in found.items() if (other := moved_on(study, loss, facts["settings"]))}
+    older = "".join(
+        f" The search of `{loss}` was for another study: its {other} is not that of now."
+        for loss, other in others.items()
+    )
+    return (
+        f"A trial is judged on the validation split under {said}, with {which}; the test split was not opened.{older}"
+    )
+
+
+def moved_on(study: Study, loss: str, settings: dict[str, Any]) -> str:
+    """The first setting of a search that the study has no longer: what was found then need not be good now."""
+    training = study.training.model_dump(mode="json", exclude={"device", "seeds"})
+    knobs = {name: value for name, value in study.stated(loss).items() if name in settings["loss"]}
+    now = {
+        "data": study.data,
+        "model": study.model,
+        "training": training | {"epochs": study.search.epochs or study.training.epochs},
+        "loss": {"name": loss, **knobs},
+        "attack": {"norm": study.attack.norm, "epsilon": study.attack.epsilon},
+        "max_clean_drop": study.search.max_clean_drop,
+    }
+    then = {**settings, "training": {k: v for k, v in settings["training"].items() if k != "seeds"}}
+    there, here = (dict(flattened({key: part[key] for key in now})) for part in (then, now))
+    return next((key for key in {**here, **there} if here.get(key) != there.get(key)), "")
 
 
 def row(study: Study, loss: str, facts: dict[str, Any]) -> dict[str, str]:

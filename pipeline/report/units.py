@@ -18,7 +18,12 @@ def targets(dataset: Dataset) -> str:
 
 
 def standardised(values: Tensor) -> bool:
-    """Whether every column has mean 0 and standard deviation 1 over the training split, to a hundredth."""
+    """Whether every column has mean 0 and standard deviation 1 over the training split, to a hundredth.
+
+    A column that is 0 everywhere was constant: it says nothing about the units of the others.
+    """
     columns = values.double().flatten(1)
+    columns = columns[:, columns.ne(0).any(0)]
     deviation = columns.std(0, correction=0)
-    return bool((columns.mean(0).abs() < 0.01).all() and ((deviation - 1).abs() < 0.01).all())
+    centred = bool((columns.mean(0).abs() < 0.01).all() and ((deviation - 1).abs() < 0.01).all())
+    return centred and columns.shape[1] > 0

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.results.quantity import BASELINE
+from pipeline.results.quantity import BASELINE, sign_test
 from pipeline.results.statistics import CONFIDENCE, estimate, paired_difference
 from pipeline.study.schema import Study
 
@@ -82,10 +82,14 @@ def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> 
 
 
 def p_value(mine: pd.Series[float], theirs: pd.Series[float]) -> float:
-    """Of the paired t-test over seeds; NaN for one seed. Differences without spread leave nothing to test: 1 or 0."""
+    """Of the paired t-test over seeds; NaN for one seed.
+
+    Scores are shares of some examples, so that differences of a few seeds are often equal. Without a spread there is no
+    t-test, and no certainty: the signs alone are tested then, two seeds on one side have p = 0.5.
+    """
     if len(mine) < 2:
         return float("nan")
     difference = (mine - theirs).to_numpy()
     if np.allclose(difference, difference[0], rtol=0, atol=1e-12):
-        return float(np.isclose(difference[0], 0, atol=1e-12))
+        return 1.0 if np.isclose(difference[0], 0, atol=1e-12) else sign_test(len(difference))
     return float(stats.ttest_rel(mine, theirs).pvalue)

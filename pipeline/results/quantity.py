@@ -7,7 +7,7 @@ from typing import Literal
 
 import pandas as pd
 
-from pipeline.results.statistics import Estimate, Limits, estimate, paired_difference
+from pipeline.results.statistics import CONFIDENCE, Estimate, Limits, estimate, paired_difference
 
 BASELINE = "standard"
 Verdict = Literal["baseline", "identical", "one seed", "undecided", "higher", "lower"]
@@ -32,13 +32,29 @@ class Quantity:
             return "identical"
         if self.difference.low is None:
             return "one seed"
-        if not self.difference.excludes_zero:
+        if not self.difference.excludes_zero or is_too_few(self.difference):
             return "undecided"
         return "higher" if self.difference.mean > 0 else "lower"
 
     @property
     def differs(self) -> bool:
         return self.verdict in ("higher", "lower")
+
+
+def is_too_few(difference: Estimate) -> bool:
+    """Whether the differences of all seeds are equal, and so few that this says little: only their signs can be tested.
+
+    Scores are shares of some examples: of two or three seeds the differences are often equal, and the interval is then
+    a point that excludes 0, whatever it is.
+    """
+    assert difference.low is not None
+    assert difference.high is not None
+    return difference.high - difference.low < 1e-12 and sign_test(difference.n) >= 1 - CONFIDENCE
+
+
+def sign_test(n: int) -> float:
+    """The chance that n differences lie on one side if both sides are as likely."""
+    return float(2.0 ** (1 - n))
 
 
 def compare(frame: pd.DataFrame, column: str, loss: str, identical: bool, limits: Limits = None) -> Quantity:

@@ -20,6 +20,7 @@ from pipeline.search.record import Record, knobs
 from pipeline.search.sampler import SEEDS
 from pipeline.search.storage import opened
 from pipeline.search.task import SearchTask
+from pipeline.search.trials import slot
 from pipeline.search.words import conclusion, impossible, introduce
 from pipeline.stages import commands
 from pipeline.stages.whole_study import check_device
@@ -111,7 +112,7 @@ def keeping_files(task: SearchTask, study: OptunaStudy) -> Iterator[None]:
 def back_into_the_study(record: Record, writes: bool) -> None:
     task, best = record.task, record.best
     assert best is not None
-    comment = f"search: trial {best.number} of {task.trials}"
+    comment = f"search: trial {slot(best)} of {task.trials}"
     if writes:
         apply(task.study.file, task.loss, knobs(best), comment)
         print(f"written into {task.study.file}; next: dvc repro report@{task.study.name}")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from pipeline.search.record import Record, facts
+from pipeline.search.trials import slot
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def words(record: Record, done: int, seconds: float) -> str:
 def best(record: Record) -> str:
     if record.best is None:
         return "no trial meets the constraint yet"
-    return f"best {score(record, facts(record.best)['robust'])} (trial {record.best.number})"
+    return f"best {score(record, facts(record.best)['robust'])} (trial {slot(record.best)})"
 
 
 def score(record: Record, value: float) -> str:

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from inputgrad import files
 from pipeline.report.style import BLACK, BLUE, ORANGE, VERMILLION, report_style
 from pipeline.search.record import Record, facts, knobs
+from pipeline.search.trials import slot
 
 PALE = "0.7"
 
@@ -79,7 +80,7 @@ def points(ax: Axes, record: Record, x: Callable[[FrozenTrial], float], y: Calla
             "color": VERMILLION,
             "linestyle": "none",
         }
-        ax.plot([x(record.best)], [y(record.best)], label=f"best: trial {record.best.number}", **ring)
+        ax.plot([x(record.best)], [y(record.best)], label=f"best: trial {slot(record.best)}", **ring)
 
 
 def robust_of(trial: FrozenTrial) -> float:

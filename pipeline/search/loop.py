@@ -142,7 +142,7 @@ class Loop:
     ) -> None:
         """Finish a trial: its scores and cost first, then Optuna's word, then its training goes."""
         fingerprint.read_again()
-        if self.task.canonical.fingerprint != self.task.settings["code and data"]:
+        if self.task.code_and_data() != self.task.settings["code and data"]:
             fix = "fix: undo the change and run the same command again"
             raise UserError(f"{self.task.name}: code or data were changed while it ran; {fix}")
         looks = one.trial.user_attrs.get("looks", {})

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inputgrad.losses import Range
+from inputgrad.robustness.threat import attack_module
 from pipeline import data, store
-from pipeline.fingerprint import hash_of
+from pipeline.fingerprint import code_of, hash_of
 from pipeline.search import objective, space
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
@@ -120,8 +121,13 @@ class SearchTask:
             "ranges": {name: list(r) for name, r in self.space.items()},
             "objective": self.objective,
             "sampler": {"kind": self.sampler, "seed": self.seed, "prunes": self.prunes},
-            "code and data": self.canonical.fingerprint,  # comes last: whatever has a name of its own is named first
+            "code and data": self.code_and_data(),  # comes last: whatever has a name of its own is named first
         }
+
+    def code_and_data(self) -> str:
+        """Of what trains a trial and of what judges it, as they are now."""
+        attacks = (attack_module(name, knobs).__name__ for name, knobs in self.judges.items())
+        return hash_of([self.canonical.fingerprint, code_of(objective.__name__, *sorted(attacks))])
 
     @property
     def fingerprint(self) -> str:

@@ -8,6 +8,7 @@ from pipeline.search import space
 from pipeline.search.display import score
 from pipeline.search.record import Record, facts, knobs
 from pipeline.search.task import SearchTask
+from pipeline.search.trials import slot
 from pipeline.study.parts import listed
 from pipeline.tracking.address import shown
 
@@ -46,7 +47,7 @@ def conclusion(record: Record) -> str:
     edges = record.at_edge(record.best)
     beyond = f"; {' and '.join(edges)} at an end of the range: better may lie beyond" if edges else ""
     return (
-        f"{said}; best: trial {record.best.number}, {values}: robust {found['robust']} (standard {base['robust']}),"
+        f"{said}; best: trial {slot(record.best)}, {values}: robust {found['robust']} (standard {base['robust']}),"
         f" clean {found['clean']} (standard {base['clean']}){beyond}"
     )
 

@@ -114,7 +114,7 @@ def victim_of(evaluation: Evaluation) -> Victim:
     return Victim(
         name=run.name,
         model=trained(run, dataset),
-        source=trained(run.source, dataset),
+        source=None if run.source == run else trained(run.source, dataset),  # its own weights: no transfer
         x=dataset.inputs("test", wanted),
         y=dataset.y["test"][wanted],
         bounds=dataset.context.bounds,

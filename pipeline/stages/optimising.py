@@ -49,8 +49,23 @@ def of_training(study: Study, dataset: Dataset) -> Dataset:
         raise UserError(
             f"{study.file}: training.augmentation needs images; fix: leave it out for inputs {dataset.shape}"
         )
+    if study.training.augmentation:
+        refuse_what_stays(study, dataset)
     task = task_loss_of(study, dataset) or dataset.context.task
     return replace(dataset, context=replace(dataset.context, task=task))
+
+
+def refuse_what_stays(study: Study, dataset: Dataset) -> None:
+    """Raise a UserError where a loss compares gradients, input by input, with what augmentation does not move along."""
+    stays = {*dataset.known("train"), *(["mask"] if dataset.context.mask is not None else [])}
+    if study.training.augmentation is not None and not (
+        study.training.augmentation.crop or study.training.augmentation.flip
+    ):
+        return  # a grey square moves nothing
+    for name, loss in study.losses.items():
+        if wrong := [need for need in type(loss).needs if need in stays]:
+            moved = f"moves the inputs, and not the {wrong[0]} that losses.{name} needs"
+            raise UserError(f"{study.file}: training.augmentation {moved}; fix: leave crop and flip out, or the loss")
 
 
 def task_loss_of(study: Study, dataset: Dataset) -> Callable[[Tensor, Tensor], Tensor] | None:

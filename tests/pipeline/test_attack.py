@@ -15,6 +15,7 @@ from inputgrad.gradients.descriptors import descriptors, jacobian_norm
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import evaluate
 from pipeline import data, store
+from pipeline.report import glossary
 from pipeline.stages import attack, commands, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study.read import read_study
@@ -165,6 +166,16 @@ def test_transfer_starts_from_another_net(trained, monkeypatch):
     outcomes = pd.read_parquet(attack.evaluate(trained) / "outcomes.parquet")
     broken = outcomes[outcomes.epsilon <= 0.1].groupby("attack").broken.mean()
     assert broken["clean"] < broken["transfer"] < broken["pgd"]
+
+
+def test_with_one_seed_standard_is_not_its_own_transfer(trained):
+    """PGD's examples against the very same weights are no black box: what they add was counted as masking."""
+    study = trained.run.study
+    one = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [trained.run.seed]})})
+    assert attack.victim_of(attack.Evaluation(Run(one, "standard", trained.run.seed))).source is None
+    assert attack.victim_of(trained).source is not None
+    assert "itself gets none with one seed" in glossary.source(one)
+    assert glossary.source(study) == "another seed of `standard`"
 
 
 @pytest.mark.parametrize("steps", [1, 4])

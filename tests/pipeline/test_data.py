@@ -290,3 +290,51 @@ def test_what_does_not_fit_on_a_device_is_moved_batch_by_batch(project, monkeypa
     assert len(moved) == 5
     chosen = torch.tensor([3, 1])
     assert torch.equal(there.inputs("train", chosen), data.as_numbers(dataset.x["train"])[chosen])
+
+
+def given(name, monkeypatch, **changed):
+    """A data set whose `load` gives some arrays in another form."""
+    module = registry.module("pipeline.data", name)
+    whole = module.load()
+    for key, change in changed.items():
+        value = getattr(whole, key)
+        object.__setattr__(whole, key, {s: change(v) for s, v in value.items()} if key in "xy" else change(value))
+    monkeypatch.setattr(module, "load", lambda **_: whole)
+    return {"name": name}
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        # whole numbers as targets would be trained with the loss of classes, and scored with the RMSE
+        ("diabetes", {"y": lambda y: (y > 0).astype(np.int64)}, "y is int64 .*, which is no regression; fix: targets"),
+        ("diabetes", {"y": lambda y: y[:, 0]}, r"y is float32 \(264,\), which is no regression; fix: targets"),
+        ("digits", {"y": lambda y: y.astype(np.float32)}, "which is no classification; fix: class numbers"),
+        # cross-entropy leaves -100 out without a word
+        ("digits", {"y": lambda y: np.where(np.arange(len(y)) == 3, -100, y)}, "no class -100 in the training split"),
+        ("digits", {"direction": lambda d: d[:9]}, r"direction has shape \(9, 1, 8, 8\); fix: \(10, 1, 8, 8\)"),
+        ("digits", {"mask": lambda m: m[0, 0]}, r"mask has shape \(8,\); fix: \(1, 8, 8\)"),
+        ("digits", {"mask": lambda m: m + np.nan}, "mask: 64 of 64 numbers are NaN or infinite; correct them"),
+    ],
+)
+def test_arrays_that_would_be_taken_for_something_else_are_refused(project, monkeypatch, name, changed, message):
+    with pytest.raises(UserError, match=message):
+        data.prepare("own", given(name, monkeypatch, **changed))
+
+
+def test_bytes_stand_for_0_to_1_and_no_other_bounds(project, monkeypatch):
+    """With BOUNDS of 0 to 255 an epsilon of 8 was a thousandfold too large: x is divided by 255."""
+    source = given("digits", monkeypatch, x=lambda x: (255 * x).astype(np.uint8))
+    data.prepare("own", source)
+    monkeypatch.setattr(registry.module("pipeline.data", "digits"), "BOUNDS", (0.0, 255.0))
+    with pytest.raises(UserError, match=r"bytes stand for 0 to 1, its BOUNDS are \[0.0, 255.0\]; fix: \(0.0, 1.0\)"):
+        data.prepare("own", source)
+
+
+def test_a_class_that_the_training_split_lacks_and_a_sorted_split_are_refused(project):
+    y = np.tile(np.arange(3), 6)
+    data.refuse_missing_classes("own", dict.fromkeys(data.SPLITS, y), 3)
+    with pytest.raises(UserError, match="test split: no class 3 in the training split; fix: number the classes"):
+        data.refuse_missing_classes("own", {**dict.fromkeys(data.SPLITS, y), "test": np.tile(np.arange(4), 6)}, 3)
+    with pytest.raises(UserError, match="test split: it lies class by class; fix: shuffle it"):
+        data.refuse_missing_classes("own", {**dict.fromkeys(data.SPLITS, y), "test": np.sort(y)}, 3)

@@ -171,3 +171,17 @@ def test_a_class_without_test_examples_is_refused(project, monkeypatch):
     with pytest.raises(UserError, match=r"data set 'digits', test split: no example of class 4; fix: more examples"):
         commands.prepare("tiny")
     assert not data.path("tiny").exists()
+
+
+def test_the_first_examples_of_a_folder_are_of_every_class(tmp_path):
+    """`attack.examples: 12` takes the first 12 of the test split: they were all of the first class."""
+    pixels = np.random.default_rng(0).integers(0, 256, (180, 8, 8), np.uint8)
+    for number, values in enumerate(pixels):
+        file = tmp_path / "own" / "abc"[number % 3] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(file)
+    found = image_folder.load(folder=str(tmp_path / "own"))
+    assert len(found.y["test"]) == 36
+    assert np.bincount(found.y["test"][:12], minlength=3).min() >= 2
+    known = {values.tobytes(): number % 3 for number, values in enumerate(pixels)}
+    assert [known[x.tobytes()] for x in found.x["test"]] == found.y["test"].tolist()

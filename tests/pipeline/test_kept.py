@@ -135,6 +135,22 @@ def test_a_report_is_kept_with_its_commit(repository):
         kept.keep("tiny")
 
 
+def test_a_study_that_git_does_not_know_is_not_kept(repository):
+    """Its commit would name a state without it."""
+    subprocess.run(["git", "rm", "--quiet", "--cached", "experiments/tiny.yaml"], check=True)
+    git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
+    subprocess.run([*git, "commit", "--quiet", "--message", "without"], check=True)
+    with pytest.raises(UserError, match=r"git does not know experiments/tiny.yaml, which made this report"):
+        kept.keep("tiny")
+
+
+def test_one_seed_has_no_interval_in_the_tables():
+    """It was a traceback."""
+    task = tasks.named("classification")
+    assert kept.interval({"mean": 0.5, "low": None, "high": None, "n": 1}, task) == "50.0"
+    assert kept.interval({"mean": 0.5, "low": 0.4, "high": 0.6, "n": 3}, task) == "50.0 [40.0, 60.0]"
+
+
 def test_a_report_that_is_not_of_the_study_as_it_stands_is_not_kept(repository):
     file = Path("experiments/tiny/report/metrics.json")
     file.write_text(file.read_text(encoding="utf-8").replace("0", "1", 1), encoding="utf-8")

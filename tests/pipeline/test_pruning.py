@@ -12,6 +12,7 @@ from filelock import FileLock
 from pipeline import pruning, store
 from pipeline.stages import commands
 from pipeline.stages.attack import Evaluation, evaluate
+from pipeline.stages.measured import measure
 from pipeline.stages.train import train
 from pipeline.study.read import read_study
 from pipeline.study.run import folder, runs
@@ -27,7 +28,7 @@ def used(project):
     todo = runs(study, "standard")
     store.publish({f"seed-{run.seed}": train(run) for run in todo}, folder(study, "standard", "train"))
     attacks = [evaluate(Evaluation(run)) for run in todo]
-    return {run.state for run in todo} | {*attacks}
+    return {run.state for run in todo} | {*attacks, measure(todo[0])}
 
 
 def states():

@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from inputgrad.errors import UserError
 from pipeline import data
 from pipeline.data import table
+from pipeline.report import units
 from pipeline.study.params import expected
 from pipeline.study.read import read_study
 from tests.conftest import edit, only
@@ -169,3 +171,28 @@ def test_a_table_that_grows_while_it_is_read_is_refused(study, monkeypatch):
     with pytest.raises(UserError, match=r"data set 'table': mine\.csv changed while it was read; fix: run it again"):
         data.prepare("tiny", study.data)
     assert not data.path("tiny").exists()
+
+
+def test_the_first_examples_of_a_sorted_table_are_of_every_class(file):
+    """`attack.examples: 20` takes the first 20 of the test split: of a sorted table they were all of one class."""
+    frame().sort_values("kind").to_csv("mine.csv", index=False)
+    found = table.load(file=file, target="kind", task="classification", columns=("rooms", "age"))
+    for y in found.y.values():
+        first = y[: len(y) // 2]
+        assert 0.2 < first.mean() < 0.8
+
+
+def test_a_column_that_is_constant_in_the_training_split_is_0_in_the_others_too(file):
+    """0.1 has a deviation of 1e-17 there: another value in the test split became 2.4e15, or kept its own units."""
+    rows = frame()
+    quartile = np.searchsorted(np.quantile(rows.price, [0.25, 0.5, 0.75]), rows.price)
+    part = table.split(N, seed=0, shares=(0.6, 0.2, 0.2), strata=quartile)
+    for constant in (0.1, 1e6):
+        rows["same"] = constant
+        rows.loc[part["test"], "same"] = 2 * constant
+        rows.to_csv("mine.csv", index=False)
+        found = table.load(file=file, target="price", task="regression", columns=("rooms", "same"))
+        assert {split: np.unique(x[:, 1]).tolist() for split, x in found.x.items()} == {
+            split: [0.0] for split in found.x
+        }
+        assert units.standardised(torch.from_numpy(found.x["train"]))  # ε is in standard deviations all the same

@@ -255,3 +255,20 @@ def test_what_is_for_classes_or_images_alone_is_refused(project):
         with pytest.raises(UserError, match=message):
             train.train(Run(read_study("tiny"), "standard", 0))
         file.write_text(plain, encoding="utf-8")
+
+
+def test_what_augmentation_does_not_move_along_is_refused(project):
+    """A mask marks places: in an image that is turned or moved, the penalty was on the wrong ones."""
+    file = project / "experiments/tiny.yaml"
+    edit(file, "  standard: {}", "  standard: {}\n  right_reasons: {strength: 1.0}")
+    study = read_study("tiny")
+    data.prepare("tiny", study.data)
+    dataset = data.read_data("tiny", study.data, ("train",))
+    plain = file.read_text(encoding="utf-8")
+    for settings, refused in (("{flip: true}", True), ("{crop: 1}", True), ("{cutout: 2}", False)):
+        file.write_text(plain.replace("epochs: 3,", f"epochs: 3, augmentation: {settings},"), encoding="utf-8")
+        if not refused:
+            optimising.of_training(read_study("tiny"), dataset)
+            continue
+        with pytest.raises(UserError, match=r"augmentation moves the inputs, and not the mask that losses.right"):
+            optimising.of_training(read_study("tiny"), dataset)

@@ -10,7 +10,7 @@ from scipy import stats
 
 from pipeline import report
 from pipeline.report import attack_words, tables
-from pipeline.results import descriptors, distances, pairwise, scores, waterfall
+from pipeline.results import descriptors, distances, pairwise, quantity, scores, waterfall
 from pipeline.results.read import Results, read_results
 from pipeline.results.summary import Row, summarise
 from pipeline.study.schema import Study
@@ -172,6 +172,16 @@ def test_a_pair_needs_both_kinds_of_luck_excluded(toy: Study) -> None:
     assert (same["p"], same["q"], same["beyond_luck"]) == (1, 1, False)
 
 
+def test_equal_differences_of_few_seeds_are_no_certainty(toy: Study) -> None:
+    """Two seeds that both differ by one example of four had p = 0 and an interval of no width: "better"."""
+    for n, expected in ((2, 0.5), (5, 0.0625), (6, 0.03125)):
+        found = pairwise.compare(harm_of(a=[[1, 0, 0, 0]] * n, b=[[0, 0, 0, 0]] * n), toy, ["a", "b"]).iloc[0]
+        assert found["p"] == expected
+        scores = pd.DataFrame({"loss": ["a"] * n + ["standard"] * n, "seed": [*range(n)] * 2})
+        scores["score"] = [0.75 + s / 10 for s in range(n)] + [0.5 + s / 10 for s in range(n)]
+        assert quantity.compare(scores, "score", "a", False).verdict == ("higher" if expected < 0.05 else "undecided")
+
+
 def test_one_seed_tests_nothing(toy: Study) -> None:
     found = pairwise.compare(harm_of(a=[[1, 0]], b=[[0, 0]]), toy, ["a", "b"]).iloc[0]
     assert np.isnan(found["p"])
@@ -201,3 +211,13 @@ def test_results_of_an_older_attack_stage_are_named(study: Study) -> None:
         match=r"outcomes.parquet does not hold what it should .*distance.*dvc repro -f attack@toy-fgsm",
     ):
         read_results(study, LOSSES)
+
+
+def test_the_standard_ensemble_is_named_only_where_it_ran_as_it_is(toy: Study) -> None:
+    """`square: {queries: 20}` is another attack than the ensemble's, by whatever name."""
+    for knobs, whole in (({}, True), ({"queries": 5000}, True), ({"queries": 20}, False)):
+        all_four = {"apgd_ce": {}, "apgd_t": {}, "fab_t": {}, "square": knobs}
+        study = toy.model_copy(update={"attack": toy.attack.model_copy(update={"at_epsilon": all_four})})
+        assert (", the standard AutoAttack ensemble" in attack_words.attacks_run(study)) is whole
+        assert attack_words.changed(study) == ([] if whole else ["square"])
+        assert attack_words.missing(study) == []

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from inputgrad.errors import UserError
-from pipeline import report
+from pipeline import data, report
 from pipeline.report import attack_words, limits, published, tables
 from pipeline.report.measure import score
 from pipeline.results import elsewhere
 from pipeline.results.read import Results
+from pipeline.results.statistics import Estimate
 from pipeline.results.summary import summarise
 from pipeline.study.read import read_study
 from pipeline.study.schema import Published, Study
@@ -130,3 +131,33 @@ def test_an_attack_on_some_examples_says_on_how_many(study: Study) -> None:
         said = attack_words.attacks_run(read_study("toy"))
         assert said.count("`hop_skip_jump`") == 1
         assert f"`hop_skip_jump` there, on the first {count} that still stand." in said
+
+
+def test_with_one_seed_nothing_is_said_of_intervals(results: Results) -> None:
+    """One seed was above or below a published figure "by its interval", and had "intervals over 1 seeds"."""
+    summary = summarise(results)
+    rows = [
+        replace(r, robust=[replace(q, value=Estimate(q.value.mean, None, None, 1)) for q in r.robust])
+        for r in summary.rows
+    ]
+    training = summary.study.training.model_copy(update={"seeds": [0]})
+    study = summary.study.model_copy(update={"published": [row(0.5)], "training": training})
+    one = replace(summary, rows=rows, study=study)
+    section = published.section(one, score(study.task))
+    assert section is not None
+    assert section["sentences"] == [
+        "trees, 50.0 %: one seed, which cannot tell " + ", ".join(f"`{r.name}`" for r in rows) + "."
+    ]
+    said = limits.limitations(one, searched=True, repeated=0)
+    assert said[1].startswith("One seed has no interval")
+    assert "Intervals over 3 seeds" in limits.limitations(summary, searched=True)[1]
+
+
+def test_test_examples_that_were_trained_on_are_counted(results: Results) -> None:
+    """A table with repeated rows has them in several splits: their scores are learnt by heart."""
+    x = {split: values.clone() for split, values in results.dataset.x.items()}
+    before = data.repeated(results.dataset)
+    x["test"][:3] = x["train"][5:8]
+    assert data.repeated(replace(results.dataset, x=x)) == before + 3
+    said = limits.limitations(summarise(results), searched=True, repeated=3)
+    assert any(line.startswith("3 of the 360 examples of the test split have the same input") for line in said)

@@ -2,16 +2,27 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from inputgrad.errors import UserError
 from pipeline import report
 from pipeline.report import searches
+from pipeline.search.task import SearchTask
+from pipeline.study.read import read_study
 from pipeline.study.schema import Study
+from tests.conftest import edit
 from tests.pipeline.report.conftest import LOSSES
 
 PIXEL = bytes.fromhex("89504e470d0a1a0a")
+
+
+def settings(loss: str) -> dict[str, Any]:
+    """As `SearchTask.settings` has them, of the study `toy`."""
+    study = read_study("toy")
+    task = SearchTask(study=study, loss=loss if loss in study.losses else "fgsm", trials=30)
+    return {**task.settings, "judges": {"pgd": {"steps": 10}}}
 
 
 def write(loss: str, strength: float | None, trials: int = 30, at_edge: tuple[str, ...] = ()) -> None:
@@ -23,7 +34,8 @@ def write(loss: str, strength: float | None, trials: int = 30, at_edge: tuple[st
         "trials": {"asked": trials, "finished": trials, "pruned": 21},
         "epochs": {"per_trial": 40, "budget": 40 * trials, "used": 545},
         "best": None if strength is None else best,
-        "settings": {"judges": {"pgd": {"steps": 10}}},
+        "seed_of_the_trials": 3,
+        "settings": settings(loss),
     }
     (folder / "search.json").write_text(json.dumps(facts))
     for name in searches.FIGURES if loss == "fgsm" else ("front", "history", "slice"):
@@ -42,7 +54,9 @@ def test_the_budget_and_what_was_found(study: Study) -> None:
     write("pgd", 1.0, trials=7)  # not reported
     page = (report.write(study, LOSSES) / "report.md").read_text()
     assert "Every searched loss got the same budget: 30 trials of 40 epochs each." in page
-    assert "judged on the validation split under pgd (steps 10), with one seed" in page
+    assert (
+        "judged on the validation split under pgd (steps 10), with seed 3, which no run of this report has; the" in page
+    )
     found = "30 of 30, 21 pruned | 545 of 1200"
     assert f"| `gradient_norm` | {found} | strength 0.3 | 95.1 % | 52.0 % | yes |" in page
     assert f"| `fgsm` | {found} | strength 2.5 (at an end of its range) | 95.1 % | 52.0 % | no |" in page
@@ -67,3 +81,29 @@ def test_another_budget_is_said(study: Study) -> None:
     assert searches.section(study, LOSSES)["budget"].endswith(
         "`fgsm` 90 trials of 40 epochs, `gradient_norm` 30 trials of 40 epochs."
     )  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ("epsilon: 0.1\n", "epsilon: 0.2\n", "attack.epsilon"),
+        ("epochs: 3", "epochs: 9", "training.epochs"),
+        ("hidden: [4]", "hidden: [5]", "model.hidden"),
+        ("strength: 1.0, epsilon: 0.1", "strength: 2.0, epsilon: 0.1, random_start: true", "loss.random_start"),
+        ("strength: 1.0", "strength: 2.0", ""),  # what was searched may be stated anew
+    ],
+)
+def test_a_search_for_another_study_is_not_shown_as_one_of_this(study: Study, old: str, new: str, key: str) -> None:
+    """It was shown with its scores, its best strength and "stated by the study now? yes", whatever the study says."""
+    write("fgsm", 2.5)
+    edit(Path("experiments/toy.yaml"), old, new)
+    words = searches.section(read_study("toy"), LOSSES)["judged"]  # type: ignore[index]
+    said = f"The search of `fgsm` was for another study: its {key} is not that of now."
+    assert words.endswith(said if key else "the test split was not opened.")
+
+
+def test_a_seed_of_a_search_that_the_report_has_too_is_said(study: Study) -> None:
+    """Seeds that are added later may be those that were searched with."""
+    write("fgsm", 2.5)
+    edit(Path("experiments/toy.yaml"), "seeds: [0, 1, 2]", "seeds: [0, 1, 2, 3]")
+    assert "with seed 3, which this report has too;" in searches.section(read_study("toy"), LOSSES)["judged"]  # type: ignore[index]

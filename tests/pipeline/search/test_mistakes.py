@@ -4,6 +4,7 @@ import pytest
 
 from pipeline import fingerprint
 from pipeline.search import rung
+from pipeline.search import task as task_module
 from pipeline.study.run import Run
 from tests.conftest import edit
 from tests.pipeline.search.conftest import found, search, task
@@ -98,3 +99,16 @@ def test_options_that_change_the_trials_are_no_same_search(searchable, pipeline)
     search(task(trials=1))
     for option, message in ((["--seed", "3"], "sampler.seed: 0 there, 3 here"), (["--no-prune"], "sampler.prunes")):
         expect_refusal(pipeline("search", "tiny", "gradient_norm", "--trials", "2", "--workers", "1", *option), message)
+
+
+def test_another_judge_is_another_search(searchable, monkeypatch):
+    """No training imports it: trials judged by an attack before and after an edit were compared without a word."""
+    before = task().settings["code and data"]
+    real = task_module.code_of
+
+    def edited(*roots):
+        code, versions = real(*roots)
+        return code | {name: "edited" for name in code if name == "inputgrad.attacks.apgd_t"}, versions
+
+    monkeypatch.setattr(task_module, "code_of", edited)
+    assert task().settings["code and data"] != before
