@@ -8,7 +8,10 @@ from inputgrad.audit import audit
 
 
 def void(model: nn.Module, x: Tensor, y: Tensor) -> Tensor:
-    """The recipe that is copied everywhere: `x.grad.clone()` is a constant, so its penalty trains nothing."""
+    """The recipe that is copied everywhere: `x.grad.clone()` is a constant, so its penalty trains nothing.
+
+    And where nothing clears the weights' gradients between the two `backward`, the task counts twice.
+    """
     x = x.detach().requires_grad_(True)
     task = F.cross_entropy(model(x), y)
     task.backward(retain_graph=True)

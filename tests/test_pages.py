@@ -10,7 +10,10 @@ from inputgrad import audit
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGES = [DOCS / "question.md", *sorted((DOCS / "for").glob("*.md"))]
-BLOCK = re.compile(r"^```python\n# (\w+)\n(.*?)^```\n(.*?)(?=^```python|\Z)", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(
+    r"^```python\n# (setup|void|right|ours)\b[^\n]*\n(.*?)^```\n(.*?)(?=^```python|\Z)", re.MULTILINE | re.DOTALL
+)
+"""A snippet whose first word says what it is; `test_sentences.py` trains with it."""
 
 
 def blocks(page):
@@ -49,7 +52,7 @@ def test_the_void_and_the_right_lines_of_the_readme():
     exec("import torch\nfrom torch.nn import functional as F", names)
     model, x, y = torch.nn.Linear(4, 3), torch.rand(5, 4), torch.randint(3, (5,))
     found = {}
-    for kind, code in re.findall(r"^```python\n# (void|right)[^\n]*\n(.*?)^```", readme, re.MULTILINE | re.DOTALL):
+    for kind, code, _ in BLOCK.findall(readme):
         exec(compile(code, "README.md", "exec"), names)
         found[kind] = audit(names["loss"], model, x, y).depends
     assert found == {"void": False, "right": True}

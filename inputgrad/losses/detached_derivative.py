@@ -12,8 +12,7 @@ from inputgrad.losses import Loss, Range
 class DetachedDerivative(Loss):
     """mean(l_i) + strength * mean((v_i · constant(∇_x f(x_i)) - s_i)²): prints a residual, trains the task alone.
 
-    This is what a physics-informed loss without `create_graph=True` does. The weights equal those of `standard` bit for
-    bit.
+    This is what such a residual does without `create_graph=True`. The weights equal those of `standard` bit for bit.
 
     Regression only. Cost: that of `derivative`. Helps nothing: it is the control.
 

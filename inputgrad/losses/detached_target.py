@@ -12,8 +12,8 @@ from inputgrad.losses import Loss, Range
 class DetachedTarget(Loss):
     """mean(l_i) + strength * mean(‖w_i · (sign · constant(∇_x f(x_i)) - t_i)‖²), which trains the task alone.
 
-    This is what a loss built from `x.grad`, from `.detach()` or without `create_graph=True` does. The weights equal
-    those of `standard` bit for bit.
+    This is what such a term does with `.detach()`, without `create_graph=True`, or with `x.grad` where the weights'
+    gradients are cleared after it. The weights equal those of `standard` bit for bit.
 
     Regression only. Cost: that of `gradient_target`. Helps nothing: it is the control.
 
