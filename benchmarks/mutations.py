@@ -183,7 +183,12 @@ MUTATIONS: list[Row] = [
         LOSSES,
     ),
     ("inputgrad/gradients/norms.py", "delta.clamp(-epsilon, epsilon)", "delta", LOSSES),
-    ("inputgrad/gradients/norms.py", "else moved.clamp(*bounds)", "else moved", LOSSES),
+    (
+        "inputgrad/gradients/norms.py",
+        "else moved.clamp(x.clamp_max(bounds[0]), x.clamp_min(bounds[1]))",
+        "else moved",
+        LOSSES,
+    ),
     ("inputgrad/gradients/norms.py", "** (1 / d)", "", LOSSES),
     ("inputgrad/gradients/adversary.py", "torch.where(expand(higher, found), again, found)", "again", LOSSES),
     (
