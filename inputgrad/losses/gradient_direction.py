@@ -5,11 +5,11 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, one_minus_cosine
+from inputgrad.gradients.probabilities import log_probabilities
 from inputgrad.losses import Loss, Published, Range
 
 
@@ -51,7 +51,7 @@ class GradientDirection(Loss):
         if not tasks.of(at.y).has_classes:
             term, at.notes["zero_gradient_share"] = one_minus_cosine(at.gradient("outputs"), direction.expand_as(at.x))
             return term
-        log_p = F.log_softmax(at.outputs, 1)
+        log_p = log_probabilities(at.outputs)
         terms, shares = [], []
         for _ in range(self.classes):
             c = at.draws.integers(at.x, log_p.shape[1])

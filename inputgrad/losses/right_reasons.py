@@ -8,6 +8,7 @@ from torch import Tensor
 from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, rows
+from inputgrad.gradients.probabilities import log_probabilities
 from inputgrad.losses import Loss, Published, Range
 
 
@@ -50,5 +51,12 @@ class RightReasons(Loss):
             raise UserError(
                 "right_reasons needs a mask: Context(mask=...), or one for each example in Context(examples=...)"
             )
-        gradient = at.gradient("log_probabilities" if tasks.of(at.y).has_classes else "outputs")
-        return rows(gradient * mask).square().sum(1)
+        if tasks.of(at.y).has_classes:
+            gradient = at.gradient_of(log_probabilities(at.outputs).sum(1))
+        else:
+            gradient = at.gradient("outputs")
+        masked = gradient * mask
+        if masked.shape != gradient.shape:  # (1, N, *input), for instance: the sum over the batch, N times too large
+            fix = f"fix: give it shaped as an input, {tuple(at.x.shape[1:])}"
+            raise UserError(f"the mask has shape {tuple(mask.shape)}, the inputs {tuple(at.x.shape)}; {fix}")
+        return rows(masked).square().sum(1)

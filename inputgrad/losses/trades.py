@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from inputgrad import tasks
 from inputgrad.gradients.ascent import ascend
 from inputgrad.gradients.forward import Forward, evaluating
+from inputgrad.gradients.probabilities import log_probabilities
 from inputgrad.losses import Loss, Range
 
 
@@ -57,4 +58,5 @@ def divergence(here: Tensor, there: Tensor, y: Tensor) -> Tensor:
     """KL(softmax(here) ‖ softmax(there)) per example, (N,); for regression the squared distance."""
     if not tasks.of(y).has_classes:
         return (here - there).square().flatten(1).mean(1)
-    return F.kl_div(F.log_softmax(there, 1), F.log_softmax(here, 1), reduction="none", log_target=True).sum(1)
+    here, there = log_probabilities(here), log_probabilities(there)
+    return F.kl_div(there, here, reduction="none", log_target=True).sum(1)
