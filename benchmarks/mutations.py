@@ -173,7 +173,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/losses/jacobian_norm.py", "outputs.shape[1] / (2 *", "1 / (2 *", LOSSES),
     ("inputgrad/losses/finite_difference.py", "moved.losses - at.losses", "moved.losses - at.losses.detach()", LOSSES),
     ("inputgrad/losses/trades.py", "divergence(at.outputs, at.at", "divergence(at.outputs.detach(), at.at", LOSSES),
-    ("inputgrad/losses/right_reasons.py", "rows(gradient * mask)", "rows(gradient)", LOSSES),
+    ("inputgrad/losses/right_reasons.py", "masked = gradient * mask", "masked = gradient", LOSSES),
     ("inputgrad/losses/curvature.py", ").gradient() - at.gradient()", ").gradient() - at.constant_gradient()", LOSSES),
     ("inputgrad/losses/local_linearity.py", "* at.gradient()).sum(1)", "* at.constant_gradient()).sum(1)", LOSSES),
     (
@@ -183,7 +183,12 @@ MUTATIONS: list[Row] = [
         LOSSES,
     ),
     ("inputgrad/gradients/norms.py", "delta.clamp(-epsilon, epsilon)", "delta", LOSSES),
-    ("inputgrad/gradients/norms.py", "else moved.clamp(*bounds)", "else moved", LOSSES),
+    (
+        "inputgrad/gradients/norms.py",
+        "else moved.clamp(x.clamp_max(bounds[0]), x.clamp_min(bounds[1]))",
+        "else moved",
+        LOSSES,
+    ),
     ("inputgrad/gradients/norms.py", "** (1 / d)", "", LOSSES),
     ("inputgrad/gradients/adversary.py", "torch.where(expand(higher, found), again, found)", "again", LOSSES),
     (
@@ -272,7 +277,7 @@ MUTATIONS: list[Row] = [
     (EVALUATE, "torch.where(expand(near <= radius, x), moved, x)", "moved", ATTACK),
     (STAGE, "if state_hash(victim.model) != before:", "if False:", ATTACK),
     (STAGE, "wanted > there", "False", ATTACK),
-    ("inputgrad/gradients/descriptors.py", "(d**0.5 - l1 / l2)", "(d**0.5 - l2 / l1)", ATTACK),
+    ("inputgrad/gradients/descriptors.py", "(d**0.5 - ratio)", "(d**0.5 - 1 / ratio)", ATTACK),
     ("inputgrad/gradients/descriptors.py", "cosine(x, gradients)", "cosine(gradients, gradients)", ATTACK),
     ("inputgrad/gradients/descriptors.py", "squares += rows(row)", "squares = rows(row)", ATTACK),
     (SHEET, "before - after for curve", "after - before for curve", MASKING),

@@ -19,11 +19,14 @@ class Box:
 
     @classmethod
     def of(cls, x: Tensor, bounds: tuple[float, float] | None, epsilon: float) -> Box:
-        """The bounds, or the range of x and as much again on both sides, or 2ε if that is more."""
+        """The bounds, or the range of x and as much again on both sides, or 2ε if that is more.
+
+        Where all numbers of x are the same, their size or 1 takes the place of the range.
+        """
         if bounds is not None:
             return cls(bounds[0], bounds[1] - bounds[0])
         low, high = float(x.min()), float(x.max())
-        margin = max(high - low, 2 * epsilon)
+        margin = max(high - low or max(abs(high), 1.0), 2 * epsilon)
         return cls(low - margin, high - low + 2 * margin)
 
     def inside(self, x: Tensor) -> Tensor:

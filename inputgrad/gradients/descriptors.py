@@ -35,11 +35,13 @@ def descriptors(
     near = threat.project(x + threat.uniform(draws, x), x)
     g = rows(gradients)
     l1, l2, d = g.norm(p=1, dim=1), g.norm(dim=1), g.shape[1]
+    # in double: the squares of tiny gradients underflow in float, and a length of 0 made a sparsity of -inf
+    ratio = (g.double().norm(p=1, dim=1) / g.double().norm(dim=1)).to(l1)
     columns = {
         "gradient_norm_l1": l1,
         "gradient_norm_l2": l2,
         "jacobian_norm": jacobian_norm(model, x),
-        "gradient_sparsity": (d**0.5 - l1 / l2) / (d**0.5 - 1),
+        "gradient_sparsity": (d**0.5 - ratio) / (d**0.5 - 1),
         "gradient_alignment": cosine(x, gradients),
         "gradient_stability": cosine(gradients, describe(model, near, y)[2]),
     }

@@ -51,9 +51,13 @@ class ThreatNorm(ABC):
         """A neighbour of `delta` in the ε-ball, for a random search; `share` says how far away."""
 
     def project(self, moved: Tensor, x: Tensor, epsilon: float, bounds: tuple[float, float] | None) -> Tensor:
-        """The admissible point next to `moved`: inside the ε-ball around x, then inside the bounds."""
+        """The admissible point next to `moved`: inside the ε-ball around x, then inside the bounds.
+
+        A number of x that lies outside the bounds is a bound of its own: the point never leaves the ball, as it would
+        by a jump to bounds that were meant for other units.
+        """
         moved = x + self.shorten(moved - x, epsilon)
-        return moved if bounds is None else moved.clamp(*bounds)
+        return moved if bounds is None else moved.clamp(x.clamp_max(bounds[0]), x.clamp_min(bounds[1]))
 
 
 class Linf(ThreatNorm):
@@ -94,8 +98,7 @@ class L2(ThreatNorm):
         return length
 
     def steepest(self, gradient: Tensor) -> Tensor:
-        length = rows(gradient).norm(dim=1)
-        return gradient / expand(length.clamp_min(torch.finfo(length.dtype).tiny), gradient)
+        return unit(gradient)
 
     def shorten(self, delta: Tensor, epsilon: float) -> Tensor:
         length = rows(delta).norm(dim=1)
@@ -114,6 +117,16 @@ class L2(ThreatNorm):
         """A Gaussian step of that share of ε, a fiftieth at least."""
         noise = draws.normal(delta)
         return delta + noise * expand(epsilon * max(share, 0.02) / rows(noise).norm(dim=1), delta)
+
+
+def unit(gradient: Tensor) -> Tensor:
+    """Every example's gradient at length 1; zero where it is zero.
+
+    A very small one, as a confident example has, is made larger first: its squares would underflow to 0.
+    """
+    tiny, largest = torch.finfo(gradient.dtype).tiny, rows(gradient).abs().amax(1)
+    gradient = gradient / expand(torch.where(largest < 1e-15, largest.clamp_min(tiny), 1.0), gradient)
+    return gradient / expand(rows(gradient).norm(dim=1).clamp_min(tiny), gradient)
 
 
 NORMS: dict[str, ThreatNorm] = {norm.name: norm for norm in (Linf(), L2())}

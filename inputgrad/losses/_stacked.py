@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import FunctionType
 
 import torch
 from torch import Tensor, nn
@@ -23,14 +24,12 @@ class Stacked(nn.Module):
         models: of one architecture, in one mode, without buffers (a running mean would belong to one net).
 
     Raises:
-        UserError: the models differ in shape, or have buffers.
+        UserError: the models differ in more than the values of their weights, or what they share cannot be stacked.
     """
 
     def __init__(self, models: Sequence[nn.Module]) -> None:
         super().__init__()
-        shapes = [{k: v.shape for k, v in model.state_dict().items()} for model in models]
-        if any(shape != shapes[0] for shape in shapes) or any(True for m in models for _ in m.buffers()):
-            raise UserError("these nets cannot be stacked: their parameters differ in shape, or they have buffers")
+        refuse(models)
         self.count = len(models)
         self._net = [copy.deepcopy(models[0]).to("meta")]  # in a list: no module of this one, its values are not used
         names = [name for name, _ in models[0].named_parameters()]
@@ -61,12 +60,42 @@ class Stacked(nn.Module):
                 parameter.copy_(value[number])
 
 
-class StackedDraws(Draws):
-    """The random numbers of each net's own draws, side by side: those that it would get alone."""
+def refuse(models: Sequence[nn.Module]) -> None:
+    """Refuse nets that would silently be trained as another net: the first one's code runs for all of them."""
+    first, fix = models[0], "fix: train each with a Step of its own"
+    for model in models:
+        if any(True for _ in model.buffers()):
+            raise UserError(f"these nets cannot be stacked: they have buffers, which belong to one net; {fix}")
+        if len([*model.named_parameters()]) < len([*model.named_parameters(remove_duplicate=False)]):
+            raise UserError(f"these nets cannot be stacked: a weight is used in two places (tied); {fix}")
+        for what, of in ALIKE.items():
+            if of(model) != of(first):
+                raise UserError(f"these nets cannot be stacked: they differ in {what}; {fix}")
 
-    def __init__(self, each: Sequence[Draws]) -> None:
+
+ALIKE: dict[str, Callable[[nn.Module], object]] = {
+    "the shape of their parameters": lambda net: {name: p.shape for name, p in net.named_parameters()},
+    "their layers": lambda net: [(type(module), settings(module)) for module in net.modules()],
+    "which weights are trained": lambda net: [p.requires_grad for p in net.parameters()],
+}
+"""What must be the same in all nets, in the user's words."""
+
+
+def settings(module: nn.Module) -> dict[str, object]:
+    """What a layer does that no weight shows: its mode, a Dropout's share, an activation, a factor."""
+    plain = (bool, int, float, str, tuple, FunctionType)
+    return {name: value for name, value in vars(module).items() if isinstance(value, plain)}
+
+
+class StackedDraws(Draws):
+    """The random numbers of each net's own draws, side by side: those that it would get alone.
+
+    share: of each net's examples that the term sees; see `Loss`.
+    """
+
+    def __init__(self, each: Sequence[Draws], share: float) -> None:
         super().__init__(None)
-        self.each = each
+        self.each, self.share = each, share
 
     def uniform(self, like: Tensor) -> Tensor:
         return torch.cat([d.uniform(part) for d, part in zip(self.each, like.chunk(len(self.each)), strict=True)])
@@ -78,10 +107,10 @@ class StackedDraws(Draws):
         parts = zip(self.each, like.chunk(len(self.each)), strict=True)
         return torch.cat([d.integers(part, high) for d, part in parts])
 
-    def subset(self, like: Tensor, size: int) -> Tensor:
+    def subset(self, like: Tensor, size: int) -> Tensor:  # `size` is of all nets: rounded, it is not each one's own
         chunks, start, chosen = like.chunk(len(self.each)), 0, []
         for draws, part in zip(self.each, chunks, strict=True):
-            chosen.append(start + draws.subset(part, size // len(self.each)))
+            chosen.append(start + draws.subset(part, max(1, round(self.share * len(part)))))
             start += len(part)
         return torch.cat(chosen)
 
@@ -110,7 +139,7 @@ class StackedStep:
         steps_per_epoch: int | None = None,
     ) -> None:
         self.model = Stacked(models).train(models[0].training)
-        each = StackedDraws(draws or [Draws() for _ in models])
+        each = StackedDraws(draws or [Draws() for _ in models], loss.share)
         self._step = Step(loss, self.model, context, each, steps_per_epoch)
 
     def __call__(

@@ -50,4 +50,8 @@ class RightReasons(Loss):
                 "right_reasons needs a mask: Context(mask=...), or one for each example in Context(examples=...)"
             )
         gradient = at.gradient("log_probabilities" if at.task.has_classes else "outputs")
-        return rows(gradient * mask).square().sum(1)
+        masked = gradient * mask
+        if masked.shape != gradient.shape:  # (1, N, *input), for instance: the sum over the batch, N times too large
+            fix = f"fix: give it shaped as an input, {tuple(at.x.shape[1:])}"
+            raise UserError(f"the mask has shape {tuple(mask.shape)}, the inputs {tuple(at.x.shape)}; {fix}")
+        return rows(masked).square().sum(1)

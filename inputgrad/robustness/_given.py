@@ -47,6 +47,8 @@ def checked(model: nn.Module, x: Tensor, y: Tensor, bounds: tuple[float, float] 
         raise UserError(f"inputs are {x.dtype}; fix: floating-point numbers, for bytes x.float() / 255")
     if not bool(torch.isfinite(x).all()):
         raise UserError("inputs hold NaN or infinite numbers; fix: drop these examples")
+    if not bool(torch.isfinite(y).all()):
+        raise UserError("labels or targets hold NaN or infinite numbers; fix: drop these examples")
     low, high = float(x.min()), float(x.max())
     if bounds is not None and not bounds[0] <= low <= high <= bounds[1]:
         raise UserError(
@@ -82,6 +84,24 @@ def classifier(model: nn.Module, outputs: Tensor, y: Tensor) -> tuple[nn.Module,
         shape = f"of shape {tuple(y.shape)}" if y.dim() != 1 else f"from {int(y.min())} to {int(y.max())}"
         raise UserError(f"labels {shape} do not fit {classes} classes; fix: class numbers (N,) from 0 to {classes - 1}")
     return model, notes
+
+
+def refuse(attack: Attack, task: Task, threat: Threat, examples: int) -> None:
+    """Refuse attacks of the user's own that contradict the other arguments, or would show less than they seem to."""
+    if (attack.norm, attack.epsilon) != (threat.norm, threat.epsilon):
+        raise UserError(
+            f"the attack is for {attack.norm} ε = {attack.epsilon:g}, the arguments say {threat.norm}"
+            f" ε = {threat.epsilon:g}; fix: norm='{attack.norm}', epsilon={attack.epsilon:g}"
+        )
+    if attack.examples is not None and attack.examples < examples:
+        fix = f"fix: give x[:{attack.examples}] and y[:{attack.examples}]"
+        raise UserError(f"attack.examples is {attack.examples}, there are {examples} examples; {fix}")
+    for name in ("noise", "fgsm", "pgd"):
+        if name not in attack.attacks:
+            raise UserError(f"the masking sheet compares '{name}'; fix: add '{name}: {{}}' to attack.attacks")
+    for name in () if task.has_classes else {**attack.attacks, **attack.at_epsilon}:
+        if attack.traits(name).classes:
+            raise UserError(f"attack {name} is not defined for {task}, which has no classes; fix: random_search")
 
 
 def standard(model: nn.Module, x: Tensor, task: Task, threat: Threat) -> tuple[Attack, list[str]]:

@@ -61,8 +61,9 @@ def written(found: Evaluation, value: float) -> str:
 def left(found: Evaluation) -> list[tuple[str, float]]:
     """The score after the first attack at the headline ε, the first two, and so on, as they were run."""
     task, epsilon = found.task, found.attack.epsilon
-    names = [step.attack for step in plan(found.attack) if step.epsilon == epsilon and not step.transfer]
-    inside = found.outcomes[found.outcomes["epsilon"] <= epsilon]
+    planned = (step for step in plan(found.attack) if step.norm == found.attack.norm and not step.transfer)
+    names = [step.attack for step in planned if step.epsilon == epsilon]
+    inside = found.in_headline_norm[found.in_headline_norm["epsilon"] <= epsilon]
     seen, rows = inside["epsilon"] < epsilon, []
     if "fab" in found.attack.attacks:
         names.insert(0, "fab")  # once for all ε
@@ -78,7 +79,8 @@ def distance(found: Evaluation) -> list[str]:
     """The median distance to the nearest broken point, where half of the examples have one."""
     if not found.task.has_classes:
         return []
-    rows, clean = found.outcomes, found.outcomes[found.outcomes["attack"] == "clean"]
+    rows = found.in_headline_norm
+    clean = rows[rows["attack"] == "clean"]
     nearest = rows[rows["broken"]].groupby("example")["distance"].min()
     every = nearest.reindex(clean["example"].unique(), fill_value=float("inf"))
     median = float(every.median())

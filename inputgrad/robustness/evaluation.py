@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws, evaluating
 from inputgrad.gradients.norms import BallNorm
 from inputgrad.robustness import _given, masking
-from inputgrad.robustness.evaluate import Victim, attacked
+from inputgrad.robustness.evaluate import CHUNK, Victim, attacked
 from inputgrad.robustness.threat import Attack
 from inputgrad.tasks import Task
 
@@ -64,10 +65,23 @@ class Evaluation:
         return self.robust_at(self.attack.epsilon)
 
     def robust_at(self, epsilon: float) -> float:
-        """The worst case over all attacks that stayed inside a ball of radius `epsilon`."""
-        inside = self.outcomes[self.outcomes["epsilon"] <= epsilon]
-        worst = inside.groupby("example")[self.task.harm].max()
+        """The worst case over all attacks that stayed inside a ball of radius `epsilon`, in the headline norm.
+
+        Raises:
+            UserError: no attack was run at that radius: what smaller balls show would be too good.
+        """
+        near = [radius for radius in (0.0, *self.attack.radii) if math.isclose(radius, epsilon, rel_tol=1e-9)]
+        if not near:
+            tried = ", ".join(f"{radius:g}" for radius in self.attack.radii)
+            raise UserError(f"no attack was run at ε = {epsilon:g} (at {tried}); fix: one of these, or a grid with it")
+        headline = self.in_headline_norm
+        worst = headline[headline["epsilon"] <= near[0]].groupby("example")[self.task.harm].max()
         return float(self.task.score_of_harm(worst.astype(float).to_frame().mean(axis=0)).iloc[0])
+
+    @property
+    def in_headline_norm(self) -> pd.DataFrame:
+        """The outcomes without those of a secondary norm, whose ε and distances measure something else."""
+        return self.outcomes[self.outcomes["norm"].isin(["none", self.attack.norm])]
 
     @property
     def trusted(self) -> bool:
@@ -118,7 +132,7 @@ def evaluate(
         epsilon: headline radius of the ball, in the units of x.
         norm: of the ball.
         bounds: lowest and highest admissible input; None where there are none.
-        attack: the attacks and the grid of ε; by default `_given.standard`.
+        attack: the attacks and the grid of ε, with this norm and epsilon; by default `_given.standard`.
         seed: of all random numbers.
         folder: where the files are written; an evaluation that was stopped goes on from there.
 
@@ -126,13 +140,17 @@ def evaluate(
         UserError: the model, the examples or the settings do not fit each other, before any attack is run; or `folder`
             holds another evaluation.
     """
+    x, y = x.detach(), y.detach()
     model, notes = _given.checked(model, x, y, bounds)
     task, space = tasks.of(y), Threat(norm=norm, epsilon=epsilon, bounds=bounds)
     if attack is None:
         attack, more = _given.standard(model, x, task, space)
         notes += more
+    else:
+        _given.refuse(attack, task, space, len(x))
     with frozen(model):
-        key = key_of(model, x, y, attack, bounds, seed)
+        state = key_of(model, x, y, attack, bounds, seed)
+        key = hashlib.sha256((state + answers(model, x)).encode()).hexdigest()[:16]
         target = None if folder is None else _given.usable(Path(folder), FACTS, key)
         victim = Victim(name="the model", model=model, source=None, x=x, y=y, bounds=bounds, seed=seed)
         with _given.steps(target, attack) as steps:
@@ -148,7 +166,7 @@ def evaluate(
             notes=tuple(notes),
             key=key,
         )
-        if key_of(model, x, y, attack, bounds, seed) != key:
+        if key_of(model, x, y, attack, bounds, seed) != state:
             raise UserError("the model changed while it was attacked: a forward pass in eval mode must leave it alone")
     if target is not None:
         write(found, gradients, target)
@@ -182,6 +200,23 @@ def frozen(model: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(flag)
 
 
+@torch.no_grad()
+def answers(model: nn.Module, x: Tensor) -> str:
+    """A hash of what the model makes of the clean inputs: code of the user's own changes it, and no weight.
+
+    '' for a model that gives other outputs at every call.
+    """
+    first, second = (
+        hashlib.sha256(b"".join(numbers(model(part)) for part in x.split(CHUNK))).hexdigest() for _ in range(2)
+    )
+    return first if first == second else ""
+
+
+def numbers(t: Tensor) -> bytes:
+    """The bytes of a tensor of any type."""
+    return t.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
 def key_of(
     model: nn.Module, x: Tensor, y: Tensor, attack: Attack, bounds: tuple[float, float] | None, seed: int
 ) -> str:
@@ -189,7 +224,7 @@ def key_of(
     settings = [attack.model_dump(mode="json"), bounds, seed, torch.__version__, type(model).__qualname__]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in sorted({**model.state_dict(), "(x)": x, "(y)": y}.items()):
-        digest.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
+        digest.update(name.encode() + numbers(value))
     for file in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()[:16]

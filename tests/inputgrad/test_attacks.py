@@ -8,6 +8,7 @@ from inputgrad import registry, tasks
 from inputgrad.attacks import Threat, Traits, Worst, fab, pgd
 from inputgrad.errors import UserError
 from inputgrad.gradients import norms
+from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws
 from pipeline.stages import attack
 
@@ -165,3 +166,22 @@ def test_attacks_that_the_data_have_no_meaning_for():
         perturbed("apgd_t", model, x, y, threat)
     with pytest.raises(UserError, match=r"square needs images .* not \(4,\); use random_search"):
         perturbed("square", model, x, y, threat)
+
+
+def test_fab_without_bounds_where_all_numbers_of_the_inputs_are_the_same():
+    """The range of such inputs is 0: the search ran on 0 / 0 and found nothing, without a word."""
+    net = nn.Linear(3, 2)
+    net.weight.data, net.bias.data = torch.tensor([[1.0, 1, 1], [-1, -1, -1]]), torch.zeros(2)
+    x = torch.full((4, 3), 0.2)
+    found = fab.nearest(net, x, net(x).argmax(1), "linf", None)
+    torch.testing.assert_close((found - x).abs().amax(1), torch.full((4,), 0.2), rtol=0.02, atol=0)
+
+
+def test_the_sparsity_of_a_tiny_gradient():
+    net = nn.Linear(4, 2, bias=False)
+    net.weight.data = torch.tensor([[1.0, 0.2, 0.1, 0], [-1.0, 0, 0, 0]])
+    x, y = torch.tensor([[27.0, 0.1, 0.1, 0.1], [1.0, 0.1, 0.1, 0.1]]), torch.tensor([0, 0])
+    threat, draws = Threat(norm="linf", epsilon=0.1), Draws(torch.Generator().manual_seed(0))
+    sparsity = descriptors(net, x, y, threat, draws)[0].gradient_sparsity
+    exact = descriptors(net.double(), x.double(), y, threat, draws)[0].gradient_sparsity
+    assert sparsity.to_list() == pytest.approx(exact.to_list(), rel=1e-5)  # was -inf

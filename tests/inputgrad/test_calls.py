@@ -306,35 +306,3 @@ def test_labels_that_are_left_out_count_as_in_pytorch():
     line, (x, labels) = net(), batch()
     labels[2:5] = -100
     torch.testing.assert_close(GradientNorm(strength=0)(line, x, labels), F.cross_entropy(line(x), labels))
-
-
-ONE_LOGIT = ("trades", "right_reasons", "gradient_direction", "gradient_norm_of_log_probabilities")
-
-
-@pytest.mark.parametrize("name", ONE_LOGIT)
-def test_one_logit_is_two_classes_in_every_term(name):
-    """The net with the logits (0, z) has the same probabilities as the one with the logit z."""
-    loss, context = {
-        "trades": (TRADES(steps=2), Context()),
-        "right_reasons": ("right_reasons", Context(mask=torch.ones(6).double())),
-        "gradient_direction": ("gradient_direction", Context(direction=torch.rand(2, 6).double())),
-        "gradient_norm_of_log_probabilities": (GradientNorm(of="log_probabilities"), Context()),
-    }[name]
-    if isinstance(loss, str):
-        from inputgrad import losses
-
-        loss = losses.load(loss)()
-    one, (x, y) = net(outputs=1, dtype=torch.float64), batch(dtype=torch.float64)
-
-    class Two(nn.Module):
-        def forward(self, x):
-            z = one(x)
-            return torch.cat([torch.zeros_like(z), z], 1)
-
-    def of(model):
-        return loss(model, x, y % 2, context, Draws(torch.Generator().manual_seed(0)))
-
-    found, wanted = of(one), of(Two())
-    task = F.binary_cross_entropy_with_logits(one(x)[:, 0], (y % 2).double())
-    assert float((wanted - task).abs()) > 1e-12
-    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=0)

@@ -354,3 +354,83 @@ def test_mistakes_of_the_command(here, arguments, message):
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
     assert not (here / "evaluation").exists()
+
+
+def test_a_secondary_norm_is_no_part_of_the_headline_score():
+    """ε = 0.25 in linf is a far larger ball than 0.3 in l2: its broken examples are none of the headline's."""
+    x, net = points(d=30), linear([1.0, -1.0] * 15)
+    y = (net(x).detach()[:, 0] > 0).long()
+    l2 = {"norm": "l2", "epsilon": 0.3, "grid": [0.0, 0.3], "attacks": {"noise": {}, "fgsm": {}, "pgd": {"steps": 5}}}
+    alone, both = (
+        evaluate(net, x, y, epsilon=0.3, norm="l2", bounds=None, attack=Attack.model_validate(l2 | more))
+        for more in ({}, {"secondary": {"norm": "linf", "epsilon": 0.25, "grid": [0.0, 0.25]}})
+    )
+    assert both.outcomes[both.outcomes.norm == "linf"].broken.mean() > alone.outcomes.broken.mean()
+    assert both.robust == alone.robust > 0.5
+    assert _table.left(both) == _table.left(alone)
+    assert _table.distance(both) == _table.distance(alone)
+
+
+def test_a_radius_that_was_not_tried_has_no_score():
+    x, net = points(), linear(W)
+    found = evaluate(net, x, (net(x) > 0).long()[:, 0], epsilon=0.1, bounds=None, attack=CHEAP)
+    assert found.robust_at(0.1 + 1e-12) == found.robust < found.robust_at(0.0) == found.clean
+    for epsilon in (0.099, 0.2, 5.0, -1.0, float("nan")):
+        with pytest.raises(UserError, match=r"no attack was run at ε = .* \(at 0, 0.1, 0.8\); fix: "):
+            found.robust_at(epsilon)
+
+
+@pytest.mark.parametrize(
+    ("attack", "said"),
+    [
+        ({"epsilon": 0.2}, "the attack is for linf ε = 0.2, the arguments say linf ε = 0.1; fix: "),
+        ({"norm": "l2"}, "the attack is for l2 ε = 0.1, the arguments say linf ε = 0.1; fix: norm='l2'"),
+        ({"examples": 5}, "attack.examples is 5, there are 60 examples; fix: give x"),
+        ({"attacks": {"noise": {}, "fgsm": {}}}, "the masking sheet compares 'pgd'; fix: "),
+        ({"at_epsilon": {"hop_skip_jump": {}}}, "attack hop_skip_jump is not defined for regression"),
+    ],
+)
+def test_attacks_that_contradict_the_arguments(attack, said):
+    x, net = points(), linear(W)
+    with pytest.raises(UserError, match=said):
+        evaluate(
+            net, x, net(x).detach(), epsilon=0.1, bounds=None, attack=Attack.model_validate(CHEAP.model_dump() | attack)
+        )
+
+
+def test_a_target_that_is_nan_is_said():
+    """Pandas leaves it out of the worst case and of the mean: the score of the other examples was printed."""
+    x, net = points(), linear(W)
+    y = net(x).detach()
+    y[:20] = float("nan")
+    with pytest.raises(UserError, match="targets hold NaN"):
+        evaluate(net, x, y, epsilon=0.1, bounds=None, attack=CHEAP)
+
+
+class Factor(nn.Module):
+    """Something that no weight and no buffer shows: code and plain numbers of the user's own."""
+
+    def __init__(self, net, factor):
+        super().__init__()
+        self.net, self.factor = net, factor
+
+    def forward(self, x):
+        return self.net(self.factor * x)
+
+
+def test_another_model_with_the_same_weights_takes_nothing_over(tmp_path, monkeypatch):
+    """Stopped, the normalisation corrected, and run again: attacks that were finished are of the other model."""
+    x, net = points(), linear(W)
+    y = (net(x) > 0).long()[:, 0]
+    monkeypatch.setattr(evaluation.masking, "sheet", lambda _: sys.exit("stopped"))
+    with pytest.raises(SystemExit):
+        evaluate(Factor(net, -1.0), x, y, epsilon=0.1, bounds=None, attack=CHEAP, folder=tmp_path)
+    monkeypatch.undo()
+    assert list((tmp_path / "steps").glob("*.parquet"))
+    found = evaluate(
+        Factor(net, 1.0), x.requires_grad_(True), y, epsilon=0.1, bounds=None, attack=CHEAP, folder=tmp_path
+    )
+    expected = evaluate(net, x, y, epsilon=0.1, bounds=None, attack=CHEAP)
+    assert found.robust == expected.robust
+    assert found.masking["monotone"] == expected.masking["monotone"]
+    pd.testing.assert_series_equal(found.outcomes.broken, expected.outcomes.broken)

@@ -82,3 +82,26 @@ def test_the_library_knows_our_names_for_it():
     assert {name: ball.library for name, ball in NORMS.items()} == {"linf": "Linf", "l2": "L2"}
     with pytest.raises(UserError, match="no norm 'l1' of a ball; did you mean 'l2'"):
         norms.named("l1")
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("size", [1.0, 1e-18, 1e-22, 1e-30, 1e-38])
+def test_a_direction_has_length_one_however_small_the_gradient_is(norm, size):
+    """The squares of 1e-23 are 0 in float: the step of a confident example was 7e15 times too long."""
+    gradient = size * torch.tensor([[1.0, -2.0, 3.0, -1.0], [0.0, 0.0, 0.0, 0.0]])
+    steepest = norms.named(norm).steepest(gradient)
+    torch.testing.assert_close(norms.named(norm).size(steepest), torch.tensor([1.0, 0.0]), rtol=1e-5, atol=0)
+    expected = norms.named(norm).steepest(gradient.double()).float()
+    torch.testing.assert_close(steepest, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_bounds_never_carry_a_point_out_of_the_ball(norm):
+    """Standardised inputs and bounds meant for pixels: a jump to the bounds moved the input by 7 at ε = 0.1."""
+    x = torch.randn(IMAGES, generator=torch.Generator().manual_seed(0)) * 3
+    ball = norms.named(norm)
+    moved = ball.project(x + ball.uniform(draws(), x, 5.0), x, 0.1, (0.0, 1.0))
+    assert float(ball.size(moved - x).amax()) <= 0.1 + 1e-6
+    inside = (x >= 0) & (x <= 1)
+    assert float(moved[inside].amin()) >= 0
+    assert float(moved[inside].amax()) <= 1

@@ -54,10 +54,12 @@ def test_together_is_one_by_one(name, steps, close):
             assert not torch.equal(a, c)
 
 
-def test_a_share_of_every_batch(monkeypatch):
-    loss, models = losses.load("gradient_norm")(share=0.5), nets()
+@pytest.mark.parametrize(("n", "share"), [(12, 0.5), (3, 0.5), (5, 0.1)])
+def test_a_share_of_every_batch(n, share):
+    """Each net's own share, rounded as it is for one net: 2 of 3, and at least one of 5."""
+    loss, models = losses.load("gradient_norm")(share=share), nets()
     step = StackedStep(loss, models, CONTEXT, draws())
-    x, y = next(batches(1))
+    x, y = next(batches(1, n=n))
     step(x, y)
     for number, (model, own) in enumerate(zip(models, draws(), strict=True)):
         Step(loss, model, CONTEXT, own)(x[number], y[number])
@@ -74,3 +76,48 @@ def test_what_cannot_be_stacked_is_said():
         StackedStep(loss, [nn.Sequential(nn.Linear(6, 1), nn.BatchNorm1d(1)) for _ in range(2)])
     with pytest.raises(UserError, match="a batch for each of the 3 nets"):
         StackedStep(loss, nets())(torch.rand(12, 6).double(), torch.rand(12, 1).double())
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = nn.Linear(6, 6), nn.Linear(6, 6)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(self.first(x).tanh())
+
+
+class Scaled(nn.Linear):
+    factor = 1.0
+
+    def forward(self, x):
+        return self.factor * super().forward(x)
+
+
+def scaled(factor):
+    net = Scaled(6, 1)
+    net.factor = factor
+    return net
+
+
+def frozen(net):
+    return net.requires_grad_(False)
+
+
+@pytest.mark.parametrize(
+    "models",
+    [
+        [Tied(), Tied()],
+        [nn.Sequential(nn.Linear(6, 1), act) for act in (nn.ReLU(), nn.Tanh())],
+        [nn.Sequential(nn.Linear(6, 1), nn.Dropout(p)) for p in (0.1, 0.9)],
+        [scaled(1.0), scaled(2.0)],
+        [nn.Linear(6, 1), frozen(nn.Linear(6, 1))],
+        [nn.Linear(6, 1), nn.Linear(6, 1).eval()],
+    ],
+    ids=["tied", "activation", "dropout", "factor", "frozen", "mode"],
+)
+def test_a_net_is_never_trained_as_another_one(models):
+    """The code and the flags of the first net would run for all of them; a tied weight would be read from nowhere."""
+    with pytest.raises(UserError, match=r"cannot be stacked: .*; fix: "):
+        StackedStep(losses.load("standard")(), models)
