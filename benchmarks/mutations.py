@@ -201,7 +201,7 @@ MUTATIONS: list[Row] = [
         "inputgrad/gradients/looking.py",
         "tuple(copy.deepcopy(thing, made_by_hooks(thing)) for thing in things)",
         "things",
-        ("tests/pipeline/test_looking.py",),
+        "tests/pipeline/test_looking.py",
     ),
     (
         "pipeline/study/run.py",
