@@ -38,7 +38,7 @@ def test_the_table_has_the_ratio_its_interval_and_the_operations(results: Result
 def test_a_time_that_means_nothing_is_not_printed(results: Results) -> None:
     summary = busy(summarise(results), "fgsm", "gradient_norm", "standard")
     assert cells(summary, "fgsm")["time"] == tables.NOTHING | {"text": "not measured"}
-    again = "dvc repro -f train@toy-gradient_norm train@toy-fgsm && dvc repro report@toy"
+    again = "dvc repro -f train@toy-fgsm train@toy-gradient_norm && dvc repro report@toy"
     assert f"the machine was too busy; fix: `{again}`" in page.untimed(summary)
     assert page.untimed(summarise(results)) == ""
 
