@@ -203,6 +203,12 @@ MUTATIONS: list[Row] = [
     ("pipeline/stages/saving.py", "max(trainer.history, key=goodness):", "trainer.history[0]:", TRAIN),
     (TRAINER, "manual_seed(0))  # not the run", "manual_seed(0)) and Draws(trainer.draw)  # not the run", TRAIN),
     (
+        "inputgrad/gradients/looking.py",
+        "tuple(copy.deepcopy(thing, made_by_hooks(thing)) for thing in things)",
+        "things",
+        "tests/pipeline/test_looking.py",
+    ),
+    (
         "pipeline/study/run.py",
         '"loss": {"name": self.loss_name, **self.study.stated(self.loss_name)}',
         '"loss": {"name": self.loss_name}',

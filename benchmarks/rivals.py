@@ -13,13 +13,12 @@ import torch
 import torchvision
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils.flop_counter import flop_registry
 
 import inputgrad
 from benchmarks.step_cost import DEVICE, lenet
 from inputgrad import losses
 from pipeline.models import cnn
+from pipeline.stages.step_time import Operations
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 WARM_UP, STRENGTH = 3, 0.1
@@ -88,20 +87,6 @@ def resnet() -> nn.Module:
     net = torchvision.models.resnet18(num_classes=10, norm_layer=lambda channels: nn.GroupNorm(8, channels))
     net.conv1, net.maxpool = nn.Conv2d(3, 64, 3, padding=1, bias=False), nn.Identity()
     return net
-
-
-class Operations(TorchDispatchMode):
-    """Counts multiplications and additions; FlopCounterMode itself follows modules and stops at `autograd.grad`."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        if (count := flop_registry.get(func._overloadpacket)) is not None:
-            self.total += count(*args, **(kwargs or {}), out_val=out)
-        return out
 
 
 def operations(name: str, model: nn.Module, x: Tensor, y: Tensor) -> int:

@@ -19,6 +19,7 @@ from inputgrad.audit.forms import Form, parts_of
 from inputgrad.audit.probe import Probe
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context, RowDraws
+from inputgrad.gradients.looking import random_state
 from inputgrad.losses import Loss
 
 AnyLoss = Loss | Callable[..., Any]
@@ -81,19 +82,14 @@ class Subject:
         held = [t for m in self.stateful for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
         self.tensors = [(t, t.data, t.grad, t.requires_grad) for t in dict.fromkeys(held)]
         states = [g.get_state() for g in self.generators]
-        numpy: Any = sys.modules.get("numpy")
-        others = random.getstate(), numpy and numpy.random.get_state()
-        devices = list({t.device for t, *_ in self.tensors if t.is_cuda})
-        with torch.random.fork_rng(devices=devices), torch.inference_mode(False), torch.enable_grad():
+        devices = {t.device for t, *_ in self.tensors}
+        with random_state(devices), torch.inference_mode(False), torch.enable_grad():
             try:
                 yield
             finally:
                 self._refresh(last=True)
                 for g, state in zip(self.generators, states, strict=True):
                     g.set_state(state)
-                random.setstate(others[0])
-                if numpy:
-                    numpy.random.set_state(others[1])
 
     def _refresh(self, last: bool = False) -> None:
         for now, before in self.kept:

@@ -8,6 +8,7 @@ from typing import Any
 
 from inputgrad import tasks
 from inputgrad.tasks import Task
+from pipeline.report.measure import times
 from pipeline.report.page import environment
 from pipeline.results.quantity import BASELINE
 
@@ -54,12 +55,11 @@ def cell(metrics: Metrics, loss: str) -> dict[str, str] | None:
         return None
     robust, clean = (numbers[f"{kind}_{task.key}"] for kind in ("robust", "clean"))
     ends = [robust["low"], robust["high"]]
-    time = numbers.get("step_time", {}).get("ratio")
     return {
         "robust": shown(robust["mean"], task),
         "interval": "" if None in ends else f"[{', '.join(number(end, task) for end in ends)}]",
         "clean": shown(clean["mean"], task),
-        "time": "" if time is None or loss == BASELINE else f"{time:.1f}",
+        "time": "" if loss == BASELINE else times(numbers.get("step_time", {}).get("ratio")),
         "verdict": side(robust, metrics["losses"][BASELINE][f"robust_{task.key}"], task),
         "flags": ", ".join(name for name, check in numbers["masking"].items() if not check["ok"]),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.report.attack_words import BEYOND, attacks_run, examples
+from pipeline.report.measure import UNKNOWN
 from pipeline.results.quantity import BASELINE
 from pipeline.results.summary import Summary
 from pipeline.study.schema import Study
@@ -54,8 +55,15 @@ def reading(summary: Summary, input_unit: str, target_unit: str) -> list[tuple[s
         ),
         (
             "Time per step",
-            f"Median over steps timed in turn with `{BASELINE}` on one machine; `{BASELINE}` timed against itself shows"
-            " how exact that is.",
+            f"As a multiple of `{BASELINE}`'s, timed in turn with it on the same batch: seconds that the processor"
+            " spent on the step, whatever else the machine did (on a GPU those between two events of its own clock)."
+            " The ratio of the lower quartiles, with the 95 % interval of a bootstrap over blocks of rounds;"
+            f" '{UNKNOWN}' where the interval is too wide for the ratio to mean anything.",
+        ),
+        (
+            "Operations",
+            "Multiplications and additions of a step, in products of matrices and convolutions: counted, so without"
+            " noise. A step's time follows them roughly: not every operation takes the same time.",
         ),
     ]
 

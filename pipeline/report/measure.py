@@ -86,3 +86,14 @@ def score(task: Task) -> Measure:
         difference_unit=task.difference_unit,
         good=task.better,
     )
+
+
+UNKNOWN = "not measured"
+"""In the place of a time that would mean nothing."""
+
+
+def times(ratio: float | None) -> str:
+    """How many times as much, with the digits that a time has: 1.4, 2.3, 15; nothing where it is not known."""
+    if ratio is None:
+        return ""
+    return f"{ratio:.1f}" if ratio < 9.95 else f"{ratio:.0f}"

@@ -62,6 +62,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "waterfall": tables.waterfall_tables(results, summary),
         "same": same(summary),
         "timed": timed(summary),
+        "untimed": untimed(summary),
         "counted": f"{words.seeds(summary.rows)} seeds, {attack_words.examples(summary)}",
         "norms": list(summary.baseline.distances),
         "threats": [words.threat(threat.norm, threat.epsilon) for threat in study.attack.threat_models],
@@ -92,6 +93,19 @@ def same(summary: Summary) -> set[str]:
 def timed(summary: Summary) -> str:
     steps = {row.cost["n"] for row in summary.rows}
     return f", {max(steps):g} steps timed" if len(steps) == 1 else ""
+
+
+def untimed(summary: Summary) -> str:
+    """Which times are left out, and how they are measured again."""
+    names = [row.name for row in summary.others if row.cost["ratio"] is None]
+    if not names:
+        return ""
+    study = summary.study.name
+    again = " ".join(f"train@{study}-{name}" for name in names)
+    return (
+        f"Time per step not measured for {', '.join(f'`{name}`' for name in names)}: the machine was too busy; fix:"
+        f" `dvc repro -f {again} && dvc repro report@{study}`"
+    )
 
 
 def settings(summary: Summary) -> str:

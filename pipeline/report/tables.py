@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from pipeline.report import attack_words
-from pipeline.report.measure import DISTANCE, GRADIENT, Measure, score
+from pipeline.report.measure import DISTANCE, GRADIENT, UNKNOWN, Measure, score, times
 from pipeline.results import descriptors, masking
 from pipeline.results.quantity import BASELINE, Quantity
 from pipeline.results.read import Results
@@ -30,11 +30,6 @@ ACTS = {
 
 
 def table_row(row: Row, measure: Measure) -> dict[str, Any]:
-    cost = row.cost
-    quartiles = f"[{cost['ratio_quartile_low']:.2f}, {cost['ratio_quartile_high']:.2f}]"
-    time = {"text": f"{cost['ratio']:.2f}", "interval": quartiles, "n": f"n = {cost['n']:g}", "verdict": ""}
-    if row.name == BASELINE:
-        time |= {"text": "1", "interval": "", "n": ""}  # by definition
     return {
         "name": row.name,
         "clean": measured(row.clean, measure),
@@ -42,7 +37,8 @@ def table_row(row: Row, measure: Measure) -> dict[str, Any]:
         "masking": verdict(row),
         "gradient": measured(row.gradient, GRADIENT),
         "distances": [bounded(row, quantity) for quantity in row.distances.values()],
-        "time": time,
+        "time": time(row),
+        "operations": NOTHING | ({"text": times(ratio)} if (ratio := row.cost["operations"]) is not None else {}),
         "pull": cell(GRADIENT.value(row.pull), row.pull, GRADIENT),
         "validation": cell(measure.value(row.validation), row.validation, measure),
         "shift": cell(measure.difference(row.shift), row.shift, measure),
@@ -50,6 +46,16 @@ def table_row(row: Row, measure: Measure) -> dict[str, Any]:
         "acts": ACTS[row.audit["kind"]],
         "weights": f"{row.equal_weights} of {row.paired} seeds",
     }
+
+
+def time(row: Row) -> Cell:
+    """The time of a step, as a multiple of the baseline's."""
+    low, high, n = (row.cost[key] for key in ("low", "high", "n"))
+    if row.name == BASELINE:
+        return NOTHING | {"text": "1"}  # by definition
+    if row.cost["ratio"] is None:
+        return NOTHING | {"text": UNKNOWN}
+    return NOTHING | {"text": times(row.cost["ratio"]), "interval": f"[{times(low)}, {times(high)}]", "n": f"n = {n:g}"}
 
 
 def measured(quantity: Quantity, measure: Measure) -> dict[str, Cell | None]:

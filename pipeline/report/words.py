@@ -169,12 +169,11 @@ def change(quantity: Quantity, measure: Measure) -> str:
 
 
 def cost(row: Row, measure: Measure) -> str:
-    time = f"{row.cost['ratio']:.2f} times `{BASELINE}`'s time per step"
     clean = {
-        "better": f"clean {measure.name} even gets better",
-        "worse": f"clean {measure.name} gets worse",
-    }.get(measure.verdict(row.clean), f"no difference in clean {measure.name} was found")
-    return f"It takes {time}; {clean} ({change(row.clean, measure)})."
+        "better": f"Clean {measure.name} even gets better",
+        "worse": f"Clean {measure.name} gets worse",
+    }.get(measure.verdict(row.clean), f"No difference in clean {measure.name} was found")
+    return f"{clean} ({change(row.clean, measure)})."
 
 
 SHIFT = 0.05
@@ -208,6 +207,11 @@ def possible_controls(rows: Sequence[Row]) -> list[str]:
     return [reach(row) for row in rows if row.equal_weights or row.pull.mean == 0]
 
 
+ELSEWHERE = "passes of the loss that move the net's buffers (BatchNorm) or draw its random numbers (Dropout)"
+ROUNDING = ", or a device that rounds differently from run to run"
+"""How weights can differ although the term never reaches them; the latter on a GPU alone."""
+
+
 def reach(row: Row) -> str:
     """Does the loss's term reach the weights?"""
     count = f"{row.equal_weights} of {row.paired} seeds"
@@ -223,7 +227,7 @@ def reach(row: Row) -> str:
     if row.pull.mean == 0:
         return (
             f"`{row.name}`'s term never reaches a parameter, yet the weights are identical to `{BASELINE}` in {count}:"
-            " the difference must come from elsewhere, such as a device that rounds differently from run to run."
+            f" the difference must come from elsewhere, such as {ELSEWHERE}{ROUNDING if row.on_gpu else ''}."
         )
     return f"`{row.name}`'s term reaches the parameters ({pull}); identical weights in {count}."
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -34,7 +35,7 @@ class Results:
         masking: loss -> its masking sheet over the seeds.
         history: history.csv of every run, with columns loss and seed.
         weights: hash of best.pt and last.pt of every (loss, seed).
-        costs: loss -> cost.json.
+        costs: loss -> step_time.json, without its seconds.
         audits: loss -> audit.json: whether the loss depends on the input gradient, and why.
         pictures: loss -> examples, x, y and gradients of the same test examples, of `shown_seed`.
         shown_seed: the study's first seed.
@@ -52,7 +53,7 @@ class Results:
     masking: dict[str, masking.Sheet]
     history: pd.DataFrame
     weights: dict[Run, str]
-    costs: dict[str, dict[str, float]]
+    costs: dict[str, dict[str, Any]]
     audits: dict[str, dict[str, str]]
     pictures: dict[str, dict[str, np.ndarray]]
     shown_seed: int

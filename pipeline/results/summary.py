@@ -15,6 +15,7 @@ from pipeline.results.quantity import BASELINE, Quantity, compare, compared
 from pipeline.results.read import Results
 from pipeline.results.scores import WORST
 from pipeline.results.statistics import Estimate, estimate, intervals, paired_difference
+from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
 
@@ -46,7 +47,8 @@ class Row:
         paired: number of seeds that this loss and the baseline both have.
         pull: ‖λ·∇term‖ / ‖c·∇task‖ over the parameters, mean over the epochs.
         audit: kind and verdict of the audit on the first batch.
-        cost: time per step relative to the baseline: ratio, its quartiles, n.
+        on_gpu: whether it was trained on a GPU.
+        cost: time per step relative to the baseline: ratio (None: not known), its interval, n, ratio of the operations.
     """
 
     name: str
@@ -61,8 +63,9 @@ class Row:
     equal_weights: int
     paired: int
     pull: Estimate
-    cost: dict[str, float]
+    cost: dict[str, Any]
     audit: dict[str, str]
+    on_gpu: bool
 
     @property
     def identical(self) -> bool:
@@ -171,6 +174,7 @@ def row(results: Results, loss: str) -> Row:
         pull=estimate(history["term_gradient_ratio"].mean()),
         cost=results.costs[loss],
         audit=results.audits[loss],
+        on_gpu=Run(results.study, loss, results.study.training.seeds[0]).device.type == "cuda",
     )
 
 

@@ -28,9 +28,12 @@ def weights(study: Study, loss: str, seed: int, name: str) -> dict[str, Any]:
     return train_file(study, loss, seed, name, lambda file: dict(store.load_checkpoint(file, fix)["model"]))
 
 
-def cost(study: Study, loss: str) -> dict[str, float]:
-    """The time of a training step relative to `standard`, with quartiles and number of rounds."""
-    return measured(study, loss, "step_time.json", ("ratio", "ratio_quartile_low", "ratio_quartile_high", "n"))
+def cost(study: Study, loss: str) -> dict[str, Any]:
+    """The time of a training step relative to `standard`, its interval, the number of rounds, the operations' ratio.
+
+    A ratio that would mean nothing is None: the machine was too busy, or the net has no operations that are counted.
+    """
+    return measured(study, loss, "step_time.json", ("ratio", "low", "high", "n", "operations"))
 
 
 def audit(study: Study, loss: str) -> dict[str, str]:

@@ -11,6 +11,7 @@ from torch import nn
 
 from inputgrad.attacks import Threat, Worst
 from inputgrad.gradients.forward import Draws
+from inputgrad.gradients.looking import random_state
 from inputgrad.robustness.threat import attack_module, knobs_of
 from pipeline import data, store
 from pipeline.data import Dataset
@@ -89,13 +90,14 @@ def standard(study: Study, dataset: Dataset) -> Scores:
 
 def refuse_unusable(run: Run, dataset: Dataset) -> None:
     """One step of the loss: what no strength could fix (no direction, no double backward) is said before any trial."""
-    torch.manual_seed(run.seed)
-    trainer = Trainer.fresh(run, dataset)
-    x, y, context = trainer.dataset.first("train", run.study.training.batch_size)
-    try:
-        run.loss(trainer.model, x, y, context, Draws(trainer.draw), run.loss.strength).backward()
-    except (RuntimeError, NotImplementedError) as error:
-        from inputgrad.gradients.layers import refuse_without_double_backward
+    with random_state([run.device]):
+        torch.manual_seed(run.seed)
+        trainer = Trainer.fresh(run, dataset)
+        x, y, context = trainer.dataset.first("train", run.study.training.batch_size)
+        try:
+            run.loss(trainer.model, x, y, context, Draws(trainer.draw), run.loss.strength).backward()
+        except (RuntimeError, NotImplementedError) as error:
+            from inputgrad.gradients.layers import refuse_without_double_backward
 
-        refuse_without_double_backward(trainer.model, x[:2], error, f"{run.name}: ")
-        raise
+            refuse_without_double_backward(trainer.model, x[:2], error, f"{run.name}: ")
+            raise

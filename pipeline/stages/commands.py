@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, fingerprint, receipts, store
 from pipeline.progress import progress
@@ -66,15 +67,17 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
 
 def publish_training(todo: Sequence[Run]) -> Path:
     """Copy the finished runs of one loss to their stage's output, and what is measured of the loss to another."""
-    from pipeline.stages.measured import measure
+    from pipeline.stages.measured import is_timed, measure
 
-    study, loss_name = todo[0].study, todo[0].loss_name
+    study, loss_name, measured = todo[0].study, todo[0].loss_name, measure(todo[0])
     results = {
         folder(study, loss_name, "train"): {f"seed-{run.seed}": run.state for run in todo},
-        folder(study, loss_name, "measured"): {"": measure(todo[0])},
+        folder(study, loss_name, "measured"): {"": measured},
     }
     modules = (*origins.modules(todo[0], "train"), *origins.modules(todo[0], "measured"))
     publish("train", todo, results, receipts.seen(study, modules, [data.path(study.name)]))
+    if not is_timed(measured):  # the stage has more to do when it runs again
+        files.remove(receipts.file_of("train", study.name, loss_name))
     return folder(study, loss_name, "train")
 
 

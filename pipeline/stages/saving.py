@@ -14,6 +14,7 @@ import torch
 from inputgrad import files
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import describe
+from inputgrad.gradients.looking import looking
 from pipeline import store
 from pipeline.study.run import Run, goodness
 
@@ -69,7 +70,8 @@ def save_epoch(trainer: Trainer, folder: Path) -> None:
     row, run = trainer.history[-1], trainer.run
     if trainer.epoch in snapshot_epochs(run.epochs):
         x, y, _ = trainer.dataset.first("validation", SHOWN)
-        trainer.snapshots[trainer.epoch] = describe(trainer.kept, x, y)[2].cpu()
+        with looking(run.device, trainer.kept) as model:
+            trainer.snapshots[trainer.epoch] = describe(model, x, y)[2].cpu()
     if row is max(trainer.history, key=goodness):
         contents = {"model": trainer.kept.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
         store.save_checkpoint(folder / BEST, contents)

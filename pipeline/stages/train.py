@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
+from inputgrad.gradients.looking import looking
 from inputgrad.losses import Loss
 from inputgrad.losses._step import CompiledStep, Step, Taken
 from pipeline import data, store
@@ -227,7 +228,8 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
 def validate(trainer: Trainer) -> dict[str, float]:
     """Score, loss and mean input-gradient norm on the validation split, and how much the term weighs."""
     x, y = trainer.dataset.inputs("validation"), trainer.dataset.y["validation"]
-    outputs, losses, gradients = describe(trainer.kept, x, y)
+    with looking(trainer.run.device, trainer.kept) as model:
+        outputs, losses, gradients = describe(model, x, y)
     task = trainer.dataset.task
     row = {
         task.validation_key: task.score(outputs, y),
@@ -245,17 +247,18 @@ def term_gradient_ratio(trainer: Trainer) -> float:
     It tells whether a strength matters at all: 0 for `standard`, and for a term that is a constant. Where a loss trains
     on perturbed inputs alone (c = 0), the task's own gradient is the measure.
     """
-    loss, n = trainer.run.loss, trainer.run.study.training.batch_size
-    if loss.strength == 0:
+    run, n = trainer.run, trainer.run.study.training.batch_size
+    if run.loss.strength == 0:
         return 0.0
     x, y, context = trainer.dataset.first("train", n)
     norms = []
-    for strength in (loss.strength, 0.0):  # at strength 0 the task loss alone is left
-        draws = Draws(torch.Generator(trainer.run.device).manual_seed(0))  # not the run's own: looking changes nothing
-        parts = loss.parts(loss.forward(trainer.model, x, y, context, draws, strength), strength)
-        value = parts.task.mean() if parts.term is None else strength * parts.term.mean()
-        norms.append(gradient_norm(value, trainer.model))
-    term, task = norms[0], norms[1] * (loss.weight_of_task or 1.0)
+    for strength in (run.loss.strength, 0.0):  # at strength 0 the task loss alone is left
+        draws = Draws(torch.Generator(run.device).manual_seed(0))  # not the run's own
+        with looking(run.device, trainer.model, run.loss) as (model, loss):
+            parts = loss.parts(loss.forward(model, x, y, context, draws, strength), strength)
+            value = parts.task.mean() if parts.term is None else strength * parts.term.mean()
+            norms.append(gradient_norm(value, model))
+    term, task = norms[0], norms[1] * (run.loss.weight_of_task or 1.0)
     return term / task if task > 0 else 0.0
 
 

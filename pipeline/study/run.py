@@ -12,6 +12,7 @@ from torch import nn
 
 from inputgrad import tasks
 from inputgrad.errors import UserError
+from inputgrad.gradients.looking import random_state
 from inputgrad.losses import Loss
 from pipeline import data, models, store
 from pipeline.fingerprint import Origin
@@ -110,7 +111,7 @@ class Run:
 
     def build(self, dataset: data.Dataset) -> nn.Module:
         """A fresh net on the run's device; the seed alone decides its weights, the loss does not."""
-        with torch.random.fork_rng(devices=[]):
+        with random_state([self.device]):
             torch.manual_seed(self.seed)
             model = models.build(self.study.model, dataset.shape, dataset.outputs)
         # a tenth faster: the channels of a pixel lie side by side, as the library's convolutions want them

@@ -153,7 +153,8 @@ class LossFolder:
         for name, step, value, moment in means.reset_index().to_numpy():
             yield Point(str(name), float(value), int(moment), int(step))
         ratio = measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"]
-        yield Point("step_time_ratio", ratio, milliseconds(self.measured / "step_time.json"))
+        if ratio is not None:
+            yield Point("step_time_ratio", ratio, milliseconds(self.measured / "step_time.json"))
 
     @property
     def audit(self) -> dict[str, str]:

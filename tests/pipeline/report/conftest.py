@@ -147,7 +147,7 @@ def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) 
     pd.DataFrame(rows).assign(term_gradient_ratio=pull).to_csv(target / "history.csv", index=False)
     store.seal(target, Run(study, loss, seed).origin, ("best.pt", "last.pt", "history.csv"))
     measured = folder(study, loss, "measured")
-    ratios = {"ratio": 1.5, "ratio_quartile_low": 1.4, "ratio_quartile_high": 1.6, "n": 40}
+    ratios = {"ratio": 1.5, "low": 1.4, "high": 1.6, "n": 120, "operations": 1.25}
     files.write_json(measured / "step_time.json", ratios)
     files.write_json(measured / "audit.json", {"kind": "depends", "verdict": "It does.", "checks": []})
     store.seal(measured, origins.of_measured(Run(study, loss, 0)), ("step_time.json", "audit.json"))
