@@ -257,8 +257,8 @@ def docs() -> None:
 @cli.command()
 @studies_argument
 def where(studies: list[str]) -> None:
-    """Print where the reports of STUDIES (default: all of params.yaml) are."""
-    from pipeline import receipts
+    """Print where the reports of STUDIES (default: all of params.yaml) are, and bring MLflow up to them."""
+    from pipeline import receipts, tracking
 
     for study in studies:
         if (found := receipts.published("report", study, "")) is not None:
@@ -267,6 +267,7 @@ def where(studies: list[str]) -> None:
             from pipeline.stages import commands
 
             print(f"report: {commands.where(study)}")
+    tracking.catch_up(studies)
 
 
 @cli.command()

@@ -35,12 +35,12 @@ def working(engine: Engine, shown: AbstractContextManager[None], training: Seque
     """
     import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
 
-    from pipeline import tracking
+    from pipeline.tracking.live import following
 
     with engine.open() as workers, ExitStack() as threads:
         for study, name in dict.fromkeys((run.study.name, run.loss_name) for run in training):
             some = [run for run in training if (run.study.name, run.loss_name) == (study, name)]
-            threads.enter_context(tracking.following(some[0].study, name, some))
+            threads.enter_context(following(some[0].study, name, some))
         threads.enter_context(shown)
         yield workers
 
@@ -135,7 +135,7 @@ def report(study_name: str) -> Path:
     study = read_in_stage(study_name)
     target = write(study, list(study.losses))
     keep_receipt(study, target)
-    tracking.mirror_report(study)
+    tracking.catch_up([study_name])
     return target
 
 
