@@ -134,10 +134,13 @@ def run(
     if all(receipts.up_to_date(study) for study in studies):
         print("\n".join(f"{study}: up to date" for study in studies))
         return
+    from pipeline import repository
     from pipeline.stages import whole_study
     from pipeline.study.params import add, check_all
 
-    if write:
+    if write:  # dvc repro comes next: what it would refuse after the training is refused now
+        repository.refuse_without_git()
+        repository.refuse_without_dvc()
         if added := add(studies):
             print(f"params.yaml: {', '.join(added)} added to studies, which dvc repro runs from now on")
         check_all(write)

@@ -48,9 +48,11 @@ def working(engine: Engine, shown: AbstractContextManager[None], training: Seque
 def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     """experiments/STUDY/runs/LOSS/train: a folder per seed; next to it `measured`. Seeds train side by side."""
     from pipeline import tracking
+    from pipeline.stages import before
     from pipeline.stages import train as loop
 
     study = read_in_stage(study_name)
+    before.check(study)
     todo = runs(study, loss_name)
     for run in todo:
         _ = run.fingerprint  # what is missing is said before any process starts
