@@ -675,3 +675,14 @@ def test_a_short_training_does_not_even_import_mlflow(project):
     )
     root = Path(tracking.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}).returncode == 0
+
+
+def test_to_find_that_nothing_has_changed_imports_nothing_heavy(project):
+    Path("mlflow.db").touch()
+    code = (
+        "import sys; from pipeline import tracking; tracking.catch_up(['tiny'])\n"
+        "sys.exit(str({'torch', 'mlflow', 'pandas', 'numpy', 'pydantic'} & {*sys.modules} or ''))"
+    )
+    root = Path(tracking.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
+    assert done.stderr.strip() == ""
