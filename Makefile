@@ -19,7 +19,7 @@ help:  ## list the targets
 
 study: setup  ## run one study and print where its report is: make study STUDY=diabetes (default: digits)
 	@python -m pipeline run --write $(STUDY)
-	@dvc repro --quiet $(addprefix report@,$(STUDY))
+	@dvc repro $(addprefix report@,$(STUDY)) >/dev/null  # its list of stages; what it has to say is on stderr
 	@python -m pipeline where $(STUDY)
 
 studies: setup  ## run all studies of params.yaml
@@ -58,7 +58,7 @@ docs: setup .venv/docs  ## build the documentation as a site: docs/_build/html
 audit: setup  ## look the pinned packages up among known vulnerabilities (asks a server on the network)
 	@uv tool run --quiet pip-audit --strict --disable-pip --no-deps --requirement requirements.txt
 
-setup: .venv/installed  ## make the environment (done by every other target)
+setup: .venv/command  ## make the environment (done by every other target)
 
 # HASHES=1: a package whose file is not the one that was pinned is refused
 PINNED := $(if $(HASHES),--require-hashes --requirement requirements-hashes.txt,--requirement requirements.txt)
@@ -72,6 +72,11 @@ PINNED := $(if $(HASHES),--require-hashes --requirement requirements-hashes.txt,
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode $(PINNED)
 	@touch $@
 
+# the command inputgrad; its code is that of this folder, and nothing is downloaded
+.venv/command: .venv/installed
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --offline --editable .
+	@touch $@
+
 .venv/docs: .venv/installed requirements-docs.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements-docs.txt
 	@touch $@
@@ -82,7 +87,7 @@ PINNED := $(if $(HASHES),--require-hashes --requirement requirements-hashes.txt,
 
 postgresql:
 ifeq ($(POSTGRESQL),)
-	@test "$$(id -u)" = 0 && { apt-get update && apt-get install --yes --no-install-recommends postgresql; } >/dev/null 2>&1 || \
+	@test "$$(id -u)" = 0 && { apt-get update && apt-get install --yes --no-install-recommends postgresql; } >/dev/null || \
 	  { echo "error: PostgreSQL is not installed; fix: install Debian's package postgresql, as root" >&2; exit 2; }
 endif
 

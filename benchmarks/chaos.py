@@ -128,7 +128,7 @@ def future() -> Iterator[tuple[str, str]]:
 def at_once() -> Iterator[tuple[str, str]]:
     for part in (".state", str(HERE), str(small.DATA), "dvc.lock", ".dvc/cache"):  # nothing is remembered
         shutil.rmtree(part) if Path(part).is_dir() else Path(part).unlink()
-    dvc = [str(Path(sys.executable).parent / "dvc"), "repro", "-q"]
+    dvc = [str(Path(sys.executable).parent / "dvc"), "repro"]
     both = [subprocess.Popen(dvc, stderr=subprocess.PIPE, text=True) for _ in range(2)]
     said = [process.communicate()[1] for process in both]
     codes = [process.returncode for process in both]
@@ -175,7 +175,7 @@ def build() -> None:
     dvc = str(Path(sys.executable).parent / "dvc")
     for command in (["git", "init", "-q"], [dvc, "init", "-q"], [sys.executable, "-m", "pipeline", "check", "--write"]):
         subprocess.run(command, check=True, capture_output=True)
-    subprocess.run([dvc, "repro", "-q"], check=True, capture_output=True)
+    subprocess.run([dvc, "repro"], check=True, capture_output=True)
 
 
 REFERENCE: Files = {}

@@ -30,6 +30,7 @@ from pipeline import tracking
 from pipeline.cli import main as command_line
 from pipeline.report import page  # noqa: F401  so that no fork has to import it
 from pipeline.results import summary  # noqa: F401
+from pipeline.tracking import live
 from pipeline.workers import local
 
 WATCHED: dict[str, list[tuple[Any, str]]] = {
@@ -64,8 +65,8 @@ def command(stage: str, jobs: int) -> Callable[[], None]:
 
     def run() -> None:
         local.fresh = True
-        tracking.following = lambda *_: nullcontext()
-        tracking.mirror = tracking.mirror_report = lambda *_: None
+        live.following = lambda *_: nullcontext()
+        tracking.mirror = tracking.catch_up = lambda *_: None
         sys.argv = ["pipeline", *STAGES[stage], *([str(jobs)] if stage != "report" else [])]
         command_line()
 

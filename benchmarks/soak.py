@@ -38,7 +38,7 @@ def cycle(number: int) -> None:
         small.make(stage, loss)
         if stage == "attack":
             tracking.mirror(read_study(small.NAME), loss)
-    tracking.mirror_report(read_study(small.NAME))
+    tracking.catch_up([small.NAME])
 
 
 def size(folder: str) -> float:

@@ -87,6 +87,8 @@ called (see there)."""
 
 _EXTRA = ("pandas", "pyarrow", "pyautoattack", "foolbox")
 """What the attacks need, and the losses do not."""
+_FIX = f"fix: pip install {' '.join(_EXTRA)}"
+"""By their own names: nobody has published this library's."""
 
 __all__ = ["audit", *_HOME]
 
@@ -101,8 +103,7 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        fix = "fix: pip install 'inputgrad[attacks]'"
-        raise ModuleNotFoundError(f"inputgrad.{name} needs {error.name}; {fix}", name=error.name) from None
+        raise ModuleNotFoundError(f"inputgrad.{name} needs {error.name}; {_FIX}", name=error.name) from None
     globals()[name] = value  # looked up once
     return value
 

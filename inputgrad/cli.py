@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from inputgrad import _EXTRA
+from inputgrad import _EXTRA, _FIX
 from inputgrad.errors import UserError
 
 
@@ -113,7 +113,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         if error.name not in _EXTRA:
             raise
-        fail(f"this needs {error.name}; fix: pip install 'inputgrad[attacks]'")
+        fail(f"this needs {error.name}; {_FIX}")
 
 
 def fail(message: str, code: int = 2) -> None:

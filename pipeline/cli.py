@@ -134,10 +134,13 @@ def run(
     if all(receipts.up_to_date(study) for study in studies):
         print("\n".join(f"{study}: up to date" for study in studies))
         return
+    from pipeline import repository
     from pipeline.stages import whole_study
     from pipeline.study.params import add, check_all
 
-    if write:
+    if write:  # dvc repro comes next: what it would refuse after the training is refused now
+        repository.refuse_without_git()
+        repository.refuse_without_dvc()
         if added := add(studies):
             print(f"params.yaml: {', '.join(added)} added to studies, which dvc repro runs from now on")
         check_all(write)
@@ -257,8 +260,8 @@ def docs() -> None:
 @cli.command()
 @studies_argument
 def where(studies: list[str]) -> None:
-    """Print where the reports of STUDIES (default: all of params.yaml) are."""
-    from pipeline import receipts
+    """Print where the reports of STUDIES (default: all of params.yaml) are, and bring MLflow up to them."""
+    from pipeline import receipts, tracking
 
     for study in studies:
         if (found := receipts.published("report", study, "")) is not None:
@@ -267,6 +270,7 @@ def where(studies: list[str]) -> None:
             from pipeline.stages import commands
 
             print(f"report: {commands.where(study)}")
+    tracking.catch_up(studies)
 
 
 @cli.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, version
@@ -13,6 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from inputgrad.errors import UserError
+from pipeline import repository
 
 FREE_GB = 2.0
 """Disk that the shipped studies need, with MLflow's copies."""
@@ -75,16 +75,12 @@ def disk() -> str:
 
 
 def git() -> str:
-    if shutil.which("git") is None:
-        raise UserError("git is not installed, which DVC needs; fix: install it")
-    if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
-        raise UserError("this folder is not in a git repository, which DVC needs; fix: git init")
+    repository.refuse_without_git()
     return "a git repository"
 
 
 def dvc() -> str:
-    if not Path(".dvc").is_dir():
-        raise UserError("there is no folder .dvc; fix: dvc init")
+    repository.refuse_without_dvc()
     return f"DVC {version('dvc')}"
 
 

@@ -2,11 +2,13 @@
 
 import re
 import shlex
+import tomllib
 from pathlib import Path
 
 import click
 import pytest
 
+from inputgrad import _EXTRA as EXTRA
 from inputgrad.cli import cli as library
 from pipeline.cli import cli as pipeline
 
@@ -79,3 +81,33 @@ def test_commands_are_found_and_a_wrong_one_is_noticed():
     assert refused("python -m pipeline trai digits") == "no command trai"
     assert refused("python -m pipeline search digits --tries 3") == "search has no --tries"
     assert refused("python -m benchmarks.nowhere") == "no benchmarks.nowhere"
+
+
+SOURCES = [file for package in ("inputgrad", "pipeline") for file in sorted((ROOT / package).rglob("*.py"))]
+ADVICE = (
+    r"python -m pipeline [a-z]+(?: [\w{}.]+)*|inputgrad (?:audit|evaluate|strength)\b"
+    r"|fix: make (?:\w+=\S+ )?(?!room|it)[\w-]+"
+)
+INSTALLS = r"pip install ([^\"]+)\""
+
+
+def test_every_command_that_a_message_advises_exists():
+    found = {words for file in SOURCES for words in re.findall(ADVICE, file.read_text(encoding="utf-8"))}
+    assert len(found) > 10
+    assert not {words: why for words in found if (why := refused(words.removeprefix("fix: ")))}
+
+
+def test_every_package_that_a_message_advises_is_one_that_is_pinned_here():
+    pins = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()}
+    for file in SOURCES:
+        for words in re.findall(
+            INSTALLS, file.read_text(encoding="utf-8").replace("{' '.join(_EXTRA)}", " ".join(EXTRA))
+        ):
+            *options, last = words.split()
+            assert (ROOT / last).is_file() if options[:1] == ["-r"] else {*options, last} <= pins, f"{file}: {words}"
+    assert {*EXTRA} == {*attacks_extra()}
+
+
+def attacks_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return project["optional-dependencies"]["attacks"]

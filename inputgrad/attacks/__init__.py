@@ -6,7 +6,7 @@ is run once for a norm, and its points are judged at every ε.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from inputgrad import tasks
+from inputgrad.errors import UserError
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm, ThreatNorm
@@ -31,11 +32,28 @@ class Traits:
         run only on the examples that are not broken yet.
     black_box: it uses no gradient of the model it attacks.
     classes: it crosses a decision boundary, so it is not defined for a regression.
+    least_classes: how many classes it needs.
+    least_side: pixels that the sides of an image must have; 0: inputs of any shape.
     """
 
     sees_all_examples: bool = False
     black_box: bool = False
     classes: bool = False
+    least_classes: int = 2
+    least_side: int = 0
+
+    def refuse(self, name: str, shape: Sequence[int], outputs: int) -> None:
+        """Raise a UserError where the attack is not defined for inputs of this shape, or for so few classes."""
+        if self.classes and outputs < self.least_classes:
+            raise UserError(
+                f"attack {name} needs {self.least_classes} classes or more, the model has {outputs}; take it out of the"
+                " study"
+            )
+        if self.least_side and (len(shape) != 3 or min(shape[1:]) < self.least_side):
+            raise UserError(
+                f"attack {name} needs images (C, H, W) of {self.least_side} pixels a side or more, not {tuple(shape)};"
+                " use random_search instead"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from inputgrad.errors import UserError
+from inputgrad.attacks import Traits
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,10 @@ class Box:
 
 
 @torch.no_grad()
-def targets_of(name: str, model: nn.Module, x: Tensor, wanted: int, least: int = 2) -> Tensor:
+def targets_of(name: str, traits: Traits, model: nn.Module, x: Tensor, wanted: int) -> Tensor:
     """The `wanted` likeliest classes of every example after the first, or all of them, (N, T)."""
     outputs = model(x)
-    if outputs.shape[1] < least:
-        raise UserError(
-            f"attack {name} needs {least} classes or more, the model has {outputs.shape[1]}; take it out of the study"
-        )
+    traits.refuse(name, x.shape[1:], outputs.shape[1])
     ranked: Tensor = outputs.argsort(dim=1, descending=True)
     return ranked[:, 1 : wanted + 1]
 

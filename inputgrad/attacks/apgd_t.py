@@ -10,7 +10,7 @@ from inputgrad.attacks._apgd import apgd
 from inputgrad.attacks._classes import targets_of
 from inputgrad.gradients.forward import Draws
 
-TRAITS = Traits(classes=True)
+TRAITS = Traits(classes=True, least_classes=4)
 
 
 def perturb(
@@ -19,7 +19,7 @@ def perturb(
     """Targeted APGD towards the likeliest wrong classes, shaped as x."""
     if not len(x):
         return x.clone()
-    return apgd(model, x, y, threat, ratio, targets_of("apgd_t", model, x, targets, least=4), draws, steps)
+    return apgd(model, x, y, threat, ratio, targets_of("apgd_t", TRAITS, model, x, targets), draws, steps)
 
 
 def ratio(outputs: Tensor, y: Tensor, target: Tensor) -> Tensor:

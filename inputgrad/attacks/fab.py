@@ -54,7 +54,7 @@ def nearest(
     best = x.clone()
     if not len(x):
         return best
-    wanted = targets_of("fab", model, x, targets)
+    wanted = targets_of("fab", TRAITS, model, x, targets)
     right = (model(x).argmax(1) == y).nonzero()[:, 0]
     if len(right):
         best[right], _ = search(model, x[right], y[right], norm, bounds, wanted[right], steps, enough)

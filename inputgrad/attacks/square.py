@@ -8,22 +8,17 @@ from torch import Tensor, nn
 from inputgrad.attacks import Count, Threat, Traits
 from inputgrad.attacks._square import Walk
 from inputgrad.attacks._tries import TILES, TRIES
-from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
 
-TRAITS = Traits(black_box=True, classes=True)
+TRAITS = Traits(black_box=True, classes=True, least_side=TILES)
 
 
 @torch.no_grad()
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, queries: Count = 5000) -> Tensor:
     """Images (N, C, H, W) that the walk has broken, x elsewhere."""
-    if x.dim() != 4 or min(x.shape[2:]) < TILES:
-        raise UserError(
-            f"attack square needs images (C, H, W) of {TILES} pixels a side or more, not {tuple(x.shape[1:])};"
-            " use random_search instead"
-        )
-    found = x.clone()
-    right = (model(x).argmax(1) == y).nonzero()[:, 0] if len(x) else []
+    found, outputs = x.clone(), model(x) if len(x) else x.new_zeros(0, TRAITS.least_classes)
+    TRAITS.refuse("square", x.shape[1:], outputs.shape[1])
+    right = (outputs.argmax(1) == y).nonzero()[:, 0]
     if len(right):
         walk = Walk(model, y[right], TRIES[threat.norm](x[right], threat, draws, queries))
         walk.run()

@@ -65,6 +65,7 @@ class Dataset:
         outputs: number of classes, or of targets.
         features: names of the inputs of a table; empty for images.
         examples: split -> name -> what is known of every example, (n, ...).
+        counts: split -> how many examples it has; of all splits, those that were not asked for too.
     """
 
     x: dict[str, Tensor]
@@ -74,6 +75,7 @@ class Dataset:
     outputs: int
     features: tuple[str, ...] = ()
     examples: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def to(self, device: torch.device | str) -> Dataset:
         """The same on `device`; inputs that would fill more than half of it stay, and are moved batch by batch."""
@@ -234,6 +236,7 @@ def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) ->
         outputs=int(contents["outputs"]),
         features=tuple(contents["features"].tolist()),
         examples=examples,
+        counts={s: len(contents[f"y_{s}"]) for s in SPLITS},
     )
 
 

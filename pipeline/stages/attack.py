@@ -125,10 +125,17 @@ def victim_of(evaluation: Evaluation) -> Victim:
 
 def examples_of(study: Study, dataset: Dataset) -> slice:
     """Which examples of the test split are attacked: the first `attack.examples`, by default all."""
-    wanted, there = study.attack.examples, len(dataset.y["test"])
+    refuse_too_many(study, len(dataset.y["test"]))
+    return slice(study.attack.examples)
+
+
+def refuse_too_many(study: Study, there: int) -> None:
+    wanted = study.attack.examples
     if wanted is not None and wanted > there:
-        raise UserError(f"{study.file}: attack.examples: {wanted} asked for, the test split has {there}")
-    return slice(wanted)
+        raise UserError(
+            f"{study.file}: attack.examples: {wanted} asked for, the test split has {there}; fix: at most {there}, or"
+            " leave it out"
+        )
 
 
 def trained(run: Run, dataset: Dataset) -> nn.Module:

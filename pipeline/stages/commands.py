@@ -36,12 +36,12 @@ def working(engine: Engine, shown: AbstractContextManager[None], training: Seque
     """
     import torch._dynamo  # noqa: F401  the optimiser imports it (1.5 s): once here, not in every worker
 
-    from pipeline import tracking
+    from pipeline.tracking.live import following
 
     with engine.open() as workers, ExitStack() as threads:
         for study, name in dict.fromkeys((run.study.name, run.loss_name) for run in training):
             some = [run for run in training if (run.study.name, run.loss_name) == (study, name)]
-            threads.enter_context(tracking.following(some[0].study, name, some))
+            threads.enter_context(following(some[0].study, name, some))
         threads.enter_context(shown)
         yield workers
 
@@ -49,9 +49,11 @@ def working(engine: Engine, shown: AbstractContextManager[None], training: Seque
 def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     """experiments/STUDY/runs/LOSS/train: a folder per seed; next to it `measured`. Seeds train side by side."""
     from pipeline import tracking
+    from pipeline.stages import before
     from pipeline.stages import train as loop
 
     study = read_in_stage(study_name)
+    before.check(study)
     todo = runs(study, loss_name)
     for run in todo:
         _ = run.fingerprint  # what is missing is said before any process starts
@@ -138,7 +140,7 @@ def report(study_name: str) -> Path:
     study = read_in_stage(study_name)
     target = write(study, list(study.losses))
     keep_receipt(study, target)
-    tracking.mirror_report(study)
+    tracking.catch_up([study_name])
     return target
 
 

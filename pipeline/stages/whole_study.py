@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from inputgrad.errors import UserError
 from pipeline import store, tracking
 from pipeline.progress import progress
-from pipeline.stages import commands
+from pipeline.stages import before, commands
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.measured import measure
 from pipeline.stages.train import train
@@ -54,6 +54,7 @@ def run(study_names: Sequence[str], engine: Engine) -> list[str]:
     studies = [read_in_stage(name) for name in study_names]
     for study in studies:
         commands.prepare(study.name)
+        before.check(study)
         check_device(Run(study, next(iter(study.losses)), study.training.seeds[0]), engine)
     parts = [Part(study, name) for study in studies for name in study.losses]
     for part in parts:
@@ -80,6 +81,8 @@ def work(parts: Sequence[Part], engine: Engine) -> None:
     total = len(training) + sum(len(part.runs) for part in unattacked)
     shown = progress(label, total, lambda: sum(part.done() for part in parts), "tasks")
     with commands.working(engine, shown, training) as workers:
+        attempt_all(workers, before.rehearse, [(part, part.runs[0]) for part in untrained])
+        refuse_failures(untrained, "nothing was trained")
         attempt_all(workers, train, [(part, run) for part in untrained for run in part.runs])
         attempt_all(workers, measure, [(part, part.runs[0]) for part in untrained if not part.error])
         for part in untrained:
@@ -117,12 +120,12 @@ def plan_attack(part: Part) -> None:
     part.evaluations = some
 
 
-def refuse_failures(parts: Sequence[Part]) -> None:
+def refuse_failures(parts: Sequence[Part], rest: str = "") -> None:
+    """Raise the first error of some parts and name the other failed ones. `rest`: what became of those that did not."""
     if failed := [part for part in parts if part.error]:
         others = ", ".join(part.loss for part in failed[1:])
-        raise UserError(
-            f"{failed[0].error}{f' (and {others} failed too)' * bool(others)}; every other loss is finished"
-        )
+        rest = rest or ("every other loss is finished" if len(failed) < len(parts) else "no loss is finished")
+        raise UserError(f"{failed[0].error}{f' (and {others} failed too)' * bool(others)}; {rest}")
 
 
 def summary(study: Study, parts: Sequence[Part]) -> str:

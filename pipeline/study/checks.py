@@ -9,7 +9,7 @@ from inputgrad import registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.gradients import norms
 from inputgrad.robustness.threat import attack_module
-from pipeline import data
+from pipeline import data, models
 from pipeline.study.validation import named
 
 if TYPE_CHECKING:
@@ -59,6 +59,9 @@ def check(study: Study) -> None:
             raise UserError(
                 f"{study.file}: losses.{name}.epsilon {epsilon:g} is outside the data's range {list(bounds)}"
             )
+    for file in models.sources(study.model):
+        if not file.is_file():
+            raise UserError(f"{study.file}: model.weights: {file} is missing; fix: correct the name, from the root on")
     check_checkpoints(study)
     for name, ranges in study.search.ranges.items():
         check_ranges(study, name, ranges)

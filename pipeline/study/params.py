@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from ruamel.yaml import YAML
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import data, fingerprint, models
+from pipeline import data, fingerprint, models, repository
 from pipeline.study.active import FILE, Entries, active, read_params
 from pipeline.study.read import read_study
 from pipeline.study.schema import Study
@@ -37,8 +36,7 @@ def check_all(write: bool = False) -> list[Study]:
     Args:
         write: bring the generated part of params.yaml up to the studies first.
     """
-    if subprocess.run(["git", "rev-parse", "--git-dir"], capture_output=True).returncode:
-        raise UserError("this folder is not in a git repository, which DVC needs; fix: git init")
+    repository.refuse_without_git()
     studies = [read_study(name) for name in active()]
     if write:
         write_params(studies)

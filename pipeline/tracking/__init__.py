@@ -7,17 +7,16 @@ the folders alone. MLflow itself is imported when a function first talks to it, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from inputgrad.errors import UserError
 from pipeline.progress import progress
-from pipeline.study.read import read_study
-from pipeline.study.run import runs
-from pipeline.study.schema import Study
-from pipeline.tracking.address import reason, shown, uri
-from pipeline.tracking.live import following
+from pipeline.tracking import current, server
+from pipeline.tracking.address import database, reason, shown, uri
 
-__all__ = ["following", "mirror", "mirror_report", "track"]
+if TYPE_CHECKING:
+    from pipeline.study.schema import Study
 
 
 def mirror(study: Study, loss_name: str) -> None:
@@ -31,51 +30,60 @@ def mirror(study: Study, loss_name: str) -> None:
     _or_warn(lambda: contents.mirror_loss(study, loss_name), f"{study.name}/{loss_name}")
 
 
-def mirror_report(study: Study) -> None:
-    """Put the report of a study into MLflow and its intervals next to the losses; fails like `mirror`."""
-    from pipeline.tracking import contents
+def catch_up(study_names: Iterable[str]) -> None:
+    """Bring MLflow up to what is published of these studies now, whoever published it; fails like `mirror`.
 
-    _or_warn(lambda: contents.mirror_report(study), f"the report of {study.name}")
+    Before anything shows MLflow, and at the end of a study: a stage that DVC takes from its cache does not run, and so
+    tells MLflow nothing. Takes milliseconds where nothing has changed. A database that is not there shows nothing that
+    is wrong; `python -m pipeline ui` makes it.
+    """
+    if (file := database()) is not None and not file.exists():
+        return
+    for name in study_names:
+        _or_warn(lambda name=name: current.show(name), name)  # type: ignore[misc]
 
 
 def track(study_names: list[str]) -> None:
     """Rebuild MLflow from the folders of these studies; what it has already is left alone."""
-    from pipeline.tracking import contents, search, server, silence
+    from pipeline.study.read import read_study
+    from pipeline.tracking import contents, silence
 
     silence.forget()
     studies = [read_study(name) for name in study_names]
     pairs = [(study, name) for study in studies for name in study.losses]
-    done: list[str] = []
-    missing: list[str] = []
+    runs: dict[tuple[str, str], set[str]] = {}  # (study, loss) -> those that show it
+    wanted = {name: current.published(name) for name in study_names}
     try:
-        with progress("track", len(pairs), lambda: len(done) + len(missing), "losses"):
+        with progress("track", len(pairs), lambda: len(runs), "losses"):
             for study, name in pairs:
                 refuse_foreign_attacks(study, name)
-                found = contents.mirror_loss(study, name)
-                (done if found else missing).append(f"{study.name}/{name}")
+                runs[study.name, name] = contents.mirror_loss(study, name)
             for study in studies:
-                contents.mirror_report(study)
-                for folder in search.folders(study):
-                    search.mirror(folder)
+                if wanted[study.name] or current.shown(study.name):
+                    found = (runs[study.name, name] for name in study.losses)
+                    contents.complete(study, set().union(contents.mirror_report(study), *found), wanted[study.name])
     except Exception as error:
         if not server.is_foreign(error):
             raise
         raise UserError(f"MLflow does not take the runs ({reason(error)}); {server.FIX}") from error
+    done = sum(map(bool, runs.values()))
     if not done:
         raise UserError(f"no results yet of {', '.join(study_names)}; make them with: dvc repro")
-    if missing:
+    if missing := [f"{study}/{loss}" for (study, loss), found in runs.items() if not found]:
         print(f"no results yet: {', '.join(missing)}")
-    print(f"{len(done)} losses are in {shown(uri())}; look at them with: python -m pipeline ui")
+    print(f"{done} losses are in {shown(uri())}; look at them with: python -m pipeline ui")
 
 
 def refuse_foreign_attacks(study: Study, loss_name: str) -> None:
     """A stage passes over the attack on an earlier training, for it is repeated later; here nothing is left out."""
+    from pipeline.study.run import runs
+
     for run in runs(study, loss_name):
         if run.folder("attack").exists():
             run.opened("attack")
 
 
-def _or_warn(action: Callable[[], bool], what: str) -> None:
+def _or_warn(action: Callable[[], object], what: str) -> None:
     try:
         action()
     except Exception as error:

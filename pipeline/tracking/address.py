@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 from inputgrad.errors import UserError
 from pipeline import store
+
+SQLITE = "sqlite:///"
 
 
 def uri() -> str:
     """MLFLOW_TRACKING_URI, or mlflow.db in the project's root."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root() / 'mlflow.db'}"
+
+
+def database() -> Path | None:
+    """The file of a database that is one, which need not be there yet; else None."""
+    return Path(uri().removeprefix(SQLITE)) if uri().startswith(SQLITE) else None
 
 
 def is_remote() -> bool:

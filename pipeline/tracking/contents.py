@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from inputgrad.errors import UserError
 from pipeline import data, store
 from pipeline.fingerprint import hash_of, hash_of_file
 from pipeline.results.pictures import gradient_picture
+from pipeline.study.run import runs
 from pipeline.study.schema import Study
-from pipeline.tracking import server
+from pipeline.tracking import current, search, server
 from pipeline.tracking.outcome import metric
 from pipeline.tracking.point import Point, milliseconds
-from pipeline.tracking.results import LossFolder, SeedFolder, parameters
+from pipeline.tracking.results import LossFolder, SeedFolder, loss_fingerprint, parameters
 from pipeline.tracking.server import Mirror, Wanted
 
 if TYPE_CHECKING:
@@ -66,6 +69,7 @@ def experiment(client: MlflowClient, study: Study) -> str:
         "mlflow.note.content": note,
         BANDS_TAG: json.dumps(bands),
         "mlflow.experimentKind": "custom_model_development",
+        current.TAG: "",
         VIEW_TAG: json.dumps(view),
     }
     return server.experiment_id(client, study.name, tags)
@@ -96,11 +100,56 @@ def of_seed(
     )
 
 
-def mirror_loss(study: Study, name: str) -> bool:
-    """Mirror the folders of one loss; False if there are none."""
+def mirror_study(study: Study, wanted: str) -> None:
+    """Mirror everything of a study that is of it as it stands, and nothing else as current.
+
+    Args:
+        study: whose folders are read.
+        wanted: what `current.published` gave before.
+
+    Raises:
+        UserError: a folder is damaged or incomplete; the others are shown.
+    """
+    shown: set[str] = set()
+    errors: list[UserError] = []
+    for name in study.losses:
+        try:
+            shown |= mirror_loss(study, name)
+        except store.ForeignError:  # made from something else than the study states now: not current
+            continue
+        except UserError as error:
+            errors.append(error)
+    with suppress(UserError):  # a report that is older than the results is not shown as theirs
+        shown |= mirror_report(study)
+    complete(study, shown, "" if errors else wanted)
+    if errors:
+        raise errors[0]
+
+
+def complete(study: Study, shown: set[str], wanted: str) -> None:
+    """After losses and report of a study, whose runs are `shown`: its searches, and an end to what is past."""
+    for folder in search.folders(study):
+        search.mirror(folder)
+    with server.connected() as client:
+        where = experiment(client, study)
+        known = stated(study)
+        others = client.search_runs([where], "tags.current = 'true'", max_results=50_000)
+        past = (run for run in others if run.data.tags["fingerprint"] not in known)
+        server.mark(client, [run for run in past if run.info.run_id not in shown], now=False)
+        client.set_experiment_tag(where, current.TAG, wanted)
+
+
+def stated(study: Study) -> set[str]:
+    """The fingerprints of all trainings that a study states: one that is not published may be under way."""
+    of_seeds = {name: [run.fingerprint for run in runs(study, name)] for name in study.losses}
+    return {one for several in of_seeds.values() for one in (*several, loss_fingerprint(several))}
+
+
+def mirror_loss(study: Study, name: str) -> set[str]:
+    """Mirror the folders of one loss; the runs that show it now, none if there are no folders."""
     loss = LossFolder(study, name)
     if not loss.seeds:
-        return False
+        return set()
     started, ended = min(seed.started for seed in loss.seeds), max(seed.ended for seed in loss.seeds)
     with server.connected() as client:
         from pipeline.tracking import model
@@ -125,7 +174,7 @@ def mirror_loss(study: Study, name: str) -> bool:
                 if fresh:
                     best = loss.seeds.index(model.best_of(loss))
                     model.score(client, above.run.data.tags["model"], below[best], loss.seeds[best].outcome)
-    return True
+    return {above.id, *below}
 
 
 def mirror_seed(client: MlflowClient, where: str, parent: str, seed: SeedFolder) -> str:
@@ -166,11 +215,11 @@ def log_pictures(client: MlflowClient, run_id: str, seed: SeedFolder) -> None:
                 client.log_image(run_id, picture, key="input_gradients", step=int(epoch), timestamp=seed.ended)
 
 
-def mirror_report(study: Study) -> bool:
-    """Mirror the report of a study; False if there is none. A changed report is a new run."""
+def mirror_report(study: Study) -> set[str]:
+    """Mirror the report of a study; its run, none if there is no report. A changed report is a new run."""
     folder = study.folder / "report"
     if not folder.exists():
-        return False
+        return set()
     from pipeline.results.report import opened
 
     opened(study)
@@ -187,7 +236,7 @@ def mirror_report(study: Study) -> bool:
         run.set_status("FINISHED", moment)
         server.keep_current(client, where, "tags.kind = 'report'", {run.id})
         log_intervals(client, where, found, moment)
-    return True
+    return {run.id}
 
 
 def log_intervals(client: MlflowClient, where: str, found: dict[str, dict[str, Any]], moment: int) -> None:

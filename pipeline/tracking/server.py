@@ -186,8 +186,14 @@ def best_match(found: Iterable[Run], attack: str | None) -> Run | None:
 
 def keep_current(client: MlflowClient, experiment: str, condition: str, current: set[str]) -> None:
     """Mark `current` as such and all other runs that meet `condition` as superseded, in their tags and names."""
-    for run in client.search_runs([experiment], condition):
-        now = run.info.run_id in current
+    found = client.search_runs([experiment], condition)
+    for now in (True, False):
+        mark(client, [run for run in found if (run.info.run_id in current) is now], now)
+
+
+def mark(client: MlflowClient, runs: Iterable[Run], now: bool) -> None:
+    """Say of runs that they are current `now`, or superseded."""
+    for run in runs:
         if run.data.tags.get("current") != str(now).lower():
             client.set_tag(run.info.run_id, "current", str(now).lower())
         if (name := (run.info.run_name or "").removesuffix(OLD) + ("" if now else OLD)) != run.info.run_name:

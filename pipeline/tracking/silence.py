@@ -13,11 +13,10 @@ from pathlib import Path
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import store
-from pipeline.tracking.address import shown, uri
+from pipeline.tracking.address import database, shown, uri
 
 WAIT = 5.0
 """Seconds that a server may take to say that it is there, and a database to be free."""
-SQLITE = "sqlite:///"
 FIX = "fix: delete it, then: python -m pipeline track"
 FREE = "fix: end what holds it, or make it writable, then: python -m pipeline track"
 REMEMBERED = 600.0
@@ -34,8 +33,8 @@ def refuse() -> None:
     Raises:
         NoAnswer: it is not, or was not a moment ago, when another command or stage asked.
     """
-    if uri().startswith(SQLITE):
-        refuse_file(Path(uri().removeprefix(SQLITE)))
+    if (file := database()) is not None:
+        refuse_file(file)
     if not uri().startswith(("http:", "https:")):
         return
     if remembered():

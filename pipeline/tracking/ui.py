@@ -26,14 +26,13 @@ TIMEOUT = 60.0
 
 
 def serve(port: int, host: str = "127.0.0.1") -> None:
-    """Show the UI until Ctrl-C. A database that is missing is made from the run folders first."""
+    """Show the UI until Ctrl-C, with what is published now."""
     if address.is_remote():
+        refresh()
         print(f"MLFLOW_TRACKING_URI names a server, its UI is at {address.shown(address.uri())}")
         return
     refuse_port_in_use(port, host)
-    silence.refuse()
-    if address.uri().startswith(silence.SQLITE) and not Path(address.uri().removeprefix(silence.SQLITE)).exists():
-        tracking.track(active())
+    refresh()
     # a session of its own: Ctrl-C reaches this process alone, which then ends the server with all its workers
     with interrupts.held():
         process = subprocess.Popen(command(port, host), env=environment(), start_new_session=True)
@@ -51,6 +50,18 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
     finally:
         end(process)
         guard.communicate()
+
+
+def refresh() -> None:
+    """Bring MLflow up to what is published; a database that is missing is made from the run folders."""
+    if address.is_remote():
+        tracking.catch_up(active())
+        return
+    silence.refuse()
+    if (file := address.database()) is not None and not file.exists():
+        tracking.track(active())
+    else:
+        tracking.catch_up(active())
 
 
 def guarded(group: int) -> subprocess.Popen[bytes]:

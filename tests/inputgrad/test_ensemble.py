@@ -9,7 +9,7 @@ from pyautoattack.fab_pt import FABAttack_PT
 from pyautoattack.square import SquareAttack
 from torch import nn
 
-from inputgrad.attacks import Threat, _apgd, apgd_ce, apgd_t, fab, fab_t, square
+from inputgrad.attacks import Threat, Traits, _apgd, apgd_ce, apgd_t, fab, fab_t, square
 from inputgrad.attacks._classes import targets_of
 from inputgrad.attacks._square import Walk
 from inputgrad.attacks._tries import TRIES
@@ -63,7 +63,7 @@ def test_every_ascent_is_the_authors(victim, threat, loss, steps, monkeypatch):
     """From the same starts, row by row, the path that is not stopped early is theirs."""
     model, x, y = victim
     start = threat.project(x + threat.on_surface(draws(), x), x)
-    targets = targets_of("", model, x, 1)
+    targets = targets_of("", Traits(), model, x, 1)
     kind = APGDAttack_targeted if loss == "dlr-targeted" else APGDAttack
     theirs = kind(model, n_iter=steps, norm=threat.ball.library, eps=threat.epsilon, seed=0, device="cpu")
     theirs.init_hyperparam(x)
@@ -88,7 +88,7 @@ def test_rows_at_rest_would_have_stayed_there(victim, monkeypatch):
     at_rest, seen = _apgd.Rows.at_rest, []
     monkeypatch.setattr(_apgd, "note", lambda found, standing, rows, wrong: seen.append((rows.moved, at_rest(rows))))
     monkeypatch.setattr(_apgd.Rows, "at_rest", lambda rows: torch.zeros(len(rows.moved), dtype=torch.bool))
-    targets = targets_of("", model, x, 5)
+    targets = targets_of("", Traits(), model, x, 5)
     _apgd.apgd(model, x, y, THREATS[0], apgd_t.ratio, targets, draws(), 60)
     resting = torch.zeros(len(x) * 5, dtype=torch.bool)
     for (moved, rests), (later, _) in itertools.pairwise(seen[2:]):

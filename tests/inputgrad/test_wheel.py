@@ -172,7 +172,8 @@ print(inputgrad.__all__)
     *needing, names = fresh.run("python", "-c", code).stdout.splitlines()
     assert "GradientNorm" in names
     assert needing == [
-        f"inputgrad.{name} needs pandas; fix: pip install 'inputgrad[attacks]'" for name in ("Evaluation", "evaluate")
+        f"inputgrad.{name} needs pandas; fix: pip install pandas pyarrow pyautoattack foolbox"
+        for name in ("Evaluation", "evaluate")
     ]
 
 

@@ -65,7 +65,7 @@ def silent(monkeypatch):
 def silence(patch):
     """Tell MLflow nothing."""
     patch.setattr(tracking, "mirror", lambda *_: None)
-    patch.setattr(tracking, "mirror_report", lambda *_: None)
+    patch.setattr(tracking, "catch_up", lambda *_: None)
 
 
 def other_study():

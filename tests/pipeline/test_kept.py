@@ -102,7 +102,7 @@ def test_a_smaller_error_is_better():
 def repository(project, monkeypatch):
     """The study `tiny` with a report, committed."""
     monkeypatch.setattr("pipeline.tracking.mirror", lambda *_: None)
-    monkeypatch.setattr("pipeline.tracking.mirror_report", lambda *_: None)
+    monkeypatch.setattr("pipeline.tracking.catch_up", lambda *_: None)
     monkeypatch.setattr(kept, "HEADLINE", "tiny")
     only(project, "standard")
     commands.prepare("tiny")

@@ -28,7 +28,7 @@ def finished(tmp_path_factory):
     with chdir(root), pytest.MonkeyPatch.context() as patch:
         patch.delenv("DVC_ROOT", raising=False)
         patch.setattr("pipeline.tracking.mirror", lambda *_: None)
-        patch.setattr("pipeline.tracking.mirror_report", lambda *_: None)
+        patch.setattr("pipeline.tracking.catch_up", lambda *_: None)
         commands.prepare("tiny")
         commands.train("tiny", "standard", jobs=1)
         commands.attack("tiny", "standard", jobs=1)

@@ -141,6 +141,20 @@ def test_editing_one_strength_reruns_exactly_that_loss(study):
     }
     edit(root / "experiments/tiny.yaml", "strength: 0.6, p: 2", "strength: 0.3, p: 2")
     assert ran(call("dvc", "repro", cwd=root)) == set()  # DVC's run cache remembers the first result
+    said = call(sys.executable, "-m", "pipeline", "where", "tiny", cwd=root)
+    assert said.startswith("report: file://")
+    assert said.count("\n") == 1
+    assert strengths_in_mlflow(root) == {"0.3": "true", "0.6": "false"}
+
+
+def strengths_in_mlflow(root):
+    """Strength of gradient_norm -> whether it is current in MLflow."""
+    from mlflow import MlflowClient
+
+    client = MlflowClient(f"sqlite:///{root}/mlflow.db")
+    where = client.get_experiment_by_name("tiny").experiment_id
+    found = client.search_runs([where], "params.loss = 'gradient_norm' and tags.kind = 'loss'")
+    return {run.data.params["strength"]: run.data.tags["current"] for run in found}
 
 
 def test_killed_and_run_again_the_numbers_are_those_of_a_run_that_was_not(study, tmp_path):

@@ -30,8 +30,9 @@ from pipeline.stages.train import train as train_run
 from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import folder, runs
-from pipeline.tracking import address, contents, live, model, results, server, silence
+from pipeline.tracking import address, contents, live, model, results, server, silence, ui
 from tests.conftest import edit, reseal
+from tests.pipeline.test_ui import free_port
 
 NOWHERE = "http://127.0.0.1:9"
 """Nothing listens there."""
@@ -241,7 +242,7 @@ def test_a_training_that_fails_is_a_failed_run(study, untraced):
     todo = runs(study, "standard")
     for run in todo:
         (run.state / store.MANIFEST).unlink()
-    with pytest.raises(UserError, match="nan"), tracking.following(study, "standard", todo, every=0.05):  # noqa: PT012
+    with pytest.raises(UserError, match="nan"), live.following(study, "standard", todo, every=0.05):  # noqa: PT012
         while table_sizes()["runs"] < 3:
             time.sleep(0.01)
         raise UserError("nan")
@@ -263,6 +264,105 @@ def test_a_new_strength_is_a_new_run_and_supersedes_the_old_one(study, untraced)
     tracking.mirror(study, "gradient_norm")
     (again,) = named(view(), "gradient_norm")
     assert (again[0], len(view())) == (old[0], 6)
+
+
+def current(study="tiny"):
+    """Which runs are current in MLflow: loss, seed if any, strength."""
+    with server.connected() as client:
+        experiment = client.get_experiment_by_name(study).experiment_id
+        found = client.search_runs([experiment], "tags.current = 'true'")
+        assert not any(run.info.run_name.endswith(server.OLD) for run in found)
+        others = client.search_runs([experiment], "tags.current = 'false'")
+        assert all(run.info.run_name.endswith(server.OLD) for run in others)
+    keys = ("loss", "seed", "strength")
+    return sorted(tuple(run.data.params.get(key, "") for key in keys) for run in found)
+
+
+def ui_without_a_server(monkeypatch, capsys):
+    """What `python -m pipeline ui` does before it starts MLflow's server, and what it warns of."""
+
+    def end(*_):
+        raise EndOfTest
+
+    monkeypatch.setattr(ui, "command", end)
+    with pytest.raises(EndOfTest):
+        ui.serve(free_port())
+    return capsys.readouterr().err
+
+
+class EndOfTest(Exception):
+    """A server would be started now."""
+
+
+def test_going_back_through_dvcs_cache_is_seen_by_whoever_opens_mlflow(study, untraced, monkeypatch, capsys):
+    """DVC restores the folders of the first strength and runs nothing."""
+    tracking.mirror(study, "standard")
+    for strength in ("0.3", "0.5"):
+        study.file.write_text(re.sub(r"(gradient_norm: {strength:) 0\.\d", rf"\1 {strength}", study.file.read_text()))
+        train(read_study("tiny"), "gradient_norm")
+        tracking.mirror(read_study("tiny"), "gradient_norm")
+    edit(study.file, "gradient_norm: {strength: 0.5", "gradient_norm: {strength: 0.3")
+    train(study, "gradient_norm")
+    with server.connected() as client:  # another run than that of the study is current until somebody looks
+        experiment = client.get_experiment_by_name("tiny").experiment_id
+        assert len(client.search_runs([experiment], "params.strength = '0.5' and tags.current = 'true'")) == 3
+    assert ui_without_a_server(monkeypatch, capsys) == ""
+    standard = [("standard", seed, "0") for seed in ("", "0", "1")]
+    assert current() == [*(("gradient_norm", seed, "0.3") for seed in ("", "0", "1")), *standard]
+    with monkeypatch.context() as patch:  # nothing has changed: MLflow is not even asked
+        patch.setattr(server, "connected", None)
+        tracking.catch_up(["tiny"])
+        assert capsys.readouterr().err == ""
+    tracking.mirror(study, "standard")  # a part was written: all is looked at again
+    with monkeypatch.context() as patch:
+        patch.setattr(server, "connected", None)
+        tracking.catch_up(["tiny"])
+        assert "tiny is not in MLflow" in capsys.readouterr().err
+
+
+def test_a_loss_that_the_study_has_no_more_is_superseded(study, untraced, monkeypatch, capsys):
+    for loss in ("standard", "gradient_norm"):
+        tracking.mirror(study, loss)
+    assert {loss for loss, _, _ in current()} == {"standard", "gradient_norm"}
+    edit(study.file, "  gradient_norm: {strength: 0.3, p: 2}\n", "")
+    assert ui_without_a_server(monkeypatch, capsys) == ""
+    assert {loss for loss, _, _ in current()} == {"standard"}
+
+
+def test_a_strength_that_has_not_been_run_yet_leaves_no_current_run(study, untraced, monkeypatch, capsys):
+    """Its folders are of the old one, and `where` says so; the report is not shown as that of the study either."""
+    tracking.mirror(study, "gradient_norm")
+    edit(study.file, "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.5")
+    tracking.catch_up(["tiny"])
+    assert capsys.readouterr().err == ""
+    assert {loss for loss, _, _ in current()} == {"standard"}
+
+
+def test_a_training_that_is_under_way_stays_current(study, untraced, monkeypatch, capsys):
+    shutil.rmtree(folder(study, "gradient_norm", "train"))
+    todo = runs(study, "gradient_norm")
+    for run in todo:
+        (run.state / store.MANIFEST).unlink()
+    live.Follower(study, "gradient_norm", todo).attempt("RUNNING")
+    assert ui_without_a_server(monkeypatch, capsys) == ""
+    assert {loss for loss, _, _ in current()} == {"standard", "gradient_norm"}
+
+
+def test_a_damaged_folder_hides_no_other_loss(study, untraced, capsys):
+    tracking.mirror(study, "gradient_norm")
+    (folder(study, "standard", "train") / "seed-0/run.json").write_text("{")
+    for _ in range(2):  # and is said every time
+        tracking.catch_up(["tiny"])
+        warned = capsys.readouterr().err
+        assert "run.json is damaged" in warned
+        assert warned.count("\n") == 1
+    assert {loss for loss, _, _ in current()} == {"gradient_norm"}
+
+
+def test_the_end_of_a_study_brings_mlflow_up_to_it(study, untraced, pipeline):
+    tracking.mirror(study, "gradient_norm")
+    assert pipeline("where", "tiny").code == 0
+    assert {loss for loss, _, _ in current()} == {"standard", "gradient_norm"}
 
 
 def test_a_new_attack_on_the_same_weights_is_a_new_run(study, untraced):
@@ -374,7 +474,7 @@ def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(stud
     numbers = {"losses": {"standard": {"robust_accuracy": values, "input_gradient_norm": values, **sheet}}}
     write_report(study, numbers, "<p>first")
     for _ in range(2):
-        tracking.mirror_report(study)
+        tracking.catch_up(["tiny"])
     (logged,), (loss,) = named(view(), "report"), named(view(), "standard")
     assert "report.html" in logged[8]
     assert [p for p in loss[7] if p[0].startswith("test_input_gradient_norm_")] == [
@@ -383,7 +483,7 @@ def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(stud
         ("test_input_gradient_norm_n", 0, 2.0),
     ]
     write_report(study, numbers, "<p>second")
-    tracking.mirror_report(study)
+    tracking.catch_up(["tiny"])
     assert capsys.readouterr().err == ""
     assert len(named(view(), "report")) == len(named(view(), "report" + server.OLD)) == 1
     edit(study.file, "at_epsilon: {square: {queries: 20}", "at_epsilon: {square: {queries: 21}")
@@ -476,7 +576,7 @@ def test_four_processes_may_touch_a_fresh_database_at_once(study, untraced):
 def test_a_server_that_is_down_costs_no_result(study, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with tracking.following(study, "standard", runs(study, "standard"), every=0.01):
+    with live.following(study, "standard", runs(study, "standard"), every=0.01):
         time.sleep(0.5)
     said = capsys.readouterr().err
     assert "the training goes on" in said
@@ -567,9 +667,20 @@ def test_track_without_results_says_what_to_run(project):
 
 def test_a_short_training_does_not_even_import_mlflow(project):
     code = (
-        "import sys; from pipeline import tracking; from pipeline.study.read import read_study\n"
-        "with tracking.following(read_study('tiny'), 'standard', []): pass\n"
+        "import sys; from pipeline.tracking import live; from pipeline.study.read import read_study\n"
+        "with live.following(read_study('tiny'), 'standard', []): pass\n"
         "sys.exit('mlflow' in sys.modules)"
     )
     root = Path(tracking.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}).returncode == 0
+
+
+def test_to_find_that_nothing_has_changed_imports_nothing_heavy(project):
+    Path("mlflow.db").touch()
+    code = (
+        "import sys; from pipeline import tracking; tracking.catch_up(['tiny'])\n"
+        "sys.exit(str({'torch', 'mlflow', 'pandas', 'numpy', 'pydantic'} & {*sys.modules} or ''))"
+    )
+    root = Path(tracking.__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
+    assert done.stderr.strip() == ""

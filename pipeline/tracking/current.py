@@ -1,0 +1,61 @@
+"""Is MLflow up to what is published? Whatever shows it asks first, for DVC's cache tells nobody what it restores.
+
+Nothing heavy is imported to find that it is: the experiment of a study carries a hash of what its runs show.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from pipeline import store
+from pipeline.fingerprint import hash_of, hash_of_file
+from pipeline.tracking import silence
+from pipeline.tracking.address import database
+
+TAG = "shows"
+"""Of an experiment: `published` at the time when all of it was shown; empty while only a part is."""
+QUERY = "SELECT value FROM experiment_tags JOIN experiments USING (experiment_id) WHERE name = ? AND key = ?"
+
+
+def published(study: str) -> str:
+    """A hash of what is published of a study, and of what the study states; empty where nothing is published."""
+    files = sorted(results(Path("experiments", study)))
+    return hash_of([[str(f), hash_of_file(f)] for f in (Path("experiments", f"{study}.yaml"), *files)]) if files else ""
+
+
+def results(folder: Path) -> Iterator[Path]:
+    """The files that name everything that is published: manifests, and what searches have found."""
+    for form in ("runs/*/*", "runs/*/*/*", "report"):
+        yield from folder.glob(f"{form}/{store.MANIFEST}")
+    yield from folder.glob("search/**/search.json")
+
+
+def shown(study: str) -> str:
+    """What `published` was when MLflow last showed all of it."""
+    file = database()
+    if file is None:
+        from pipeline.tracking import server
+
+        with server.connected() as client:
+            found = client.get_experiment_by_name(study)
+            return str(found.tags.get(TAG, "")) if found else ""
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=silence.WAIT)) as base:
+            row = base.execute(QUERY, (study, TAG)).fetchone()
+    except sqlite3.Error:  # what is wrong with it is said when it is written
+        return ""
+    return row[0] if row else ""
+
+
+def show(study_name: str) -> None:
+    """Make the current runs of a study those that are published, unless they are."""
+    wanted = published(study_name)
+    if wanted == shown(study_name):
+        return
+    from pipeline.study.read import read_study
+    from pipeline.tracking import contents
+
+    contents.mirror_study(read_study(study_name), wanted)
