@@ -168,11 +168,20 @@ def mean_of_counted(each: Tensor, counted: Tensor) -> Tensor:
 
 def squared_errors(outputs: Tensor, y: Tensor) -> Tensor:
     """Of every example, (N,), averaged over its outputs as `nn.MSELoss` does."""
+    return rows(differences(outputs, y).square()).mean(1)
+
+
+def differences(outputs: Tensor, y: Tensor) -> Tensor:
+    """Outputs less targets, shaped as the outputs.
+
+    Raises:
+        UserError: their shapes differ in more than dimensions of length 1.
+    """
     if without_ones(outputs) != without_ones(y):  # a reshape of other shapes would mix the numbers up
         shapes = f"outputs of shape {tuple(outputs.shape)} do not fit targets of shape {tuple(y.shape)}"
         raise UserError(f"{shapes}; fix: give as many targets as outputs, in the same order")
     # reshape, never broadcast: (N, 1) - (N,) would silently be an N by N matrix
-    return rows((outputs - y.reshape(outputs.shape)).square()).mean(1)
+    return outputs - y.reshape(outputs.shape)
 
 
 def without_ones(t: Tensor) -> list[int]:
@@ -261,7 +270,7 @@ Regression = Task(
     owns=lambda y: y.is_floating_point(),
     loss="mse",
     broken=lambda _, y: torch.zeros(len(y), dtype=torch.bool, device=y.device),  # nothing is wrong, only further off
-    score=lambda outputs, y: float((outputs - y.reshape(outputs.shape)).double().square().mean().sqrt()),
+    score=lambda outputs, y: float(differences(outputs, y).double().square().mean().sqrt()),
     harm="loss_after",
     score_of_harm=lambda mean: mean**0.5,
     parts_of_score=lambda harm: harm,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -111,6 +111,8 @@ class Context:
     task: LossName | Callable[[Tensor, Tensor], Tensor] | None = None
 
     def __post_init__(self) -> None:
+        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
+            raise UserError(f"bounds {tuple(self.bounds)} hold nothing; fix: give (lowest, highest), such as (0, 1)")
         if isinstance(self.task, str) and self.task not in tasks.LOSSES:
             raise UserError(f"no task loss {self.task!r}; {nearest(self.task, tasks.LOSSES)}")
 
@@ -157,6 +159,7 @@ class Forward:
         self.context = context or Context()
         self.draws = draws or Draws()
         self.notes: dict[str, Tensor] = {}  # figures a term wants recorded, averaged over the epoch
+        self._random: list[Tensor | None] = []  # the random state before the first pass, None where it draws nothing
         self._gradients: dict[str, Tensor] = {}
         self._outputs: Tensor | None = None  # no cached_property: its lock cannot be compiled
         self._losses: Tensor | None = None
@@ -170,10 +173,33 @@ class Forward:
 
     def call(self, points: Tensor) -> Tensor:
         """The outputs at other points, as they are, in float32 at least."""
-        if self.exact:
-            refuse_half(self.model)
-            points = wide(points)
-        return wide(self.model(points))
+        if not self.exact:
+            return wide(self.model(points))
+        refuse_half(self.model)
+        return wide(self.replayed(wide(points)))
+
+    def replayed(self, points: Tensor) -> Tensor:
+        """One of several passes that are compared: all of them drop the same units, where the model draws any.
+
+        Else a finite difference would be that of two Dropout masks, thousands of times larger than the gradient.
+        """
+        if torch.compiler.is_compiling():  # `CompiledStep` refuses Dropout here
+            return cast("Tensor", self.model(points))
+        if not self._random:
+            state = random_state(points.device)
+            outputs: Tensor = self.model(points)
+            self._random.append(None if torch.equal(state, random_state(points.device)) else state)
+            return outputs
+        if (state_or_none := self._random[0]) is None:
+            return cast("Tensor", self.model(points))
+        with torch.random.fork_rng(devices=[points.device] if points.is_cuda else []):
+            restore_random_state(points.device, state_or_none)
+            return cast("Tensor", self.model(points))
+
+    @property
+    def draws_in_model(self) -> bool:
+        """Whether the passes of the model draw random numbers; known once there was one."""
+        return bool(self._random) and self._random[0] is not None
 
     def precision(self) -> AbstractContextManager[object]:
         """In here passes and gradients are those of float32, where the pass has to be exact."""
@@ -241,7 +267,7 @@ class Forward:
         """Another pass of the same model on the same targets, at inputs that were moved from x by a constant."""
         x, context, draws = self.moved(x), self.context, self.draws
         moved = Forward(self.model, x, self.y, context=context, draws=draws, track=track, exact=self.exact)
-        moved.notes = self.notes
+        moved.notes, moved._random = self.notes, self._random
         return moved
 
     def moved(self, points: Tensor) -> Tensor:
@@ -266,6 +292,18 @@ class Forward:
 def wide(t: Tensor) -> Tensor:
     """In float32 where it is in 16 bits."""
     return t.float() if t.dtype in HALF else t
+
+
+def random_state(device: torch.device) -> Tensor:
+    """Of the global generator from which a model on that device draws."""
+    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
+
+
+def restore_random_state(device: torch.device, state: Tensor) -> None:
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(state, device)
+    else:
+        torch.set_rng_state(state)
 
 
 def refuse_half(model: nn.Module) -> None:

@@ -128,9 +128,11 @@ class Loss(BaseModel, ABC):
 
     def _part(self, at: Forward) -> Forward:
         """The pass of a random part of the batch, where `share` asks for one; its mean estimates the batch's."""
-        n = len(at.y)
-        chosen = max(1, round(self.share * n))
-        return at if chosen == n else at.part(at.draws.subset(at.x, chosen))
+        chosen = self._rows_of_term(at.y)
+        return at if chosen == len(at.y) else at.part(at.draws.subset(at.x, chosen))
+
+    def _rows_of_term(self, y: Tensor) -> int:
+        return max(1, round(self.share * len(y))) if self.share < 1 else len(y)
 
     def forward(
         self,
@@ -143,7 +145,7 @@ class Loss(BaseModel, ABC):
     ) -> Forward:
         """The forward pass this loss wants: it follows the input's gradient only where the term needs it."""
         strength = self.strength if strength is None else strength
-        track = self.tracks_input and strength > 0 and self.share == 1
+        track = self.tracks_input and strength > 0 and self._rows_of_term(y) == len(y)
         exact = self.subtracts_passes and strength > 0
         return Forward(model, x, y, context=context, draws=draws, track=track, exact=exact)
 

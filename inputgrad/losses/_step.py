@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context, Draws
@@ -100,6 +101,9 @@ class CompiledStep(Step):
             raise UserError(
                 "a ramp changes the strength, and so the graph, at every step; fix: ramp: 0, or no compiling"
             )
+        if loss.subtracts_passes and any(isinstance(m, _DropoutNd) and m.p > 0 for m in model.modules()):
+            fix = "fix: do not compile, or leave Dropout out"
+            raise UserError(f"this term compares passes that must drop the same units, which no graph can hold; {fix}")
         # eager random numbers: the same with and without compiling, and resumable with the global generator
         self.compiled = torch.compile(self.gradients, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
@@ -139,7 +143,10 @@ class CompiledStep(Step):
 
 
 def with_examples(context: Context | None, examples: Mapping[str, Tensor] | None) -> Context | None:
-    return replace(context or Context(), examples=examples) if examples else context
+    if not examples:
+        return context
+    known = context or Context()
+    return replace(known, examples={**known.examples, **examples})
 
 
 def mean(term: Tensor | None) -> Tensor | None:

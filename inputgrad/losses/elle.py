@@ -1,5 +1,6 @@
 """Penalise how far the loss is from a straight line between random points of the ball, without double backward."""
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -38,7 +39,14 @@ class ELLE(Loss):
             for _ in range(2)
         )
         share = at.draws.uniform(x.new_empty(len(x)))
-        points = torch.stack([a, b, a + expand(share, x) * (b - a)], 1).flatten(0, 1)  # one pass, example by example
-        outputs = at.call(points).unflatten(0, (-1, 3))
-        here, there, between = (at.losses_of(outputs[:, k]) for k in range(3))
+        three = (a, b, a + expand(share, x) * (b - a))
+        here, there, between = (at.losses_of(outputs) for outputs in self._outputs(at, three))
         return (between - (1 - share) * here - share * there).square()
+
+    @staticmethod
+    def _outputs(at: Forward, points: Sequence[Tensor]) -> list[Tensor]:
+        """In one pass, example by example; one for each where the model drops units, the same ones in all."""
+        _ = at.outputs
+        if at.draws_in_model:
+            return [at.call(each) for each in points]
+        return list(at.call(torch.stack([*points], 1).flatten(0, 1)).unflatten(0, (-1, len(points))).unbind(1))

@@ -7,6 +7,7 @@ from pydantic import Field
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward, expand, rows
+from inputgrad.gradients.norms import unit
 from inputgrad.losses import Loss, Norm, Range
 
 
@@ -38,10 +39,12 @@ class FiniteDifference(Loss):
 
     def _direction(self, g: Tensor) -> Tensor:
         """The constant direction v_i of length 1, or 0 where g_i is 0, shaped as g."""
+        if self.p == 2:
+            return unit(g)
         flat = rows(g)
         if self.p == 1:
             flat = flat.sign()
-        elif self.p == "inf":
+        else:
             largest = flat.abs().argmax(1, keepdim=True)
             flat = torch.zeros_like(flat).scatter(1, largest, flat.gather(1, largest).sign())
         length = flat.norm(dim=1) if self.p != 1 else flat.new_full((len(flat),), flat.shape[1] ** 0.5)

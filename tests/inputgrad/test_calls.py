@@ -306,3 +306,66 @@ def test_labels_that_are_left_out_count_as_in_pytorch():
     line, (x, labels) = net(), batch()
     labels[2:5] = -100
     torch.testing.assert_close(GradientNorm(strength=0)(line, x, labels), F.cross_entropy(line(x), labels))
+
+
+# what else would be wrong without a word
+
+
+@pytest.mark.parametrize("loss", SUBTRACT, ids=lambda loss: f"{type(loss).__name__}-{getattr(loss, 'p', '')}")
+def test_passes_that_are_compared_drop_the_same_units(loss):
+    """With Dropout the term is that of the net without the units that it dropped: two masks would be its difference."""
+    x, y = batch(6, dtype=torch.float64)
+    first, last, drop = nn.Linear(6, 16).double(), nn.Linear(16, 4).double(), nn.Dropout(0.5)
+    model = nn.Sequential(first, nn.Tanh(), drop, last).train()
+    torch.manual_seed(7)
+    mask = drop(torch.ones(6, 16, dtype=torch.float64))
+
+    class Masked(nn.Module):
+        def forward(self, x):
+            return last(first(x).tanh() * (mask if len(x) == 6 else mask.repeat_interleave(3, 0)))
+
+        def train(self, mode=True):
+            return super().train(mode)
+
+    def term(model):
+        torch.manual_seed(7)
+        return loss.parts(loss.forward(model, x, y, draws=Draws(torch.Generator().manual_seed(1)))).term
+
+    if isinstance(loss, LocalLinearity):  # its ascent runs in eval mode, without Dropout: another point
+        assert float(term(model).detach().mean()) < 3 * float(term(Masked()).detach().mean())
+    else:
+        torch.testing.assert_close(term(model), term(Masked()), rtol=1e-9, atol=1e-12)
+    with pytest.raises(UserError, match="must drop the same units, which no graph can hold; fix: do not compile"):
+        CompiledStep(loss, model)
+
+
+def test_a_confident_example_is_moved_by_h_and_no_further():
+    """The squares of its gradient underflow in float32: the direction once had a length of 1e15."""
+    model, x = nn.Linear(1, 2, bias=False), torch.ones(1, 1)
+    with torch.no_grad():
+        model.weight.copy_(torch.tensor([[30.0], [-30.0]]))
+    for p in (1, 2, "inf"):
+        term = FiniteDifference(p=p).term(FiniteDifference(p=p).forward(model, x, torch.tensor([0])))
+        assert float(term.detach()) < 1e-12
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.5, 1), (0.99, 10)])
+def test_a_share_that_rounds_to_the_whole_batch(share, n):
+    model, (x, y) = net(), batch(n)
+    torch.testing.assert_close(GradientNorm(share=share)(model, x, y), GradientNorm()(model, x, y))
+
+
+def test_bounds_the_wrong_way_round_are_refused():
+    with pytest.raises(UserError, match=r"bounds \(1, 0\) hold nothing; fix: give \(lowest, highest\)"):
+        Context(bounds=(1, 0))
+
+
+def test_examples_of_a_step_join_those_of_the_context():
+    from inputgrad import RightReasons
+
+    model, (x, y) = net(), batch()
+    mask = torch.ones(8, 6)
+    step = Step(RightReasons(), model, Context(examples={"mask": mask}))
+    taken = step(x, y, examples={"weight": torch.ones(8)})
+    assert taken.term is not None
+    assert float(taken.term) > 0
