@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[1]
 
 Row = tuple[str, str, str, str]
 
+CALLS = "tests/inputgrad/test_calls.py"
 LOSSES = "tests/inputgrad/losses"
 ENSEMBLE, STEP, STACKED = (f"tests/inputgrad/test_{name}.py" for name in ("ensemble", "step", "stacked"))
 ATTACKS, MASKING, STRENGTHS = (f"tests/inputgrad/test_{name}.py" for name in ("attacks", "masking", "strengths"))
@@ -107,7 +108,7 @@ MUTATIONS: list[Row] = [
     (LOOP, "        fingerprint.read_again()\n", "", f"{MISTAKES} -k code_that"),
     (
         LOOP,
-        'self.task.canonical.fingerprint != self.task.settings["code and data"]',
+        'self.task.code_and_data() != self.task.settings["code and data"]',
         "False",
         f"{MISTAKES} -k code_that",
     ),
@@ -153,26 +154,41 @@ MUTATIONS: list[Row] = [
     (TRAINER, "until or run.epochs", "run.epochs", f"{RUNG} -k until_an_epoch"),
     (
         FORWARD,
-        "create_graph=True)\n        return gradient\n",
-        "retain_graph=True)\n        return gradient\n",
+        "create_graph=True)\n        return wide(gradient)\n",
+        "retain_graph=True)\n        return wide(gradient)\n",
         LOSSES,
     ),
     (FORWARD, "values.sum(), self.x", "values.mean(), self.x", LOSSES),
     (
         "inputgrad/tasks.py",
-        "return (outputs - y.reshape(outputs.shape))",
-        "return (outputs - y)",
+        "return outputs - y.reshape(outputs.shape)",
+        "return outputs - y",
         LOSSES,
     ),
     (FORWARD, "            module.training = training", "            module.training = True", LOSSES),
     (FORWARD, "    model.eval()\n", "", LOSSES),
+    (FORWARD, "x if self.in_graph else", "", CALLS),
+    (FORWARD, "points + (self.x - self.x.detach()) if self.in_graph else points", "points", CALLS),
+    (FORWARD, "draws or Draws()", "draws or Draws(torch.Generator().manual_seed(0))", CALLS),
+    (FORWARD, "enabled=False) if self.exact else", "enabled=True) if self.exact else", CALLS),
+    (FORWARD, "moved.notes, moved._random = self.notes, self._random", "moved.notes = self.notes", CALLS),
+    ("inputgrad/losses/_step.py", "        self.steps += 1\n", "", CALLS),
+    ("inputgrad/losses/_step.py", "None if x.requires_grad else self.parameters", "self.parameters", CALLS),
+    ("inputgrad/losses/__init__.py", "if strength is None and (self.every > 1 or self.ramp)", "if False", CALLS),
+    ("inputgrad/tasks.py", "if outputs[:1].numel() > 1:", "if False:", CALLS),
+    ("inputgrad/tasks.py", "/ counted.sum(1).to(each.dtype).mean()", "/ counted.shape[1]", CALLS),
     ("inputgrad/losses/__init__.py", "self.strength * self.every * ramp", "self.strength * ramp", LOSSES),
     ("inputgrad/losses/__init__.py", "min(1.0, epoch / self.ramp)", "1.0", LOSSES),
     ("inputgrad/losses/gradient_norm.py", "g.square().sum(1)", "g.square().sum(1).sqrt()", LOSSES),
     ("inputgrad/losses/gradient_direction.py", "direction[c] - at.x.detach()", "direction[c]", LOSSES),
     ("inputgrad/losses/jacobian_norm.py", "outputs.shape[1] / (2 *", "1 / (2 *", LOSSES),
     ("inputgrad/losses/finite_difference.py", "moved.losses - at.losses", "moved.losses - at.losses.detach()", LOSSES),
-    ("inputgrad/losses/trades.py", "divergence(at.outputs, at.at", "divergence(at.outputs.detach(), at.at", LOSSES),
+    (
+        "inputgrad/losses/trades.py",
+        "divergence(at, at.outputs, at.at",
+        "divergence(at, at.outputs.detach(), at.at",
+        LOSSES,
+    ),
     ("inputgrad/losses/right_reasons.py", "masked = gradient * mask", "masked = gradient", LOSSES),
     ("inputgrad/losses/curvature.py", ").gradient() - at.gradient()", ").gradient() - at.constant_gradient()", LOSSES),
     ("inputgrad/losses/local_linearity.py", "* at.gradient()).sum(1)", "* at.constant_gradient()).sum(1)", LOSSES),
