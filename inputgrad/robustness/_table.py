@@ -30,10 +30,9 @@ def text(found: Evaluation) -> str:
     flags = [name for name, check in found.masking.items() if not check["ok"]]
     fine = "every check is fine" if not flags else f"{len(flags)} of {len(found.masking)} checks do not hold"
     lines += ["", f"can the robust score be trusted? {fine}:"]
-    for name, check in found.masking.items():
-        value = "-" if check["value"] is None else f"{check['value']:.4g}"
-        lines.append(f"  {name:18} {'ok' if check['ok'] else 'FLAG':5} {value:>9}, at most {check['threshold']:g}")
-        lines += textwrap.wrap(check["reason"], WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
+    for name, check in found.findings.items():
+        lines.append(f"  {name:18} {'ok' if check.ok else 'FLAG':5} {check.figure:>9}, at most {check.limit}")
+        lines += textwrap.wrap(check.reason, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
     lines += [f"note: {note}" for note in found.notes]
     return "\n".join(lines)
 

@@ -21,6 +21,7 @@ from inputgrad.gradients.forward import Draws, evaluating
 from inputgrad.gradients.norms import BallNorm
 from inputgrad.robustness import _given, masking
 from inputgrad.robustness.evaluate import Victim, attacked
+from inputgrad.robustness.masking import Finding
 from inputgrad.robustness.threat import Attack
 from inputgrad.tasks import Task
 
@@ -40,7 +41,8 @@ class Evaluation:
         task: what a score is.
         outcomes: a row per example, attack and ε; see `inputgrad.robustness.evaluate.attacked`.
         descriptors: of the input gradient, a row per example; see `inputgrad.gradients.descriptors.descriptors`.
-        masking: the masking sheet: check -> ok, value, threshold, reason.
+        masking: the masking sheet: check -> ok, value, threshold, reason, of (how many examples, where the value is a
+            number of examples).
         notes: what was done otherwise than for any model, and why.
         key: names the model's weights, the examples, the settings and the code.
     """
@@ -68,6 +70,11 @@ class Evaluation:
         inside = self.outcomes[self.outcomes["epsilon"] <= epsilon]
         worst = inside.groupby("example")[self.task.harm].max()
         return float(self.task.score_of_harm(worst.astype(float).to_frame().mean(axis=0)).iloc[0])
+
+    @property
+    def findings(self) -> dict[str, Finding]:
+        """The masking sheet, each check as an object that knows how it is written."""
+        return {name: Finding(**check) for name, check in self.masking.items()}
 
     @property
     def trusted(self) -> bool:

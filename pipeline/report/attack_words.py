@@ -107,4 +107,4 @@ def one_check(summary: Summary, name: str) -> str:
 
 
 def worst(check: masking.CheckOverSeeds) -> str:
-    return f"at worst {masking.number(check.worst.value)} in seed {check.seed}"
+    return f"at worst {check.worst.figure} in seed {check.seed}"

@@ -30,7 +30,7 @@ def write(found: Evaluation, title: str, folder: Path) -> Path:
         "distance": " ".join(table.distance(found)),
         "trusted": found.trusted,
         "flags": [name for name, check in found.masking.items() if not check["ok"]],
-        "checks": found.masking,
+        "checks": found.findings,
         "left": [(name, table.written(found, value)) for name, value in table.left(found)],
         "radii": [(epsilon, table.score(found, epsilon)) for epsilon in attack.radii],
         "gradient": [(name, f"{value:.4g}") for name, value in found.descriptors.mean().items()],

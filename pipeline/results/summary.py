@@ -117,7 +117,9 @@ class Summary:
                     **{descriptors.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
                     **{f"median_distance_{norm}": stated(quantity) for norm, quantity in row.distances.items()},
                     "step_time": row.cost,
-                    "masking": {c.name: {"ok": c.ok, "value": c.worst.value} for c in row.masking.values()},
+                    "masking": {
+                        c.name: {"ok": c.ok, "value": c.worst.value, "of": c.worst.of} for c in row.masking.values()
+                    },
                 }
                 for row in self.rows
             },

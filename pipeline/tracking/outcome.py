@@ -68,5 +68,4 @@ def tags(found: dict[int, masking.Findings]) -> dict[str, str]:
 
 
 def shown(check: masking.CheckOverSeeds) -> str:
-    value = check.worst.value
-    return ("ok" if check.ok else "FLAG") + ("" if value is None else f" {value:.3g}")
+    return ("ok" if check.ok else "FLAG") + ("" if check.worst.value is None else f" {check.worst.figure}")
