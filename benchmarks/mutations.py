@@ -282,6 +282,8 @@ MUTATIONS: list[Row] = [
     (SHEET, "~np.isfinite(norms) | ", "", MASKING),
     (SHEET, ".fillna(0)", "", MASKING),
     (SHEET, "finite and value <= threshold", "value <= threshold or not finite", MASKING),
+    ("pipeline/results/quantity.py", "self.p < 1 - CONFIDENCE", "True", f"{REPORT}/test_words.py"),
+    ("pipeline/results/pairwise.py", "mean, low, high = -mean, -high, -low", "pass", f"{REPORT}/test_words.py"),
     (SHEET, "limit = max(1, ", "limit = max(0, ", MASKING),
     (
         SHEET,

@@ -10,7 +10,7 @@ import pandas as pd
 from scipy import stats
 
 from pipeline.results.quantity import BASELINE
-from pipeline.results.statistics import CONFIDENCE, estimate, paired_difference
+from pipeline.results.statistics import CONFIDENCE, Estimate, estimate, holm, p_value, paired_difference
 from pipeline.study.schema import Study
 
 COLUMNS = [
@@ -51,15 +51,6 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
     return table[COLUMNS]
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """p-values of m tests after Holm's correction (1979), in their order: the chance of any false find is held."""
-    order = p.argsort()
-    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    found = np.empty_like(p)
-    found[order] = np.minimum(steps, 1.0)
-    return found
-
-
 def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> dict[str, Any]:
     mine, theirs = (score.xs(name, level="loss") for name in (loss, other))
     seeds = mine.index.intersection(theirs.index)
@@ -81,11 +72,17 @@ def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> 
     }
 
 
-def p_value(mine: pd.Series[float], theirs: pd.Series[float]) -> float:
-    """Of the paired t-test over seeds; NaN for one seed. Differences without spread leave nothing to test: 1 or 0."""
-    if len(mine) < 2:
-        return float("nan")
-    difference = (mine - theirs).to_numpy()
-    if np.allclose(difference, difference[0], rtol=0, atol=1e-12):
-        return float(np.isclose(difference[0], 0, atol=1e-12))
-    return float(stats.ttest_rel(mine, theirs).pvalue)
+def against_baseline(table: pd.DataFrame) -> dict[str, tuple[Estimate, float]]:
+    """Of every loss, its difference from the baseline and Holm's p, from the table of `compare`."""
+    found = {}
+    for row in table.to_dict("records"):
+        mean, low, high = row["difference"], row["low"], row["high"]
+        if row["loss"] == BASELINE:
+            mean, low, high = -mean, -high, -low
+        elif row["other"] != BASELINE:
+            continue
+        if np.isnan(low):
+            low = high = None
+        loss = row["other"] if row["loss"] == BASELINE else row["loss"]
+        found[str(loss)] = (Estimate(mean, low, high, row["n_seeds"]), row["holm"])
+    return found

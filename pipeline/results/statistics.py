@@ -71,3 +71,22 @@ def intervals(frame: pd.DataFrame, by: list[str], value: str, limits: Limits = N
     table = grouped.agg(["mean", "sem", "count"]).rename(columns={"count": "n"}).reset_index()
     table["low"], table["high"] = inside(interval(table["mean"], table["sem"], table["n"]), limits)
     return table[[*by, "mean", "low", "high", "n"]]
+
+
+def p_value(mine: pd.Series[float], theirs: pd.Series[float]) -> float:
+    """Of the paired t-test over seeds; NaN for one seed. Differences without spread leave nothing to test: 1 or 0."""
+    if len(mine) < 2:
+        return float("nan")
+    difference = (mine - theirs).to_numpy()
+    if np.allclose(difference, difference[0], rtol=0, atol=1e-12):
+        return float(np.isclose(difference[0], 0, atol=1e-12))
+    return float(stats.ttest_rel(mine, theirs).pvalue)
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values of m tests after Holm's correction (1979), in their order: the chance of any false find is held."""
+    order = p.argsort()
+    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    found = np.empty_like(p)
+    found[order] = np.minimum(steps, 1.0)
+    return found
