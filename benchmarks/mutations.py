@@ -343,8 +343,19 @@ MUTATIONS: list[Row] = [
     ("pipeline/report/published.py", "if low > published.robust", "if high > published.robust", f"{AROUND} -k above"),
     ("pipeline/report/published.py", "if high < published.robust", "if low < published.robust", f"{AROUND} -k above"),
     ("pipeline/report/limits.py", "study.task.has_classes and missing", "False", f"{AROUND} -k limitations"),
-    ("pipeline/report/comparison.py", "task.better * (one", "(one", f"{KEPT} -k smaller_error"),
-    ("pipeline/report/comparison.py", 'one["low"] <= baseline["high"] and ', "", f"{KEPT} -k comparison"),
+    (
+        "pipeline/report/words.py",
+        "measure.good * robust[name].value.mean",
+        "-robust[name].value.mean",
+        f"{KEPT} -k most",
+    ),
+    ("pipeline/report/words.py", 'if measure.verdict(quantity) == "better"]', "]", f"{KEPT} -k most"),
+    (
+        "inputgrad/robustness/scores.py",
+        'found.index.get_level_values("norm") == norm',
+        ":",
+        "tests/inputgrad/test_scores.py",
+    ),
     ("pipeline/tracking/silence.py", "if remembered():", "if False:", f"{TRACKING} -k never_answers"),
     ("pipeline/tracking/silence.py", "< REMEMBERED", "< 1e99", f"{TRACKING} -k never_answers"),
     (
@@ -372,7 +383,7 @@ MUTATIONS: list[Row] = [
     ("pipeline/study/checks.py", "if name in study.losses:", "if False:", f"{CHECKPOINTS} -k mistake"),
     ("pipeline/study/origins.py", "*([Path(given.weights)] if given.weights is not None else [])", "", CHECKPOINTS),
     ("pipeline/results/report.py", "for name in study.checkpoints:", "for name in []:", CHECKPOINTS),
-    ("pipeline/report/checkpoints.py", "share(value, n)", "(value, value)", f"{AROUND} -k elsewhere"),
+    ("pipeline/report/checkpoints.py", "wilson(value, n)", "(value, value)", f"{AROUND} -k elsewhere"),
     ("inputgrad/losses/gradient_norm.py", '1 / (2 * s.of("batch_size"))', '1 / s.of("batch_size")', STRENGTHS),
 ]
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws, evaluating
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness import _given, masking
+from inputgrad.robustness import _given, masking, scores
 from inputgrad.robustness.evaluate import Victim, attacked
 from inputgrad.robustness.masking import Finding
 from inputgrad.robustness.threat import Attack
@@ -66,10 +67,13 @@ class Evaluation:
         return self.robust_at(self.attack.epsilon)
 
     def robust_at(self, epsilon: float) -> float:
-        """The worst case over all attacks that stayed inside a ball of radius `epsilon`."""
-        inside = self.outcomes[self.outcomes["epsilon"] <= epsilon]
-        worst = inside.groupby("example")[self.task.harm].max()
-        return float(self.task.score_of_harm(worst.astype(float).to_frame().mean(axis=0)).iloc[0])
+        """The worst case over all attacks of the headline norm that stayed inside a ball of radius `epsilon`."""
+        return scores.score(scores.worst_at(self.harm, self.attack.norm, epsilon), self.task)
+
+    @cached_property
+    def harm(self) -> pd.DataFrame:
+        """What every attack did to every example; see `inputgrad.robustness.scores.harm`."""
+        return scores.harm(self.outcomes, self.task)
 
     @property
     def findings(self) -> dict[str, Finding]:
@@ -84,14 +88,14 @@ class Evaluation:
     @property
     def facts(self) -> dict[str, Any]:
         """The numbers in brief, as plain values."""
-        scores = {f"{epsilon:g}": self.robust_at(epsilon) for epsilon in self.attack.radii}
+        at_epsilon = {f"{epsilon:g}": self.robust_at(epsilon) for epsilon in self.attack.radii}
         return {
             "key": self.key,
             "examples": int(self.outcomes["example"].nunique()),
             "score": self.task.key,
             "clean": self.clean,
             "robust": self.robust,
-            "score_at_epsilon": scores,
+            "score_at_epsilon": at_epsilon,
             "trusted": self.trusted,
             "attack": self.attack.model_dump(mode="json"),
             "notes": list(self.notes),

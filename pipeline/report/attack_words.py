@@ -6,11 +6,11 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from inputgrad.robustness.scores import CONFIDENCE
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
 from pipeline.results.quantity import BASELINE, Quantity
 from pipeline.results.scores import on_all_examples
-from pipeline.results.statistics import CONFIDENCE
 from pipeline.results.summary import Row, Summary
 from pipeline.study.schema import Study
 

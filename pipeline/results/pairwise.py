@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from inputgrad.robustness.scores import CONFIDENCE, scores
 from pipeline.results.quantity import BASELINE
-from pipeline.results.statistics import CONFIDENCE, Estimate, estimate, holm, p_value, paired_difference
+from pipeline.results.statistics import Estimate, estimate, holm, p_value, paired_difference
 from pipeline.study.schema import Study
 
 COLUMNS = [
@@ -33,7 +34,7 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
         study: says which.
         losses: in the order of the pairs.
     """
-    score = study.task.score_of_harm(harm.mean(axis=1))
+    score = scores(harm, study.task)
     good = study.task.parts_of_score(harm)
     rows = [pair(score, good, loss, other) for loss, other in combinations(losses, 2)]
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("q", "holm", "beyond_luck")])

@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from inputgrad.robustness.scores import CONFIDENCE
 from pipeline.results.statistics import (
-    CONFIDENCE,
     Estimate,
     Limits,
     estimate,

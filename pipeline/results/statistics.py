@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-CONFIDENCE = 0.95
+from inputgrad.robustness.scores import CONFIDENCE
+
 Limits = tuple[float, float] | None
 """Between which a number must lie, as `Task.limits`; None: anywhere."""
 
@@ -49,12 +50,6 @@ def estimate(values: pd.Series[float], limits: Limits = None) -> Estimate:
 def inside(bounds: tuple[Any, Any], limits: Limits) -> tuple[Any, Any]:
     """The part of an interval where the number can lie, 0 to 1 for an accuracy: it covers the mean as often."""
     return bounds if limits is None else (np.clip(bounds[0], *limits), np.clip(bounds[1], *limits))
-
-
-def share(value: float, n: int) -> tuple[float, float]:
-    """Bounds of Wilson's interval (1927) of a share of n examples; it stays inside [0, 1]."""
-    found = stats.binomtest(round(value * n), n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
 
 
 def paired_difference(values: pd.Series[float], baseline: pd.Series[float]) -> Estimate:

@@ -18,7 +18,7 @@ from pydantic import FiniteFloat
 from inputgrad import tasks
 from inputgrad.attacks import Threat, pgd
 from inputgrad.gradients.forward import describe
-from inputgrad.robustness import unit_test
+from inputgrad.robustness import scores, unit_test
 from inputgrad.robustness.evaluate import Victim
 from inputgrad.robustness.threat import Attack, ThreatModel, knobs_of
 from inputgrad.tasks import Task
@@ -107,8 +107,7 @@ class Evidence:
 
     def worst(self, rows: pd.DataFrame) -> pd.Series[Any]:
         """Of every example in `rows`, the harm of its worst row."""
-        found: pd.Series[Any] = rows.groupby("example")[self.task.harm].max()
-        return found
+        return scores.worst_of(rows, self.task)
 
     def relative(self, worst: pd.Series[Any]) -> float:
         return self.task.relative_harm(worst, self.clean[self.task.harm])
