@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from inputgrad import files, tasks
 from inputgrad.errors import UserError
-from inputgrad.tasks import Task
 from pipeline import data, store
 from pipeline.fingerprint import Origin, closure, code_of, hash_of_file
 from pipeline.report import comparison
+from pipeline.report.measure import score
 from pipeline.results.report import opened
+from pipeline.results.statistics import Estimate
 from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -123,8 +126,10 @@ def table(study_name: str) -> str:
         f"| loss | clean {task.noun}{unit} | robust {task.noun}{unit}, ε = {metrics['epsilon']:g} |",
         "|:---|---:|---:|",
     ]
+    measure = replace(score(task), unit="")
     for loss, numbers in metrics["losses"].items():
-        cells = (interval(numbers[f"{kind}_{task.key}"], task) for kind in ("clean", "robust"))
+        found = [Estimate(**numbers[f"{kind}_{task.key}"]) for kind in ("clean", "robust")]
+        cells = (f"{measure.value(one)} {measure.interval(one)}".strip() for one in found)
         lines.append(" | ".join([f"| `{loss}`", *cells]) + " |")
     n = next(iter(metrics["losses"].values()))[f"clean_{task.key}"]["n"]
     source = f"[report](docs/results/{study_name}/report.md)"
@@ -133,17 +138,15 @@ def table(study_name: str) -> str:
     return "\n".join(lines)
 
 
-def interval(cell: dict[str, float], task: Task) -> str:
-    """A mean with its interval; one seed has none."""
-    known = [key for key in ("mean", "low", "high") if cell[key] is not None]
-    mean, *ends = (f"{task.factor * cell[key]:.{task.decimals}f}" for key in known)
-    return f"{mean} [{', '.join(ends)}]" if ends else mean
-
-
 def side_by_side() -> str:
     """docs/results/index.html: all kept studies on one page, those with most losses first."""
-    found = {name: (metrics_of(name), facts_of(name)) for name in there()}
-    return comparison.page(dict(sorted(found.items(), key=lambda one: -len(one[1][0]["losses"]))))
+    found = {
+        name: comparison.Kept(
+            metrics=metrics_of(name), facts=facts_of(name), pairs=pd.read_csv(FOLDER / name / "pairwise.csv")
+        )
+        for name in there()
+    }
+    return comparison.page(dict(sorted(found.items(), key=lambda one: -len(one[1].metrics["losses"]))))
 
 
 def overview() -> str:

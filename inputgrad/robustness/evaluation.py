@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,8 +21,9 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws, evaluating
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness import _given, masking
+from inputgrad.robustness import _given, masking, scores
 from inputgrad.robustness.evaluate import CHUNK, Victim, attacked
+from inputgrad.robustness.masking import Finding
 from inputgrad.robustness.threat import Attack
 from inputgrad.tasks import Task
 
@@ -41,7 +43,8 @@ class Evaluation:
         task: what a score is.
         outcomes: a row per example, attack and ε; see `inputgrad.robustness.evaluate.attacked`.
         descriptors: of the input gradient, a row per example; see `inputgrad.gradients.descriptors.descriptors`.
-        masking: the masking sheet: check -> ok, value, threshold, reason.
+        masking: the masking sheet: check -> ok, value, threshold, reason, of (how many examples, where the value is a
+            number of examples).
         notes: what was done otherwise than for any model, and why.
         key: names the model's weights, the examples, the settings and the code.
     """
@@ -74,14 +77,17 @@ class Evaluation:
         if not near:
             tried = ", ".join(f"{radius:g}" for radius in self.attack.radii)
             raise UserError(f"no attack was run at ε = {epsilon:g} (at {tried}); fix: one of these, or a grid with it")
-        headline = self.in_headline_norm
-        worst = headline[headline["epsilon"] <= near[0]].groupby("example")[self.task.harm].max()
-        return float(self.task.score_of_harm(worst.astype(float).to_frame().mean(axis=0)).iloc[0])
+        return scores.score(scores.worst_at(self.harm, self.attack.norm, near[0]), self.task)
+
+    @cached_property
+    def harm(self) -> pd.DataFrame:
+        """What every attack did to every example; see `inputgrad.robustness.scores.harm`."""
+        return scores.harm(self.outcomes, self.task)
 
     @property
-    def in_headline_norm(self) -> pd.DataFrame:
-        """The outcomes without those of a secondary norm, whose ε and distances measure something else."""
-        return self.outcomes[self.outcomes["norm"].isin(["none", self.attack.norm])]
+    def findings(self) -> dict[str, Finding]:
+        """The masking sheet, each check as an object that knows how it is written."""
+        return {name: Finding(**check) for name, check in self.masking.items()}
 
     @property
     def trusted(self) -> bool:
@@ -91,14 +97,14 @@ class Evaluation:
     @property
     def facts(self) -> dict[str, Any]:
         """The numbers in brief, as plain values."""
-        scores = {f"{epsilon:g}": self.robust_at(epsilon) for epsilon in self.attack.radii}
+        at_epsilon = {f"{epsilon:g}": self.robust_at(epsilon) for epsilon in self.attack.radii}
         return {
             "key": self.key,
             "examples": int(self.outcomes["example"].nunique()),
             "score": self.task.key,
             "clean": self.clean,
             "robust": self.robust,
-            "score_at_epsilon": scores,
+            "score_at_epsilon": at_epsilon,
             "trusted": self.trusted,
             "attack": self.attack.model_dump(mode="json"),
             "notes": list(self.notes),

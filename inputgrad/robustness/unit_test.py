@@ -55,8 +55,8 @@ class Planted(nn.Module):
         return torch.stack([-side, side], 1) / 2
 
 
-def missed(model: nn.Module, x: Tensor, threat: Threat, knobs: dict[str, Any], seed: int) -> float:
-    """The share of the tests in which PGD does not find what was planted; NaN where none could be made.
+def missed(model: nn.Module, x: Tensor, threat: Threat, knobs: dict[str, Any], seed: int) -> tuple[int, int]:
+    """In how many tests PGD does not find what was planted, and how many tests could be made.
 
     Args:
         model: in eval mode, its parameters frozen.
@@ -66,13 +66,13 @@ def missed(model: nn.Module, x: Tensor, threat: Threat, knobs: dict[str, Any], s
         seed: of all random numbers.
     """
     draws, features = Draws(torch.Generator(x.device).manual_seed(seed)), Features(model)
-    y, found = torch.zeros(1, dtype=torch.long, device=x.device), []
+    y, found = torch.zeros(1, dtype=torch.long, device=x.device), list[bool]()
     for one in x[:EXAMPLES].split(1):
         net = planted(features, one, threat, draws)
         if net is not None:
             moved = pgd.perturb(net, one, y, threat, draws, **knobs)
             found.append(bool(net(moved).argmax(1).item()))
-    return 1 - sum(found) / len(found) if found else float("nan")
+    return found.count(False), len(found)
 
 
 @torch.no_grad()

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
+from inputgrad.robustness.scores import SMALLER
 from pipeline.report import attack_words, units, words
 from pipeline.report.drawing import Drawing, score_axis
 from pipeline.report.measure import Measure, score
@@ -18,7 +19,6 @@ from pipeline.results import distances
 from pipeline.results.read import Results
 from pipeline.results.statistics import intervals
 from pipeline.results.summary import Summary
-from pipeline.results.waterfall import SMALLER
 
 POINTS = 300
 """Distances at which the share of standing examples is drawn."""

@@ -6,12 +6,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from inputgrad.robustness.scores import CONFIDENCE
 from inputgrad.robustness.threat import attack_module
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
 from pipeline.results.quantity import BASELINE, Quantity
 from pipeline.results.scores import on_all_examples
-from pipeline.results.statistics import CONFIDENCE
 from pipeline.results.summary import Row, Summary
 from pipeline.study.schema import Study
 
@@ -124,4 +124,4 @@ def one_check(summary: Summary, name: str) -> str:
 
 
 def worst(check: masking.CheckOverSeeds) -> str:
-    return f"at worst {masking.number(check.worst.value)} in seed {check.seed}"
+    return f"at worst {check.worst.figure} in seed {check.seed}"

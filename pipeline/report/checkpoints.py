@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from inputgrad.robustness.scores import wilson
 from pipeline.report.measure import Measure
 from pipeline.results import elsewhere
-from pipeline.results.statistics import Estimate, share
+from pipeline.results.statistics import Estimate
 from pipeline.study.schema import Study
 
 
@@ -30,6 +31,6 @@ def section(study: Study, measure: Measure) -> dict[str, Any] | None:
 
 def written(value: float, n: int, study: Study, measure: Measure) -> str:
     """For classes with the 95 % interval over the examples."""
-    low, high = share(value, n) if study.task.has_classes else (None, None)
+    low, high = wilson(value, n) if study.task.has_classes else (None, None)
     estimate = Estimate(value, low, high, n)
     return f"{measure.value(estimate)} {measure.interval(estimate)}".strip()

@@ -3,78 +3,85 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from inputgrad import tasks
 from inputgrad.tasks import Task
-from pipeline.report.measure import times
+from pipeline.report import words
+from pipeline.report.measure import score, times
 from pipeline.report.page import environment
-from pipeline.results.quantity import BASELINE
+from pipeline.results import pairwise
+from pipeline.results.quantity import BASELINE, Quantity
+from pipeline.results.statistics import Estimate
 
 Metrics = Mapping[str, Any]
 """What metrics.json of a report holds."""
 
 
-def page(kept: Mapping[str, tuple[Metrics, Mapping[str, Any]]]) -> str:
-    """The page, from metrics.json and kept.json of every study, by its name."""
-    names = dict.fromkeys(loss for metrics, _ in kept.values() for loss in metrics["losses"])
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """One kept report: its metrics.json, its kept.json and its pairwise.csv."""
+
+    metrics: Metrics
+    facts: Mapping[str, Any]
+    pairs: pd.DataFrame
+
+    @property
+    def task(self) -> Task:
+        return tasks.named(self.metrics["task"])
+
+    @cached_property
+    def robust(self) -> dict[str, Quantity]:
+        """Of every loss, the robust score beside that of the baseline, with the report's own test."""
+        differences = pairwise.against_baseline(self.pairs)
+        found = {}
+        for loss, numbers in self.metrics["losses"].items():
+            difference, p = differences.get(loss, (None, None))
+            value = Estimate(**numbers[f"robust_{self.task.key}"])
+            found[loss] = Quantity(value=value, difference=difference, identical=False, p=p)
+        return found
+
+
+def page(kept: Mapping[str, Kept]) -> str:
+    """The page, from every kept report by the name of its study."""
+    names = dict.fromkeys(loss for one in kept.values() for loss in one.metrics["losses"])
     facts = {
-        "studies": [head(metrics, facts) for metrics, facts in kept.values()],
-        "rows": [{"name": name, "cells": [cell(metrics, name) for metrics, _ in kept.values()]} for name in names],
+        "studies": [head(one) for one in kept.values()],
+        "rows": [{"name": name, "cells": [cell(one, name) for one in kept.values()]} for name in names],
     }
     return environment(Path()).get_template("comparison.html.jinja").render(facts)
 
 
-def head(metrics: Metrics, facts: Mapping[str, Any]) -> dict[str, Any]:
-    task = tasks.named(metrics["task"])
+def head(kept: Kept) -> dict[str, Any]:
+    task, epsilon = kept.task, f"{kept.metrics['epsilon']:g}"
     return {
-        "name": metrics["study"],
-        "noun": f"robust {task.noun}{f', {task.unit}' if task.unit else ''}",
-        "epsilon": f"{metrics['epsilon']:g}",
-        "n": metrics["losses"][BASELINE][f"robust_{task.key}"]["n"],
-        "answer": answer(metrics, task),
-        "date": facts["date"],
-        "commit": facts["commit"][:7],
+        "name": kept.metrics["study"],
+        "noun": f"robust {task.noun}{f', {task.unit.strip()}' if task.unit else ''}",
+        "epsilon": epsilon,
+        "n": kept.robust[BASELINE].value.n,
+        "answer": words.best_under_attack(kept.robust, score(task), f"ε = {epsilon}"),
+        "date": kept.facts["date"],
+        "commit": kept.facts["commit"][:7],
     }
 
 
-def answer(metrics: Metrics, task: Task) -> str:
-    """The loss with the best robust score, if its interval does not meet that of `standard`."""
-    found = {name: numbers[f"robust_{task.key}"] for name, numbers in metrics["losses"].items()}
-    best = max(found, key=lambda name: task.better * found[name]["mean"])
-    if side(found[best], found[BASELINE], task) != "better":
-        return f"no loss lies clear of {BASELINE}'s {shown(found[BASELINE]['mean'], task)}."
-    return f"{best} stands best, {shown(found[best]['mean'], task)} against {shown(found[BASELINE]['mean'], task)}."
-
-
-def cell(metrics: Metrics, loss: str) -> dict[str, str] | None:
+def cell(kept: Kept, loss: str) -> dict[str, str] | None:
     """What a study says of a loss; None where it was not run."""
-    numbers, task = metrics["losses"].get(loss), tasks.named(metrics["task"])
+    numbers, measure = kept.metrics["losses"].get(loss), score(kept.task)
     if numbers is None:
         return None
-    robust, clean = (numbers[f"{kind}_{task.key}"] for kind in ("robust", "clean"))
-    ends = [robust["low"], robust["high"]]
+    robust, verdict = kept.robust[loss].value, measure.verdict(kept.robust[loss])
+    time = numbers.get("step_time", {}).get("ratio")
     return {
-        "robust": shown(robust["mean"], task),
-        "interval": "" if None in ends else f"[{', '.join(number(end, task) for end in ends)}]",
-        "clean": shown(clean["mean"], task),
-        "time": "" if loss == BASELINE else times(numbers.get("step_time", {}).get("ratio")),
-        "verdict": side(robust, metrics["losses"][BASELINE][f"robust_{task.key}"], task),
+        "robust": measure.value(robust),
+        "interval": measure.interval(robust),
+        "clean": measure.value(Estimate(**numbers[f"clean_{kept.task.key}"])),
+        "time": "" if loss == BASELINE else times(time),
+        "verdict": verdict if verdict in ("better", "worse") else "",
         "flags": ", ".join(name for name, check in numbers["masking"].items() if not check["ok"]),
     }
-
-
-def side(one: Mapping[str, Any], baseline: Mapping[str, Any], task: Task) -> str:
-    """Better or worse where the two intervals do not meet, else nothing."""
-    if None in (one["low"], baseline["low"]) or (one["low"] <= baseline["high"] and baseline["low"] <= one["high"]):
-        return ""
-    return "better" if task.better * (one["mean"] - baseline["mean"]) > 0 else "worse"
-
-
-def shown(value: float, task: Task) -> str:
-    return f"{number(value, task)}{f' {task.unit}' if task.unit else ''}"
-
-
-def number(value: float, task: Task) -> str:
-    return f"{task.factor * value:.{task.decimals}f}"

@@ -12,6 +12,7 @@ from matplotlib.ticker import PercentFormatter
 from inputgrad import files
 from inputgrad.robustness import _table as table
 from inputgrad.robustness.evaluation import Evaluation
+from inputgrad.robustness.scores import wilson
 from pipeline.report.page import environment
 
 FILE = "evaluation.html"
@@ -30,7 +31,7 @@ def write(found: Evaluation, title: str, folder: Path) -> Path:
         "distance": " ".join(table.distance(found)),
         "trusted": found.trusted,
         "flags": [name for name, check in found.masking.items() if not check["ok"]],
-        "checks": found.masking,
+        "checks": found.findings,
         "left": [(name, table.written(found, value)) for name, value in table.left(found)],
         "radii": [(epsilon, table.score(found, epsilon)) for epsilon in attack.radii],
         "gradient": [(name, f"{value:.4g}") for name, value in found.descriptors.mean().items()],
@@ -52,7 +53,7 @@ def curve(found: Evaluation) -> Figure:
     values = [found.robust_at(epsilon) for epsilon in attack.radii]
     if task.has_classes:
         n = found.outcomes["example"].nunique()
-        low, high = zip(*(table.wilson(value, n) for value in values), strict=True)
+        low, high = zip(*(wilson(value, n) for value in values), strict=True)
         ax.fill_between(attack.radii, low, high, alpha=0.2, linewidth=0)
         ax.set_ylim(-0.03, 1.03)
         ax.yaxis.set_major_formatter(PercentFormatter(1, decimals=None))

@@ -104,10 +104,11 @@ def masking_table(summary: Summary) -> dict[str, Any]:
 
 
 def threshold(summary: Summary, name: str) -> str:
-    """The threshold of a check, or from where to where they go."""
-    found = [row.masking[name].worst.threshold for row in summary.rows if name in row.masking]
-    there = sorted({value for value in found if value is not None})
-    return " to ".join(masking.number(value) for value in dict.fromkeys([*there[:1], *there[-1:]]))
+    """The limit of a check, or from where to where they go."""
+    found = sorted(
+        (row.masking[name].worst for row in summary.rows if name in row.masking), key=lambda check: check.threshold
+    )
+    return " to ".join(dict.fromkeys([found[0].limit, found[-1].limit]))
 
 
 def checked(check: masking.CheckOverSeeds | None) -> Cell:
@@ -116,7 +117,7 @@ def checked(check: masking.CheckOverSeeds | None) -> Cell:
         return NOTHING
     counts = f"{check.flagged} of {check.n} seeds" if check.flagged else f"n = {check.n}"
     state = "sound" if check.ok else "flagged"
-    return {"text": masking.number(check.worst.value), "interval": "", "n": counts, "verdict": state}
+    return {"text": check.worst.figure, "interval": "", "n": counts, "verdict": state}
 
 
 def descriptor_table(summary: Summary) -> dict[str, Any]:

@@ -5,7 +5,7 @@ Loss names stand in backticks; the page turns them into code.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from pipeline.report.measure import DERIVATIVE, GRADIENT, Measure, score
 from pipeline.results.quantity import BASELINE, Quantity
@@ -104,19 +104,16 @@ def improved(summary: Summary) -> list[str]:
     }
     for row in sorted(summary.others, key=lambda r: -measure.good * r.robust[0].value.mean):
         groups[measure.verdict(row.robust[0])].append(row)
-    under = f"Under attack ({threat(attack.norm, attack.epsilon)})"
-    parts = []
+    robust = {row.name: row.robust[0] for row in summary.rows}
+    parts = [best_under_attack(robust, measure, threat(attack.norm, attack.epsilon))]
     if groups["better"]:
         best, *rest = groups["better"]
-        parts.append(f"{under} `{best.name}` improves it most: {against(best.robust[0], summary, measure)}.")
         parts.append(cost(best, measure))
         if rest:
             shown = rest if len(rest) <= MANY else rest[: MANY - 1]
             changes = [change(r.robust[0], measure) for r in shown] + ["…"] * (len(rest) > len(shown))
             verb = "does" if len(rest) == 1 else "do"
             parts.append(f"{joined([r.name for r in rest])} {verb} better too ({'; '.join(changes)}).")
-    else:
-        parts.append(f"{under} no loss is found to improve robust {measure.name}.")
     if groups["worse"]:
         parts.append(f"Worse than `{BASELINE}` under attack: {joined([r.name for r in groups['worse']])}.")
     if undecided := groups["no difference found"]:
@@ -124,6 +121,23 @@ def improved(summary: Summary) -> list[str]:
     if groups["one seed"]:
         parts.append(f"Undecided, with one seed each: {joined([r.name for r in groups['one seed']])}.")
     return parts
+
+
+def best_under_attack(robust: Mapping[str, Quantity], measure: Measure, where: str) -> str:
+    """Which loss improves the robust score most, of those that improve it significantly; the baseline is in `robust`.
+
+    The report and the page of all kept studies both say this sentence.
+    """
+    better = [name for name, quantity in robust.items() if measure.verdict(quantity) == "better"]
+    if not better:
+        return f"Under attack ({where}) no loss is found to improve robust {measure.name}."
+    best = max(better, key=lambda name: measure.good * robust[name].value.mean)
+    how = "improves it most" if len(better) > 1 else "is the one loss found to improve it"
+    mine, base = measure.value(robust[best].value), measure.value(robust[BASELINE].value)
+    return (
+        f"Under attack ({where}) `{best}` {how}: robust {measure.name} {mine} against {base},"
+        f" a paired difference of {change(robust[best], measure)}."
+    )
 
 
 def doubted(summary: Summary) -> list[str]:
@@ -155,14 +169,6 @@ def single_seed(summary: Summary) -> str:
     )
 
 
-def against(quantity: Quantity, summary: Summary, measure: Measure) -> str:
-    mine, base = quantity.value, summary.baseline.robust[0].value
-    return (
-        f"robust {measure.name} {measure.value(mine)} against {measure.value(base)},"
-        f" a paired difference of {change(quantity, measure)}"
-    )
-
-
 def change(quantity: Quantity, measure: Measure) -> str:
     assert quantity.difference is not None
     return f"{measure.difference(quantity.difference)} {measure.bounds(quantity.difference)}"
@@ -188,17 +194,18 @@ def shifted(summary: Summary) -> list[str]:
     whole = limits[1] if limits else base.validation.mean
     if not base.shift.excludes_zero or loss < SHIFT * whole:
         return []
-    best = max(summary.rows, key=lambda row: measure.good * row.clean.value.mean)
+    better = [row for row in summary.others if measure.verdict(row.clean) == "better"]
     fallen = (
         f"The test split is not like what was trained on: `{BASELINE}` scores {measure.value(base.validation)} on"
         f" validation and {measure.value(base.clean.value)} on test, a difference of {measure.difference(base.shift)}"
         f" {measure.bounds(base.shift)}."
     )
-    if best is base:
-        return [f"{fallen} No loss scores better there."]
+    if not better:
+        return [f"{fallen} No loss is found to score better there."]
+    best = max(better, key=lambda row: measure.good * row.clean.value.mean)
     return [
         f"{fallen} The best there is `{best.name}` with {measure.value(best.clean.value)}"
-        f" ({change(best.clean, measure)} against `{BASELINE}`: {measure.verdict(best.clean)})."
+        f" ({change(best.clean, measure)} against `{BASELINE}`)."
     ]
 
 
@@ -246,12 +253,13 @@ def about(row: Row, summary: Summary) -> str:
 
 
 def comparisons(summary: Summary) -> str:
-    """How many intervals are looked at, and what chance alone would give."""
-    count = sum(len(row.headline) for row in summary.others if not row.identical)
+    """How many differences are tested, by what test, and what is not corrected."""
+    count, losses = sum(len(row.headline) for row in summary.others if not row.identical), len(summary.others)
     if not count:
         return "No difference is tested."
     return (
-        f"In all, {count} differences from `{BASELINE}` are looked at (3 quantities of each loss that is not identical"
-        f" to it). The intervals are not corrected for that: if nothing differed, about {0.05 * count:.2g} of them"
-        " would exclude 0 by chance alone, so read one that barely does with doubt."
+        f"In all, {count} differences from `{BASELINE}` are tested (3 quantities of each loss that is not identical to"
+        f" it). A verdict needs p < 0.05 in a paired t-test over seeds, after Holm's correction for the losses compared"
+        f" ({losses}) and none for the 3 quantities. The intervals are not corrected: without that, about"
+        f" {0.05 * count:.2g} of them would exclude 0 by chance alone, so one that barely does has no verdict."
     )

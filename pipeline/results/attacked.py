@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from pipeline.results import descriptors, distances, masking, scores, waterfall
+from inputgrad.robustness import scores
+from pipeline.results import descriptors, distances, masking
 from pipeline.results.files import attack_file
 from pipeline.results.iterations import iterations
+from pipeline.results.scores import complete, seed_scores
 from pipeline.study.schema import Study
 
 
@@ -39,12 +41,11 @@ class Attacked:
 
 def attacked(study: Study, loss: str, seed: int) -> Attacked:
     found = outcomes(study, loss, seed)
-    harm, threat = scores.harm(found, study), study.attack
-    attack = (threat.norm, threat.epsilon)
-    headline = scores.at(scores.worst(harm), attack) if threat.epsilon > 0 else scores.at(harm, scores.CLEAN)
+    harm, attack = scores.harm(found, study.task), study.attack
+    headline = scores.worst_at(harm, attack.norm, attack.epsilon)
     return Attacked(
-        scores=scores.seed_scores(found, study),
-        steps=waterfall.steps(harm, study),
+        scores=seed_scores(found, study),
+        steps=scores.waterfall(harm, attack, study.task),
         iterations=iterations(harm, study),
         distances=distances.to_boundary(found, study),
         headline=headline.to_frame().T.reset_index(drop=True),
@@ -54,7 +55,7 @@ def attacked(study: Study, loss: str, seed: int) -> Attacked:
 
 
 def outcomes(study: Study, loss: str, seed: int) -> pd.DataFrame:
-    return attack_file(study, loss, seed, "outcomes.parquet", lambda f: scores.complete(pd.read_parquet(f), study))
+    return attack_file(study, loss, seed, "outcomes.parquet", lambda f: complete(pd.read_parquet(f), study))
 
 
 def described(file: Path) -> pd.DataFrame:

@@ -5,24 +5,16 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from inputgrad.robustness.scores import nearest
 from pipeline.study.schema import Study
 
 
 def to_boundary(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Per norm and example the smallest perturbation that broke it: norm, example, distance.
-
-    0 where the clean prediction is wrong already, infinite where nothing broke it: an upper bound of the distance to
-    the decision boundary, as close as the attacks got. A regression has no boundary: no rows.
-    """
+    """Per norm and example the smallest perturbation that broke it: norm, example, distance; none for a regression."""
     if not study.task.has_classes:
         return pd.DataFrame(columns=["norm", "example", "distance"])
-    clean = outcomes[outcomes["attack"] == "clean"].set_index("example")["broken"]
-    broken = outcomes[outcomes["broken"]]
-    frames = []
-    for norm in dict.fromkeys(threat.norm for threat in study.attack.threat_models):
-        found = broken[broken["norm"] == norm].groupby("example")["distance"].min().astype(float)
-        nearest = found.reindex(clean.index, fill_value=np.inf).mask(clean, 0.0)
-        frames.append(nearest.rename("distance").reset_index().assign(norm=norm))
+    norms = dict.fromkeys(threat.norm for threat in study.attack.threat_models)
+    frames = [nearest(outcomes, norm).reset_index().assign(norm=norm) for norm in norms]
     return pd.concat(frames, ignore_index=True)[["norm", "example", "distance"]]
 
 

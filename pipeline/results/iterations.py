@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
+from inputgrad.robustness import scores
 from inputgrad.robustness.threat import ThreatModel
-from pipeline.results import scores
 from pipeline.study.schema import Study
 
 COLUMNS = ["norm", "attack", "gradients", "score"]
@@ -18,7 +18,7 @@ def iterations(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """A row per norm and attack that is FGSM or PGD and saw every example, in the order of its gradients an example.
 
     Args:
-        table: from `scores.harm`.
+        table: from `inputgrad.robustness.scores.harm`.
         study: whose threat models are followed, each at its headline ε.
     """
     rows: list[tuple[Any, ...]] = []
@@ -27,8 +27,7 @@ def iterations(table: pd.DataFrame, study: Study) -> pd.DataFrame:
         probes = [found for name in there if (found := probe(name)) is not None]
         for name, count in [*ladder(study, threat), *probes]:
             if (key := (threat.norm, threat.epsilon, name)) in table.index:
-                harm = scores.at(table, key)
-                rows.append((threat.norm, name, count, study.task.score_of_harm(harm.to_frame().T.mean(axis=1)).item()))
+                rows.append((threat.norm, name, count, scores.score(scores.at(table, key), study.task)))
     return pd.DataFrame(rows, columns=COLUMNS).sort_values(["norm", "gradients"], kind="stable", ignore_index=True)
 
 

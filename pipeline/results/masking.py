@@ -6,34 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import TypeAdapter
 
+from inputgrad.robustness.masking import Finding
 
-class StoredFinding(BaseModel):
-    """One check of one run, as masking.json has it; `value` is None where there was nothing to measure."""
-
-    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
-
-    ok: bool
-    value: float | None
-    threshold: float | None
-    reason: str
-
-    @property
-    def margin(self) -> float:
-        """How far inside the threshold, negative where flagged: the smallest is the worst."""
-        if self.value is None or self.threshold is None:
-            return float("inf") if self.ok else 0.0
-        apart = abs(self.value - self.threshold)
-        return apart if self.ok else -apart
-
-    @property
-    def worst_first(self) -> tuple[bool, float]:
-        """Order of findings: flagged ones first, then by margin."""
-        return self.ok, self.margin
-
-
-Findings = dict[str, StoredFinding]
+Findings = dict[str, Finding]
+"""The checks of one run by name, as masking.json has them."""
 SHEET = TypeAdapter(Findings)
 
 
@@ -48,7 +26,7 @@ class CheckOverSeeds:
     """
 
     name: str
-    worst: StoredFinding
+    worst: Finding
     seed: int
     flagged: int
     n: int
@@ -93,7 +71,3 @@ def names(sheets: Iterable[Findings] | Iterable[Sheet]) -> list[str]:
 
 def failed(sheet: Sheet) -> list[str]:
     return [check.name for check in sheet.values() if not check.ok]
-
-
-def number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3g}".replace("-", "\N{MINUS SIGN}")

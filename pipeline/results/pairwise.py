@@ -9,8 +9,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from pipeline.results.quantity import BASELINE, sign_test
-from pipeline.results.statistics import CONFIDENCE, estimate, paired_difference
+from inputgrad.robustness.scores import CONFIDENCE, scores
+from pipeline.results.quantity import BASELINE
+from pipeline.results.statistics import Estimate, estimate, holm, p_value, paired_difference
 from pipeline.study.schema import Study
 
 COLUMNS = [
@@ -33,7 +34,7 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
         study: says which.
         losses: in the order of the pairs.
     """
-    score = study.task.score_of_harm(harm.mean(axis=1))
+    score = scores(harm, study.task)
     good = study.task.parts_of_score(harm)
     rows = [pair(score, good, loss, other) for loss, other in combinations(losses, 2)]
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("q", "holm", "beyond_luck")])
@@ -49,15 +50,6 @@ def compare(harm: pd.DataFrame, study: Study, losses: list[str]) -> pd.DataFrame
     same_sign = (table["examples_low"] > 0) & (table["low"] > 0) | (table["examples_high"] < 0) & (table["high"] < 0)
     table["beyond_luck"] = same_sign & (table["q"] < 1 - CONFIDENCE)
     return table[COLUMNS]
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """p-values of m tests after Holm's correction (1979), in their order: the chance of any false find is held."""
-    order = p.argsort()
-    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
-    found = np.empty_like(p)
-    found[order] = np.minimum(steps, 1.0)
-    return found
 
 
 def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> dict[str, Any]:
@@ -81,15 +73,17 @@ def pair(score: pd.Series[float], good: pd.DataFrame, loss: str, other: str) -> 
     }
 
 
-def p_value(mine: pd.Series[float], theirs: pd.Series[float]) -> float:
-    """Of the paired t-test over seeds; NaN for one seed.
-
-    Scores are shares of some examples, so that differences of a few seeds are often equal. Without a spread there is no
-    t-test, and no certainty: the signs alone are tested then, two seeds on one side have p = 0.5.
-    """
-    if len(mine) < 2:
-        return float("nan")
-    difference = (mine - theirs).to_numpy()
-    if np.allclose(difference, difference[0], rtol=0, atol=1e-12):
-        return 1.0 if np.isclose(difference[0], 0, atol=1e-12) else sign_test(len(difference))
-    return float(stats.ttest_rel(mine, theirs).pvalue)
+def against_baseline(table: pd.DataFrame) -> dict[str, tuple[Estimate, float]]:
+    """Of every loss, its difference from the baseline and Holm's p, from the table of `compare`."""
+    found = {}
+    for row in table.to_dict("records"):
+        mean, low, high = row["difference"], row["low"], row["high"]
+        if row["loss"] == BASELINE:
+            mean, low, high = -mean, -high, -low
+        elif row["other"] != BASELINE:
+            continue
+        if np.isnan(low):
+            low = high = None
+        loss = row["other"] if row["loss"] == BASELINE else row["loss"]
+        found[str(loss)] = (Estimate(mean, low, high, row["n_seeds"]), row["holm"])
+    return found

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pandas as pd
 
-from pipeline.results.statistics import CONFIDENCE, Estimate, Limits, estimate, paired_difference
+from inputgrad.robustness.scores import CONFIDENCE
+from pipeline.results.statistics import (
+    Estimate,
+    Limits,
+    estimate,
+    holm,
+    p_value,
+    paired_difference,
+)
 
 BASELINE = "standard"
 Verdict = Literal["baseline", "identical", "one seed", "undecided", "higher", "lower"]
@@ -18,11 +28,14 @@ class Quantity:
     """One number of one loss over its seeds, and its paired difference from the baseline.
 
     difference: None for the baseline itself, and where the baseline has no such number.
+    p: of the paired t-test over seeds, after Holm's correction for all losses that are compared; None where the
+        difference stands alone.
     """
 
     value: Estimate
     difference: Estimate | None
     identical: bool
+    p: float | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -32,40 +45,40 @@ class Quantity:
             return "identical"
         if self.difference.low is None:
             return "one seed"
-        if not self.difference.excludes_zero or is_too_few(self.difference):
+        if not self.significant(self.difference):
             return "undecided"
         return "higher" if self.difference.mean > 0 else "lower"
+
+    def significant(self, difference: Estimate) -> bool:
+        """For one loss alone, p < 0.05 says the same as an interval without 0."""
+        return difference.excludes_zero if self.p is None else self.p < 1 - CONFIDENCE
 
     @property
     def differs(self) -> bool:
         return self.verdict in ("higher", "lower")
 
 
-def is_too_few(difference: Estimate) -> bool:
-    """Whether the differences of all seeds are equal, and so few that this says little: only their signs can be tested.
+def compare(
+    frame: pd.DataFrame, column: str, identical: Mapping[str, bool], limits: Limits = None
+) -> dict[str, Quantity]:
+    """Of every loss in `frame`, which has a row per loss and seed, the estimate and its difference from the baseline.
 
-    Scores are shares of some examples: of two or three seeds the differences are often equal, and the interval is then
-    a point that excludes 0, whatever it is.
+    This is the one test of every statement on a loss: in the report, in its tables, and on the page of all studies.
     """
-    assert difference.low is not None
-    assert difference.high is not None
-    return difference.high - difference.low < 1e-12 and sign_test(difference.n) >= 1 - CONFIDENCE
-
-
-def sign_test(n: int) -> float:
-    """The chance that n differences lie on one side if both sides are as likely."""
-    return float(2.0 ** (1 - n))
-
-
-def compare(frame: pd.DataFrame, column: str, loss: str, identical: bool, limits: Limits = None) -> Quantity:
-    """The estimate of one loss and of its difference from the baseline; `frame` has a row per loss and seed."""
-    by_seed = {name: part.set_index("seed")[column] for name, part in frame.groupby("loss")}
-    mine, base = by_seed[loss], by_seed.get(BASELINE)
-    paired = loss != BASELINE and base is not None and len(mine.index.intersection(base.index)) > 0
-    difference = paired_difference(mine, base) if paired and base is not None else None
-    return Quantity(value=estimate(mine, limits), difference=difference, identical=identical)
-
-
-def compared(frame: pd.DataFrame, column: str, loss: str, identical: bool) -> Quantity | None:
-    """`compare`, or None where the loss has no row: its number does not exist."""
-    return compare(frame, column, loss, identical) if (frame["loss"] == loss).any() else None
+    by_seed = {str(loss): part.set_index("seed")[column] for loss, part in frame.groupby("loss", sort=False)}
+    base = by_seed.get(BASELINE)
+    paired = {}
+    for loss, mine in by_seed.items():
+        if loss != BASELINE and base is not None and len(seeds := mine.index.intersection(base.index)):
+            paired[loss] = (mine[seeds], base[seeds])
+    tested = {loss: p for loss, pair in paired.items() if not np.isnan(p := p_value(*pair))}
+    corrected = dict(zip(tested, holm(np.array(list(tested.values()))), strict=True))
+    return {
+        loss: Quantity(
+            value=estimate(mine, limits),
+            difference=paired_difference(*paired[loss]) if loss in paired else None,
+            identical=identical[loss],
+            p=None if loss not in corrected else float(corrected[loss]),
+        )
+        for loss, mine in by_seed.items()
+    }

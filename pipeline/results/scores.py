@@ -1,4 +1,4 @@
-"""Per-example outcomes -> one score per norm, epsilon and attack, and the harm done to every example."""
+"""Per-example outcomes, once they are known to be complete -> one score per norm, epsilon and attack."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from inputgrad.robustness.scores import harm, scores, worst
 from pipeline.study.schema import Study
 
 WORST = "worst"
 """In the column `attack`: the worst case over all attacks, example by example."""
-CLEAN = ("none", 0.0, "clean")
-"""Norm, epsilon and attack of the rows without an attack."""
 COLUMNS = ["example", "attack", "norm", "epsilon", "broken", "loss_after", "distance"]
 
 
@@ -76,38 +75,12 @@ def spared(outcomes: pd.DataFrame, study: Study) -> Iterator[str]:
                     yield f"{where} did not see {len(missed)} of the {len(standing)} examples that still stand"
 
 
-def harm(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """How bad it got: a row per norm, epsilon and attack, a column per example, NaN where an attack was not needed.
-
-    Broken (1) or not (0); for a regression the squared error. Doing nothing is always admissible, so that a clean
-    mistake counts under every attack.
-    """
-    value = study.task.harm
-    index = ["norm", "epsilon", "attack"]
-    table = outcomes.astype({value: float}).pivot_table(index=index, columns="example", values=value, aggfunc="max")
-    return table.clip(lower=at(table, CLEAN), axis=1)
-
-
-def at(table: pd.DataFrame, key: tuple[object, ...]) -> pd.Series[float]:
-    found: pd.Series[float] = table.loc[[key]].iloc[0]
-    return found
-
-
-def worst(table: pd.DataFrame) -> pd.DataFrame:
-    """The worst case over attacks, a row per norm and epsilon, a column per example; `table` is from `harm`.
-
-    A point inside a ball is inside every larger one of the same norm: what was found at a smaller ε counts.
-    """
-    attacked = table.drop(index=[CLEAN]).groupby(level=["norm", "epsilon"]).max()
-    return attacked.groupby(level="norm").cummax()
-
-
 def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Scores of one run: norm, epsilon, attack (`clean`, each that sees every example everywhere, `worst`), score."""
-    table = harm(outcomes, study)
+    table = harm(outcomes, study.task)
     each = table[table.index.get_level_values("attack").isin(["clean", *on_all_examples(study)])]
     total = worst(table).assign(attack=WORST).set_index("attack", append=True)
-    rows: pd.DataFrame = study.task.score_of_harm(pd.concat([each, total]).mean(axis=1)).rename("score").reset_index()
+    rows: pd.DataFrame = scores(pd.concat([each, total]), study.task).rename("score").reset_index()
     clean = rows.loc[rows["attack"] == "clean", "score"].item()
     return pd.concat([rows, without_attack(study, clean)], ignore_index=True)
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-CONFIDENCE = 0.95
+from inputgrad.robustness.scores import CONFIDENCE
+
 Limits = tuple[float, float] | None
 """Between which a number must lie, as `Task.limits`; None: anywhere."""
 
@@ -23,7 +24,13 @@ class Estimate(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
-        return self.low is not None and self.high is not None and not self.low <= 0 <= self.high
+        """Whether 0 lies outside; an interval without length says no more than the signs of its few differences.
+
+        Scores are shares of some examples: of two or three seeds the differences are often equal.
+        """
+        if self.low is None or self.high is None or self.low <= 0 <= self.high:
+            return False
+        return self.high - self.low >= 1e-12 or sign_test(self.n) < 1 - CONFIDENCE
 
 
 def interval(mean: Any, sem: Any, n: Any) -> tuple[Any, Any]:
@@ -51,12 +58,6 @@ def inside(bounds: tuple[Any, Any], limits: Limits) -> tuple[Any, Any]:
     return bounds if limits is None else (np.clip(bounds[0], *limits), np.clip(bounds[1], *limits))
 
 
-def share(value: float, n: int) -> tuple[float, float]:
-    """Bounds of Wilson's interval (1927) of a share of n examples; it stays inside [0, 1]."""
-    found = stats.binomtest(round(value * n), n).proportion_ci(CONFIDENCE, method="wilson")
-    return float(found.low), float(found.high)
-
-
 def paired_difference(values: pd.Series[float], baseline: pd.Series[float]) -> Estimate:
     """Mean of value - baseline over the seeds that both have; both are indexed by seed.
 
@@ -71,3 +72,30 @@ def intervals(frame: pd.DataFrame, by: list[str], value: str, limits: Limits = N
     table = grouped.agg(["mean", "sem", "count"]).rename(columns={"count": "n"}).reset_index()
     table["low"], table["high"] = inside(interval(table["mean"], table["sem"], table["n"]), limits)
     return table[[*by, "mean", "low", "high", "n"]]
+
+
+def p_value(mine: pd.Series[float], theirs: pd.Series[float]) -> float:
+    """Of the paired t-test over seeds; NaN for one seed.
+
+    Differences that are all equal have no spread for a t-test, and are no certainty: their signs alone are tested.
+    """
+    if len(mine) < 2:
+        return float("nan")
+    difference = (mine - theirs).to_numpy()
+    if np.allclose(difference, difference[0], rtol=0, atol=1e-12):
+        return 1.0 if np.isclose(difference[0], 0, atol=1e-12) else sign_test(len(difference))
+    return float(stats.ttest_rel(mine, theirs).pvalue)
+
+
+def sign_test(n: int) -> float:
+    """The chance that n differences lie on one side if both sides are as likely."""
+    return float(2.0 ** (1 - n))
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """p-values of m tests after Holm's correction (1979), in their order: the chance of any false find is held."""
+    order = p.argsort()
+    steps = np.maximum.accumulate((len(p) - np.arange(len(p))) * p[order])
+    found = np.empty_like(p)
+    found[order] = np.minimum(steps, 1.0)
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ import pandas as pd
 from inputgrad.errors import UserError
 from pipeline.results import descriptors, distances, pairwise
 from pipeline.results.masking import Sheet, failed
-from pipeline.results.quantity import BASELINE, Quantity, compare, compared
+from pipeline.results.quantity import BASELINE, Quantity, compare
 from pipeline.results.read import Results
 from pipeline.results.scores import WORST
 from pipeline.results.statistics import Estimate, estimate, intervals, paired_difference
@@ -120,7 +121,9 @@ class Summary:
                     **{descriptors.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
                     **{f"median_distance_{norm}": stated(quantity) for norm, quantity in row.distances.items()},
                     "step_time": row.cost,
-                    "masking": {c.name: {"ok": c.ok, "value": c.worst.value} for c in row.masking.values()},
+                    "masking": {
+                        c.name: {"ok": c.ok, "value": c.worst.value, "of": c.worst.of} for c in row.masking.values()
+                    },
                 }
                 for row in self.rows
             },
@@ -134,69 +137,77 @@ def stated(quantity: Quantity | None) -> dict[str, Any] | None:
 def summarise(results: Results) -> Summary:
     return Summary(
         study=results.study,
-        rows=[row(results, loss) for loss in results.losses],
+        rows=rows(results),
         pairs=pairwise.compare(results.headline, results.study, results.losses),
         examples=results.headline.shape[1],
         available=len(results.dataset.x["test"]),
     )
 
 
-def row(results: Results, loss: str) -> Row:
-    equal = equal_weights(results, loss)
-    identical = all(equal)
-    scores, threats = results.scores, results.study.attack.threat_models
-    history = results.history[results.history["loss"] == loss].groupby("seed")
-    epochs, best = history["validation_score"], "max" if results.study.task.better > 0 else "min"
-    validation: pd.Series[float] = epochs.agg(best)
+def rows(results: Results) -> list[Row]:
+    """One row per loss: each number is compared over all losses at once, since the test is corrected for them."""
+    equal = {loss: equal_weights(results, loss) for loss in results.losses}
+    same = {loss: all(found) for loss, found in equal.items()}
+    scores, limits, threats = results.scores, results.study.task.limits, results.study.attack.threat_models
     clean = scores[scores["attack"] == "clean"]
-    tested = clean[clean["loss"] == loss].set_index("seed")["score"]
-
-    limits = results.study.task.limits
-
-    def quantity(frame: pd.DataFrame) -> Quantity:
-        return compare(frame, "score", loss, identical, limits)
-
-    found = described(results, loss, identical)
-    gradient = found[descriptors.HEADLINE].quantity
-    assert gradient is not None  # `attacked` has looked
-    return Row(
-        name=loss,
-        clean=quantity(clean),
-        validation=estimate(validation[tested.index], limits),
-        shift=paired_difference(tested, validation),
-        robust=[quantity(worst_case(scores, threat.norm, threat.epsilon)) for threat in threats],
-        masking=results.masking[loss],
-        gradient=gradient,
-        descriptors=found,
-        distances=to_boundary(results, loss, identical),
-        equal_weights=sum(equal),
-        paired=len(equal),
-        pull=estimate(history["term_gradient_ratio"].mean()),
-        cost=results.costs[loss],
-        audit=results.audits[loss],
-        on_gpu=Run(results.study, loss, results.study.training.seeds[0]).device.type == "cuda",
-    )
-
-
-def described(results: Results, loss: str, identical: bool) -> dict[str, Described]:
-    """Every descriptor of one loss, over the seeds where it has a value."""
-    found = {}
-    for name, frame in results.descriptors.groupby("descriptor", sort=False):
-        mine = frame[frame["loss"] == loss]
-        found[str(name)] = Described(
-            quantity=compared(frame[np.isfinite(frame["value"])], "value", loss, identical),
-            left_out=int(mine["left_out"].sum()),
-            examples=int(mine["examples"].sum()),
+    tested = compare(clean, "score", same, limits)
+    robust = [compare(worst_case(scores, t.norm, t.epsilon), "score", same, limits) for t in threats]
+    described, nearest = compared_descriptors(results, same), to_boundary(results, same)
+    found = []
+    for loss in results.losses:
+        history = results.history[results.history["loss"] == loss].groupby("seed")
+        validation: pd.Series[float] = history["validation_score"].agg(
+            "max" if results.study.task.better > 0 else "min"
+        )
+        mine = clean[clean["loss"] == loss].set_index("seed")["score"]
+        gradient = described[loss][descriptors.HEADLINE].quantity
+        assert gradient is not None  # `attacked` has looked
+        found.append(
+            Row(
+                name=loss,
+                clean=tested[loss],
+                validation=estimate(validation[mine.index], limits),
+                shift=paired_difference(mine, validation),
+                robust=[of_threat[loss] for of_threat in robust],
+                masking=results.masking[loss],
+                gradient=gradient,
+                descriptors=described[loss],
+                distances={norm: quantities.get(loss) for norm, quantities in nearest.items()},
+                equal_weights=sum(equal[loss]),
+                paired=len(equal[loss]),
+                pull=estimate(history["term_gradient_ratio"].mean()),
+                cost=results.costs[loss],
+                audit=results.audits[loss],
+                on_gpu=Run(results.study, loss, results.study.training.seeds[0]).device.type == "cuda",
+            )
         )
     return found
 
 
-def to_boundary(results: Results, loss: str, identical: bool) -> dict[str, Quantity | None]:
-    """Median distance to the nearest wrong answer by norm; a mean that left out infinite seeds would flatter a loss."""
+def compared_descriptors(results: Results, same: Mapping[str, bool]) -> dict[str, dict[str, Described]]:
+    """By loss and name, every descriptor over the seeds where it has a value."""
+    found: dict[str, dict[str, Described]] = {loss: {} for loss in results.losses}
+    for name, frame in results.descriptors.groupby("descriptor", sort=False):
+        quantities = compare(frame[np.isfinite(frame["value"])], "value", same)
+        for loss in results.losses:
+            mine = frame[frame["loss"] == loss]
+            found[loss][str(name)] = Described(
+                quantity=quantities.get(loss),
+                left_out=int(mine["left_out"].sum()),
+                examples=int(mine["examples"].sum()),
+            )
+    return found
+
+
+def to_boundary(results: Results, same: Mapping[str, bool]) -> dict[str, dict[str, Quantity]]:
+    """By norm and loss, the median distance to the nearest wrong answer.
+
+    A loss has none where half the examples of a seed were never broken: a mean without such seeds would flatter it.
+    """
     medians = distances.medians(results.distances)
     bounded = medians.groupby(["loss", "norm"])["distance"].transform("max") < np.inf
     return {
-        str(norm): compared(medians[bounded & (medians["norm"] == norm)], "distance", loss, identical)
+        str(norm): compare(medians[bounded & (medians["norm"] == norm)], "distance", same)
         for norm in medians["norm"].unique()
     }
 

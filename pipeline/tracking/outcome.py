@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
-import pandas as pd
 
-from pipeline.results import descriptors, distances, masking
+from pipeline.results import descriptors, masking
+from pipeline.results.attacked import attacked
 from pipeline.results.files import attack_file
-from pipeline.results.scores import WORST, seed_scores
+from pipeline.results.scores import WORST
 from pipeline.study.run import folder
 from pipeline.study.schema import Study
 from pipeline.tracking.point import Point, milliseconds
@@ -18,37 +16,25 @@ from pipeline.tracking.point import Point, milliseconds
 def points(study: Study, loss: str, seed: int) -> list[Point]:
     """The headline numbers, and the worst-case score as a curve over 1000·ε."""
     moment = milliseconds(folder(study, loss, "attack") / f"seed-{seed}" / "gradients.npz")
-    outcomes = attack_file(study, loss, seed, "outcomes.parquet", pd.read_parquet)
-    described = attack_file(study, loss, seed, "descriptors.parquet", pd.read_parquet)
-    key = study.task.key
-    scores, threat = seed_scores(outcomes, study), study.attack
+    found = attacked(study, loss, seed)
+    key, scores, threat = study.task.key, found.scores, study.attack
     worst = scores[scores["attack"] == WORST]
     headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]
+    distances = found.distances.groupby("norm")["distance"].median()
+    described = found.descriptors.set_index("descriptor")["value"]
     named = {
         f"clean_{key}": scores.loc[scores["norm"] == "none", "score"].item(),
         f"robust_{key}": headline["score"].item(),
-        **dict(finite_distances(outcomes, study)),
-        **dict(finite_descriptors(described)),
+        **{f"median_distance_{norm}": value for norm, value in distances.items()},
+        **{metric(descriptors.key(str(name))): value for name, value in described.items()},
     }
     curve = [
         # a step is a whole number, and the part before the slash is the section of the chart
         Point(f"robust_{key}/{norm}_1000_epsilon", float(score), moment, round(1000 * epsilon))
         for norm, epsilon, score in worst.sort_values("epsilon")[["norm", "epsilon", "score"]].to_numpy()
     ]
-    return [*(Point(name, float(value), moment) for name, value in named.items()), *curve]
-
-
-def finite_descriptors(frame: pd.DataFrame) -> Iterator[tuple[str, float]]:
-    """Means of the descriptors, as `test_…`; one that is nowhere finite has none."""
-    means = descriptors.means(frame).set_index("descriptor")["value"]
-    yield from ((metric(descriptors.key(str(name))), value) for name, value in means.dropna().items())
-
-
-def finite_distances(outcomes: pd.DataFrame, study: Study) -> Iterator[tuple[str, float]]:
-    if "distance" in outcomes:
-        for norm, part in distances.to_boundary(outcomes, study).groupby("norm"):
-            if np.isfinite(median := part["distance"].median()):
-                yield f"median_distance_{norm}", median
+    # a number that does not exist has no point
+    return [*(Point(name, float(value), moment) for name, value in named.items() if np.isfinite(value)), *curve]
 
 
 def metric(name: str) -> str:
@@ -68,5 +54,4 @@ def tags(found: dict[int, masking.Findings]) -> dict[str, str]:
 
 
 def shown(check: masking.CheckOverSeeds) -> str:
-    value = check.worst.value
-    return ("ok" if check.ok else "FLAG") + ("" if value is None else f" {value:.3g}")
+    return ("ok" if check.ok else "FLAG") + ("" if check.worst.value is None else f" {check.worst.figure}")

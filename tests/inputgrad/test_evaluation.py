@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from inputgrad import Evaluation, UserError, evaluate
-from inputgrad.robustness import _given, _table, evaluation
+from inputgrad.robustness import _given, _table, evaluation, scores
 from inputgrad.robustness import evaluate as steps
 from inputgrad.robustness.threat import Attack
 
@@ -247,7 +247,7 @@ def test_a_model_that_changes_in_eval_mode_is_refused():
 
 @pytest.mark.parametrize(("share", "n"), [(0.0, 10), (1.0, 10), (0.5, 1), (0.97, 200)])
 def test_an_interval_of_a_share_stays_inside(share, n):
-    low, high = _table.wilson(share, n)
+    low, high = scores.wilson(share, n)
     assert 0 <= low <= share <= high <= 1
     assert high - low > 0
 

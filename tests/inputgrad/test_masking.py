@@ -1,5 +1,6 @@
 """The masking sheet flags what is made to fool attacks, and lets an honest adversarially trained model pass."""
 
+import math
 from contextlib import chdir
 from dataclasses import replace
 
@@ -184,7 +185,7 @@ def by_hand(task=Classification, **harm):
         attack=attack,
         task=task,
         change=0.0,
-        missed=0.0,
+        missed=(0, 20),
     )
 
 
@@ -220,7 +221,13 @@ def test_a_gradient_that_leads_nowhere(broken):
     evidence = by_hand()
     evidence.descriptors.loc[:4, "gradient_norm_l2"] = broken
     assert flagged(evidence) == {"zero_gradient"}
-    assert masking.sheet(evidence)["zero_gradient"]["value"] == 5 / 200
+    assert masking.sheet(evidence)["zero_gradient"] | {"reason": ""} == {
+        "ok": False,
+        "value": 5,
+        "threshold": 2,
+        "of": 200,
+        "reason": "",
+    }
 
 
 def test_a_direction_that_holds_nowhere_else():
@@ -241,8 +248,8 @@ def test_a_point_outside_the_ball_and_a_net_that_changes_its_mind():
 
 
 def test_a_planted_example_that_is_not_found():
-    assert flagged(replace(by_hand(), missed=0.1)) == {"unit_test"}
-    unknown = masking.sheet(replace(by_hand(), missed=float("nan")))["unit_test"]
+    assert flagged(replace(by_hand(), missed=(2, 20))) == {"unit_test"}
+    unknown = masking.sheet(replace(by_hand(), missed=(0, 0)))["unit_test"]
     assert (unknown["ok"], unknown["value"]) == (False, None)
 
 
@@ -252,3 +259,80 @@ def test_every_attack_is_known_as_seeing_gradients_or_not():
     assert blind == {"noise", "random_search", "square", "hop_skip_jump"}
     assert checks.is_black_box("transfer", plain)
     assert not any(checks.is_black_box(name, plain) for name in evaluate.PROBES)
+
+
+# the rule for everything that counts examples
+
+
+@pytest.mark.parametrize(
+    ("against", "in_favour", "of", "ok", "limit"),
+    [
+        (1, 0, 100, True, 3),  # one example never decides
+        (1, 0, 1000, True, 5),
+        (3, 0, 100, True, 3),  # a fair coin does that in one of eight tries (mid-p: of sixteen)
+        (4, 0, 100, False, 3),  # … and that in one of sixteen (of 32)
+        (25, 21, 120, True, 11),  # two draws of one attack
+        (20, 5, 120, False, 8),
+        (0, 0, 100, True, 3),
+        (5, 0, 1000, True, 5),  # more than chance explains, less than half a point
+        (6, 0, 1000, False, 5),
+    ],
+)
+def test_two_attacks_are_compared_example_by_example(against, in_favour, of, ok, limit):
+    found = checks.counted(against, of, checks.TOLERANCE, "why", in_favour)
+    assert (found.ok, found.value, found.threshold, found.of) == (ok, against - in_favour, limit, of)
+
+
+@pytest.mark.parametrize(
+    ("count", "of", "share", "ok", "limit"),
+    [(1, 17, 0.05, True, 1), (2, 20, 0.05, False, 1), (1, 50, 0.01, True, 1), (57, 5700, 0.01, True, 57)],
+)
+def test_a_count_against_a_share(count, of, share, ok, limit):
+    found = checks.counted(count, of, share, "why")
+    assert (found.ok, found.threshold) == (ok, limit)
+
+
+@pytest.mark.parametrize("differing", [4, 5, 10, 31, 100])
+def test_what_chance_explains_is_what_the_sign_test_does_not_reject(differing):
+    limit = checks.by_chance(differing)
+    for against in range(differing + 1):
+        p = sum(math.comb(differing, i) for i in range(against + 1, differing + 1)) / 2**differing
+        p += math.comb(differing, against) / 2 ** (differing + 1)
+        assert (2 * against - differing > limit) == (p < 0.05)
+
+
+@pytest.mark.parametrize("task", [Classification, Regression], ids=str)
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"pgd": (200, 199)},
+        {"pgd": (80, 200), "pgd_10x1": (81,)},
+        {"square": (81,)},
+        {"transfer": (81,)},
+        {"noise": (51, 51), "fgsm": (50, 90)},
+    ],
+    ids=["monotone", "more_steps", "black_box", "transfer", "noise_beats_fgsm"],
+)
+def test_one_example_flags_nothing(task, harm):
+    """In `digits`, 100 examples at a limit of 0.005: one of them said that a score cannot be trusted."""
+    evidence = by_hand(task, **harm)
+    assert flagged(evidence) == set()
+    evidence.descriptors.loc[0, "gradient_norm_l2"] = 0.0
+    assert flagged(replace(evidence, missed=(1, 17))) == set()
+
+
+@pytest.mark.parametrize("far_off", [[7], [7, 8]])
+def test_one_example_of_a_regression_flags_nothing_however_far_off(far_off):
+    evidence = by_hand(Regression)
+    here = (evidence.outcomes["attack"] == "pgd_10x1") & evidence.outcomes["example"].isin(far_off)
+    evidence.outcomes.loc[here, "loss_after"] = 20.0
+    assert flagged(evidence) == (set() if len(far_off) == 1 else {"more_steps"})
+
+
+def test_a_figure_is_written_with_the_examples_it_counts():
+    sheet = by_hand(pgd_10x1=(81,))
+    found = checks.more_steps(sheet)
+    assert (found.figure, found.limit) == ("1 of 200 examples", "3 examples")
+    assert checks.more_steps(by_hand()).figure == "\N{MINUS SIGN}5 of 200 examples"
+    assert (checks.linearity(sheet).figure, checks.linearity(sheet).limit) == ("0.1", "0.5")
+    assert checks.counted(1234, 5000, 0.1, "why").figure == "1234 of 5000 examples"

@@ -3,14 +3,19 @@
 import subprocess
 import warnings
 from contextlib import chdir
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from inputgrad import tasks
 from inputgrad.errors import UserError
+from inputgrad.tasks import Classification
 from pipeline import data, kept, store
-from pipeline.report import comparison
+from pipeline.report import comparison, words
+from pipeline.report.measure import score
+from pipeline.results.statistics import Estimate
 from pipeline.stages import commands
 from pipeline.study.active import active
 from pipeline.study.read import read_study
@@ -68,34 +73,57 @@ def numbers(robust, low, high, time=None, ok=True):
     return found if time is None else found | {"step_time": {"ratio": time}}
 
 
-def test_the_comparison_says_which_loss_where_at_what_cost():
+def kept_report(name, losses, pairs):
+    """`pairs`: loss, difference from standard, its bounds, and Holm's p, as pairwise.csv has them: standard − loss."""
+    rows = [
+        {"loss": "standard", "other": loss, "difference": -d, "low": -high, "high": -low, "holm": p, "n_seeds": 3}
+        for loss, d, low, high, p in pairs
+    ]
+    rows.append({"loss": "pgd", "other": "fgsm", "difference": 9, "low": 8, "high": 10, "holm": np.nan, "n_seeds": 3})
+    metrics = {"study": name, "task": "classification", "epsilon": 0.1, "losses": losses}
     facts = {"date": "2026-11-27", "commit": "abcdef0123"}
-    one = {"study": "one", "task": "classification", "epsilon": 0.1}
-    one["losses"] = {"standard": numbers(0.1, 0.05, 0.15, 1.0), "pgd": numbers(0.7, 0.6, 0.8, 6.07, ok=False)}
-    two = {"study": "two", "task": "classification", "epsilon": 0.2}
-    two["losses"] = {
-        "standard": numbers(0.5, 0.4, 0.6),
-        "fgsm": numbers(0.55, 0.45, 0.65),
-        "void": numbers(0.1, 0, 0.2),
-    }
-    page = comparison.page({"one": (one, facts), "two": (two, facts)})
-    text = " ".join(page.split())
-    assert "<code>one</code>: pgd stands best, 70.0 % against 10.0 %." in text
-    assert "<code>two</code>: no loss lies clear of standard&#39;s 50.0 %." in text
+    return comparison.Kept(metrics=metrics, facts=facts, pairs=pd.DataFrame(rows))
+
+
+def test_the_comparison_says_which_loss_where_at_what_cost():
+    one = kept_report(
+        "one",
+        {"standard": numbers(0.1, 0.05, 0.15, 1.0), "pgd": numbers(0.7, 0.6, 0.8, 6.07, ok=False)},
+        [("pgd", 0.6, 0.5, 0.7, 0.001)],
+    )
+    two = kept_report(
+        "two",
+        {"standard": numbers(0.5, 0.4, 0.6), "fgsm": numbers(0.55, 0.5, 0.6), "void": numbers(0.1, 0, 0.2)},
+        [("fgsm", 0.05, 0.01, 0.09, 0.06), ("void", -0.4, -0.5, -0.3, 0.001)],
+    )
+    text = " ".join(comparison.page({"one": one, "two": two}).split())
+    assert (
+        "<code>one</code>: Under attack (ε = 0.1) <code>pgd</code> is the one loss found to improve it: robust accuracy"
+        " 70.0 % against 10.0 %, a paired difference of +60.0 points [50.0, 70.0], n = 3." in text
+    )
+    assert "<code>two</code>: Under attack (ε = 0.1) no loss is found to improve robust accuracy." in text
     assert '<td class="better" data-label="one"><span class="number">70.0 %</span>' in text
     assert '<small class="interval">[60.0, 80.0]</small>' in text
     assert "<small>6.1 × a step</small>" in text
     assert "⚑ linearity" in text
     assert '<td class="worse" data-label="two"><span class="number">10.0 %</span>' in text
-    assert '<td class="" data-label="two"><span class="number">55.0 %</span>' in text
+    assert '<td class="" data-label="two"><span class="number">55.0 %</span>' in text  # not after Holm's correction
     assert text.count("<small>not run</small>") == 3  # pgd in two; fgsm and void in one
-    assert "<script" not in page
+    assert "<script" not in text
 
 
-def test_a_smaller_error_is_better():
-    small, large = ({"mean": mean, "low": mean - 0.1, "high": mean + 0.1} for mean in (0.2, 0.8))
-    task = tasks.named("regression")
-    assert (comparison.side(small, large, task), comparison.side(large, small, task)) == ("better", "worse")
+def test_most_is_said_among_significant_losses_only():
+    """In `diabetes`, the means of six losses were lower than that of the one that is significant."""
+    losses = {"standard": numbers(0.5, 0.4, 0.6), "pgd": numbers(0.8, 0.4, 0.9), "fgsm": numbers(0.6, 0.5, 0.7)}
+    losses["trades"] = numbers(0.55, 0.5, 0.6)
+    undecided, sure = ("pgd", 0.3, -0.1, 0.5, 0.2), ("fgsm", 0.1, 0.05, 0.15, 0.02)
+
+    def said(*pairs):
+        return words.best_under_attack(kept_report("s", losses, pairs).robust, score(Classification), "ε = 0.1")
+
+    assert "`fgsm` is the one loss found to improve it: robust accuracy 60.0 %" in said(undecided, sure)
+    assert "`fgsm` improves it most: robust" in said(undecided, sure, ("trades", 0.05, 0.02, 0.08, 0.01))
+    assert said(undecided, ("trades", 0.05, 0.02, 0.08, 0.07)).endswith("no loss is found to improve robust accuracy.")
 
 
 @pytest.fixture
@@ -146,9 +174,9 @@ def test_a_study_that_git_does_not_know_is_not_kept(repository):
 
 def test_one_seed_has_no_interval_in_the_tables():
     """It was a traceback."""
-    task = tasks.named("classification")
-    assert kept.interval({"mean": 0.5, "low": None, "high": None, "n": 1}, task) == "50.0"
-    assert kept.interval({"mean": 0.5, "low": 0.4, "high": 0.6, "n": 3}, task) == "50.0 [40.0, 60.0]"
+    measure = replace(score(Classification), unit="")
+    assert (measure.value(one := Estimate(0.5, None, None, 1)), measure.interval(one)) == ("50.0", "")
+    assert measure.interval(Estimate(0.5, 0.4, 0.6, 3)) == "[40.0, 60.0]"
 
 
 def test_a_report_that_is_not_of_the_study_as_it_stands_is_not_kept(repository):

@@ -4,6 +4,7 @@ import pytest
 
 from inputgrad.errors import UserError
 from inputgrad.robustness.evaluate import PROBES
+from inputgrad.robustness.scores import CLEAN
 from inputgrad.tasks import Classification
 from pipeline.results import scores
 from pipeline.study import checks
@@ -113,4 +114,4 @@ def test_a_study_has_a_plain_name(project, name):
 
 
 def test_an_attack_has_no_name_that_means_something_else():
-    assert set(checks.TAKEN) == {"transfer", scores.WORST, scores.CLEAN[2], *PROBES}
+    assert set(checks.TAKEN) == {"transfer", scores.WORST, CLEAN[2], *PROBES}

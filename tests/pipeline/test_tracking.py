@@ -403,8 +403,10 @@ def attacked_with(study, loss, linearity):
         pd.DataFrame(
             {
                 "example": range(by_example),
+                "gradient_norm_l1": 1.0,
                 "gradient_norm_l2": 2.0 + seed,
                 "jacobian_norm": 3.0,
+                "gradient_sparsity": 0.5,
                 "gradient_alignment": [np.nan, *[0.25] * (by_example - 1)],
                 "gradient_stability": np.nan,
             }

@@ -13,11 +13,12 @@ from typing import Any
 
 import pandas as pd
 import torch
+from pydantic import FiniteFloat
 
 from inputgrad import tasks
 from inputgrad.attacks import Threat, pgd
 from inputgrad.gradients.forward import describe
-from inputgrad.robustness import unit_test
+from inputgrad.robustness import scores, unit_test
 from inputgrad.robustness.evaluate import Victim
 from inputgrad.robustness.threat import Attack, ThreatModel, knobs_of
 from inputgrad.tasks import Task
@@ -25,12 +26,51 @@ from inputgrad.tasks import Task
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What a check found: its figure, the limit it is held against, and why that matters."""
+    """What a check found: its figure, the limit it is held against, and why that matters.
+
+    Attributes:
+        value: the figure; None where there was nothing to measure.
+        threshold: the largest figure that is fine.
+        of: where the figure is a number of examples, of how many; else None.
+    """
 
     ok: bool
-    value: float | None
-    threshold: float
+    value: FiniteFloat | None
+    threshold: FiniteFloat
     reason: str
+    of: int | None = None
+
+    @property
+    def figure(self) -> str:
+        """The figure as it is written: a number, or so many of so many examples."""
+        if self.value is None:
+            return "–"
+        return number(self.value) if self.of is None else f"{number(self.value, 'g')} of {examples(self.of)}"
+
+    @property
+    def limit(self) -> str:
+        return number(self.threshold) if self.of is None else examples(self.threshold)
+
+    @property
+    def margin(self) -> float:
+        """How far inside the threshold, negative where flagged: the smallest is the worst."""
+        if self.value is None:
+            return float("inf") if self.ok else 0.0
+        apart = abs(self.value - self.threshold)
+        return apart if self.ok else -apart
+
+    @property
+    def worst_first(self) -> tuple[bool, float]:
+        """Order of findings: flagged ones first, then by margin."""
+        return self.ok, self.margin
+
+
+def number(value: float, form: str = ".3g") -> str:
+    return f"{value:{form}}".replace("-", "\N{MINUS SIGN}")
+
+
+def examples(count: float) -> str:
+    return f"{count:g} example{'' if count == 1 else 's'}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +83,7 @@ class Evidence:
         attack: the study's threat models and attacks.
         task: says what harm is: a regression has no broken examples, but a larger RMSE.
         change: by how much outputs and input gradients differ between two passes over the same inputs, relative.
-        missed: the share of planted examples that PGD does not find; see `inputgrad.robustness.unit_test`.
+        missed: how many planted examples PGD does not find, and of how many; see `inputgrad.robustness.unit_test`.
     """
 
     outcomes: pd.DataFrame
@@ -51,7 +91,7 @@ class Evidence:
     attack: Attack
     task: Task
     change: float
-    missed: float
+    missed: tuple[int, int]
 
     @cached_property
     def clean(self) -> pd.DataFrame:
@@ -63,12 +103,18 @@ class Evidence:
 
     def harm(self, rows: pd.DataFrame) -> float:
         """Share of all examples that `rows` break, or their RMSE relative to the clean one; the worst row counts."""
-        worst = rows.groupby("example")[self.task.harm].max()
+        return self.relative(self.worst(rows))
+
+    def worst(self, rows: pd.DataFrame) -> pd.Series[Any]:
+        """Of every example in `rows`, the harm of its worst row."""
+        return scores.worst_of(rows, self.task)
+
+    def relative(self, worst: pd.Series[Any]) -> float:
         return self.task.relative_harm(worst, self.clean[self.task.harm])
 
-    def curve(self, attack: str, threat: ThreatModel) -> list[float]:
-        """Harm of an attack that sees every example, over the radii above 0."""
-        return [self.harm(self.of(attack, threat.norm, epsilon)) for epsilon in threat.radii if epsilon > 0]
+    def curve(self, attack: str, threat: ThreatModel) -> list[pd.Series[Any]]:
+        """What an attack that sees every example does to each, over the radii above 0."""
+        return [self.worst(self.of(attack, threat.norm, epsilon)) for epsilon in threat.radii if epsilon > 0]
 
 
 def evidence(victim: Victim, outcomes: pd.DataFrame, descriptors: pd.DataFrame, attack: Attack) -> Evidence:

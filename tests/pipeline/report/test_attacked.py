@@ -8,10 +8,13 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from inputgrad.robustness import scores
 from pipeline import report
 from pipeline.report import attack_words, tables
-from pipeline.results import descriptors, distances, pairwise, quantity, scores, waterfall
+from pipeline.results import descriptors, distances, pairwise
+from pipeline.results.quantity import compare
 from pipeline.results.read import Results, read_results
+from pipeline.results.scores import WORST
 from pipeline.results.summary import Row, summarise
 from pipeline.study.schema import Study
 from tests.conftest import reseal
@@ -34,9 +37,9 @@ def four(**harm: list[int]) -> dict[str, np.ndarray]:
 
 def test_the_waterfall_tells_which_attack_broke_what(toy: Study) -> None:
     harm = four(clean=[1, 0, 0, 0], fgsm=[1, 1, 0, 0], pgd=[0, 1, 0, 0], square=[0, 0, 1, 0])
-    found = waterfall.steps(scores.harm(outcomes(toy, 0, stronger(harm)), toy), toy)
+    found = scores.waterfall(scores.harm(outcomes(toy, 0, stronger(harm)), toy.task), toy.attack, toy.task)
     linf = found[found["norm"] == "linf"]
-    steps = ["clean", "noise", "fgsm", "pgd", waterfall.SMALLER, "pgd_10x1", "transfer", "apgd_t", "square"]
+    steps = ["clean", "noise", "fgsm", "pgd", scores.SMALLER, "pgd_10x1", "transfer", "apgd_t", "square"]
     assert list(linf["step"]) == steps
     assert list(linf["score"]) == [0.75, 0.75, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 0.25]
     assert linf["change"].iloc[1:].tolist() == [0, -0.25, 0, 0, 0, 0, 0, -0.25]
@@ -45,14 +48,14 @@ def test_the_waterfall_tells_which_attack_broke_what(toy: Study) -> None:
 def test_the_waterfall_ends_at_the_robust_score(results: Results) -> None:
     ends = results.steps.groupby(["loss", "seed", "norm"], sort=False)["score"].last()
     for threat in results.study.attack.threat_models:
-        worst = results.scores[(results.scores["attack"] == scores.WORST) & (results.scores["norm"] == threat.norm)]
+        worst = results.scores[(results.scores["attack"] == WORST) & (results.scores["norm"] == threat.norm)]
         here = worst[worst["epsilon"] == threat.epsilon].set_index(["loss", "seed"])["score"]
         assert ends.xs(threat.norm, level="norm").to_dict() == pytest.approx(here.to_dict())
 
 
 def test_an_attack_with_nothing_left_adds_nothing(toy: Study) -> None:
     harm = four(pgd=[1, 1, 1, 1])
-    found = waterfall.steps(scores.harm(outcomes(toy, 0, stronger(harm)), toy), toy)
+    found = scores.waterfall(scores.harm(outcomes(toy, 0, stronger(harm)), toy.task), toy.attack, toy.task)
     assert found[found["step"] == "square"]["score"].tolist() == [0, 0]
     assert found[found["step"] == "square"]["change"].tolist() == [0, 0]
 
@@ -61,9 +64,9 @@ def test_what_only_a_smaller_ball_holds_is_a_step_of_its_own(toy: Study) -> None
     study = toy.model_copy(update={"attack": toy.attack.model_copy(update={"grid": [0.05, 0.1]})})
     frame = outcomes(study, 0, lambda attack: np.zeros(4))
     frame.loc[(frame["epsilon"] == 0.05) & (frame["attack"] == "pgd") & (frame["example"] < 2), "broken"] = True
-    found = waterfall.steps(scores.harm(frame, study), study)
+    found = scores.waterfall(scores.harm(frame, study.task), study.attack, study.task)
     linf = found[found["norm"] == "linf"].set_index("step")["score"]
-    assert (linf["pgd"], linf[waterfall.SMALLER], linf["square"]) == (1, 0.5, 0.5)
+    assert (linf["pgd"], linf[scores.SMALLER], linf["square"]) == (1, 0.5, 0.5)
 
 
 def test_the_table_of_steps_has_intervals_and_n(results: Results) -> None:
@@ -179,7 +182,9 @@ def test_equal_differences_of_few_seeds_are_no_certainty(toy: Study) -> None:
         assert found["p"] == expected
         scores = pd.DataFrame({"loss": ["a"] * n + ["standard"] * n, "seed": [*range(n)] * 2})
         scores["score"] = [0.75 + s / 10 for s in range(n)] + [0.5 + s / 10 for s in range(n)]
-        assert quantity.compare(scores, "score", "a", False).verdict == ("higher" if expected < 0.05 else "undecided")
+        assert compare(scores, "score", {"a": False, "standard": False})["a"].verdict == (
+            "higher" if expected < 0.05 else "undecided"
+        )
 
 
 def test_one_seed_tests_nothing(toy: Study) -> None:

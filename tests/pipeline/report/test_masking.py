@@ -5,19 +5,19 @@ from pathlib import Path
 import pytest
 
 from inputgrad import files
+from inputgrad.robustness.masking import Finding
 from pipeline.report import attack_words, tables
 from pipeline.results import masking
-from pipeline.results.masking import StoredFinding
 from pipeline.results.read import Results
 from pipeline.results.summary import summarise
 from tests.pipeline.report.conftest import CHECKS
 
 
-def finding(ok: bool, value: float | None, threshold: float = 0.3) -> StoredFinding:
-    return StoredFinding(ok=ok, value=value, threshold=threshold, reason="why")
+def finding(ok: bool, value: float | None, threshold: float = 0.3) -> Finding:
+    return Finding(ok=ok, value=value, threshold=threshold, reason="why")
 
 
-def worst(*findings: StoredFinding) -> masking.CheckOverSeeds:
+def worst(*findings: Finding) -> masking.CheckOverSeeds:
     return masking.over_seeds({seed: {"check": found} for seed, found in enumerate(findings)})["check"]
 
 
@@ -81,5 +81,5 @@ def test_reasons_come_from_the_sheets(results: Results) -> None:
 
 def test_metrics_hold_the_sheet(results: Results) -> None:
     losses = summarise(results).metrics()["losses"]
-    assert losses["gradient_norm"]["masking"]["linearity"] == {"ok": False, "value": 0.5}
-    assert losses["fgsm"]["masking"]["new_check"] == {"ok": True, "value": None}
+    assert losses["gradient_norm"]["masking"]["linearity"] == {"ok": False, "value": 0.5, "of": None}
+    assert losses["fgsm"]["masking"]["new_check"] == {"ok": True, "value": None, "of": None}

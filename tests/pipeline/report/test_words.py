@@ -2,15 +2,18 @@
 
 from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
+from scipy import stats
 
 from inputgrad.audit.verdict import Kind
 from inputgrad.tasks import Classification, Regression
-from pipeline.report import words
+from pipeline.report import comparison, words
 from pipeline.report.measure import GRADIENT, score
 from pipeline.report.tables import ACTS
-from pipeline.results.quantity import Quantity
+from pipeline.results import pairwise
+from pipeline.results.quantity import Quantity, compare
 from pipeline.results.read import Results
 from pipeline.results.statistics import Estimate
 from pipeline.results.summary import Row, Summary, summarise
@@ -39,6 +42,41 @@ def test_verdicts(difference: Estimate | None, accuracy: str, rmse: str, gradien
     assert found == [accuracy, rmse, gradient]
 
 
+def test_a_difference_that_holm_does_not_confirm_has_no_verdict() -> None:
+    assert ACCURACY.verdict(replace(quantity(UP), p=0.06)) == "no difference found"
+    assert ACCURACY.verdict(replace(quantity(UP), p=0.04)) == "better"
+
+
+def test_every_loss_is_tested_once_for_all_places_that_say_which_is_better(results: Results) -> None:
+    """The report's words and tables, the pairs, and the page of all kept studies."""
+    summary = summarise(results)
+    differences = pairwise.against_baseline(summary.pairs)
+    kept = comparison.Kept(metrics=summary.metrics(), facts={"date": "", "commit": ""}, pairs=summary.pairs)
+    assert set(differences) == {row.name for row in summary.others}
+    for found in summary.others:
+        difference, p = differences[found.name]
+        assert found.robust[0].p == pytest.approx(p)
+        assert found.robust[0].difference == pytest.approx(difference)
+        mine, theirs = found.robust[0], kept.robust[found.name]
+        assert mine.identical or ACCURACY.verdict(theirs) == ACCURACY.verdict(mine)
+    sentence = comparison.head(kept)["answer"]
+    assert sentence.replace("ε = 0.1", "linf ε = 0.1") in words.answer(summary)
+
+
+def test_the_correction_is_for_all_losses(results: Results) -> None:
+    """With 3 losses, the smallest p counts three times."""
+    seeds = {"standard": [0.0, 0.0, 0.0], "a": [1.0, 1.1, 1.3], "b": [0.1, 0.9, 0.5], "c": [0.0, 0.0, 0.0]}
+    frame = pd.DataFrame([(loss, i, x) for loss, v in seeds.items() for i, x in enumerate(v)])
+    frame.columns = ["loss", "seed", "score"]
+    found = compare(frame, "score", dict.fromkeys(seeds, False))
+    p = {loss: stats.ttest_1samp(seeds[loss], 0).pvalue for loss in "ab"}
+    assert found["a"].p == pytest.approx(3 * p["a"])
+    assert found["b"].p == pytest.approx(2 * p["b"])
+    assert (found["c"].p, found["standard"].p) == (1.0, None)
+    two = compare(frame[frame["loss"].isin(["standard", "b"])], "score", dict.fromkeys(seeds, False))
+    assert two["b"].p == pytest.approx(p["b"])
+
+
 def test_identical_goes_before_any_interval() -> None:
     assert ACCURACY.verdict(quantity(UP, identical=True)) == "identical"
 
@@ -56,9 +94,7 @@ def with_robust(summary: Summary, name: str, difference: Estimate) -> Summary:
 def test_answer(results: Results) -> None:
     answer = words.answer(summarise(results))
     assert answer.startswith("Yes. 1 of 3 losses compared with `standard` measurably differs from it")
-    assert (
-        "`fgsm` improves it most: robust accuracy 68.0 % against 18.0 %, a paired difference of +50.0 points" in answer
-    )
+    assert "`fgsm` is the one loss found to improve it: robust accuracy 68.0 % against 18.0 %, a paired" in answer
     assert "No difference in clean accuracy was found" in answer
     assert "per step" not in answer
     assert "For `gradient_norm` no difference under attack was found." in answer
@@ -138,6 +174,7 @@ def test_about(results: Results) -> None:
 
 def test_comparisons_are_counted(results: Results) -> None:
     assert words.comparisons(summarise(results)).startswith("In all, 6 differences")
+    assert "Holm's correction for the losses compared (3)" in words.comparisons(summarise(results))
     assert "about 0.3 of them would exclude 0 by chance" in words.comparisons(summarise(results))
 
 
@@ -167,8 +204,10 @@ def test_a_test_split_of_another_kind_is_said_with_the_loss_that_holds_best(resu
     answer = with_shift(summary, Estimate(-0.4, -0.5, -0.3, 3))
     assert "The test split is not like what was trained on: `standard` scores" in answer
     assert "a difference of −40.0 points [−50.0, −30.0], n = 3" in answer
-    best = max(summary.rows, key=lambda r: r.clean.value.mean)
-    assert (f"The best there is `{best.name}`" in answer) != (best.name == "standard")
+    assert "No loss is found to score better there." in answer
+    better = replace(row(summary, "fgsm"), clean=quantity(UP))
+    answer = with_shift(replace(summary, rows=[summary.baseline, better]), Estimate(-0.4, -0.5, -0.3, 3))
+    assert "The best there is `fgsm` with 50.0 % (+20.0 points [10.0, 30.0], n = 5 against `standard`)." in answer
 
 
 @pytest.mark.parametrize("shift", [Estimate(-0.4, -0.9, 0.1, 3), Estimate(-0.01, -0.02, -0.005, 3), UP, ONE])
