@@ -257,6 +257,8 @@ def comparisons(summary: Summary) -> str:
     count, losses = sum(len(row.headline) for row in summary.others if not row.identical), len(summary.others)
     if not count:
         return "No difference is tested."
+    if summary.baseline.clean.value.n < 2:
+        return "No difference is tested: one seed has no interval."
     return (
         f"In all, {count} differences from `{BASELINE}` are tested (3 quantities of each loss that is not identical to"
         f" it). A verdict needs p < 0.05 in a paired t-test over seeds, after Holm's correction for the losses compared"

@@ -13,6 +13,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from pipeline import data, models
 from pipeline.data import Dataset
+from pipeline.stages.optimising import of_training
 from pipeline.study.active import active
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -45,7 +46,8 @@ def of_study(study: Study, loss: AnyLoss, dataset: Dataset) -> Audit:
 
 
 def batch(study: Study, dataset: Dataset) -> tuple[Tensor, Tensor, Context]:
-    return dataset.first("train", study.training.batch_size)
+    """As the training loop sees it: with label smoothing and class weights, where the study has them."""
+    return of_training(study, dataset).first("train", study.training.batch_size)
 
 
 def fresh(study: Study, dataset: Dataset) -> nn.Module:

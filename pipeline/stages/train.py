@@ -221,8 +221,13 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
         step = trainer.epoch * trainer.steps_per_epoch + min(int(bad[0]) + 1, trainer.steps_per_epoch)
         raise Diverged(
             f"{trainer.run.name}: the loss became {float(totals[bad[0]])} at step {step} (epoch {trainer.epoch + 1});"
-            f" lower losses.{trainer.run.loss_name}.strength or training.learning_rate in {trainer.run.study.file}"
+            f" {lower(trainer)}"
         )
+
+
+def lower(trainer: Trainer) -> str:
+    run = trainer.run
+    return f"fix: lower losses.{run.loss_name}.strength or training.learning_rate in {run.study.file}"
 
 
 def validate(trainer: Trainer) -> dict[str, float]:
@@ -237,7 +242,11 @@ def validate(trainer: Trainer) -> dict[str, float]:
         "input_gradient_norm": float(gradients.flatten(1).norm(dim=1).double().mean()),
         "term_gradient_ratio": term_gradient_ratio(trainer),
     }
-    refuse_non_finite(torch.tensor(list(row.values())), trainer)
+    if bad := next((name for name, value in row.items() if not math.isfinite(value)), None):
+        raise Diverged(
+            f"{trainer.run.name}: {bad} became {row[bad]} on the validation split after epoch {trainer.epoch + 1};"
+            f" {lower(trainer)}"
+        )
     return row
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from pipeline.results import descriptors, masking
@@ -14,7 +16,7 @@ from pipeline.tracking.point import Point, milliseconds
 
 
 def points(study: Study, loss: str, seed: int) -> list[Point]:
-    """The headline numbers, and the worst-case score as a curve over 1000·ε."""
+    """The headline numbers, and the worst-case score as a curve over ε."""
     moment = milliseconds(folder(study, loss, "attack") / f"seed-{seed}" / "gradients.npz")
     found = attacked(study, loss, seed)
     key, scores, threat = study.task.key, found.scores, study.attack
@@ -28,13 +30,22 @@ def points(study: Study, loss: str, seed: int) -> list[Point]:
         **{f"median_distance_{norm}": value for norm, value in distances.items()},
         **{metric(descriptors.key(str(name))): value for name, value in described.items()},
     }
+    scale = steps_per_unit(worst["epsilon"].unique().tolist())
     curve = [
         # a step is a whole number, and the part before the slash is the section of the chart
-        Point(f"robust_{key}/{norm}_1000_epsilon", float(score), moment, round(1000 * epsilon))
+        Point(f"robust_{key}/{norm}_{scale}_epsilon", float(score), moment, round(scale * epsilon))
         for norm, epsilon, score in worst.sort_values("epsilon")[["norm", "epsilon", "score"]].to_numpy()
     ]
     # a number that does not exist has no point
     return [*(Point(name, float(value), moment) for name, value in named.items() if np.isfinite(value)), *curve]
+
+
+def steps_per_unit(radii: Sequence[float]) -> int:
+    """1000, or the power of ten above it that keeps all radii apart."""
+    scale = 1000
+    while len({round(scale * radius) for radius in radii}) < len(set(radii)) and scale < 10**12:
+        scale *= 10
+    return scale
 
 
 def metric(name: str) -> str:

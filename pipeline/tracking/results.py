@@ -149,9 +149,11 @@ class LossFolder:
         """Means over the seeds of everything the seeds have, and the cost of a step."""
         every = [p for seed in self.seeds for p in (*seed.history, *seed.best, *self.outcome_of(seed))]
         frame = pd.DataFrame(every, columns=list(Point._fields))
-        means = frame.groupby(["name", "step"], sort=False).agg(value=("value", "mean"), moment=("moment", "max"))
-        for name, step, value, moment in means.reset_index().to_numpy():
-            yield Point(str(name), float(value), int(moment), int(step))
+        grouped = frame.groupby(["name", "step"], sort=False)
+        means = grouped.agg(value=("value", "mean"), moment=("moment", "max"), n=("value", "size"))
+        for name, step, value, moment, n in means.reset_index().to_numpy():
+            if not (str(name).startswith("median_distance_") and n < len(self.seeds)):  # a seed's may be infinite
+                yield Point(str(name), float(value), int(moment), int(step))
         ratio = measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"]
         if ratio is not None:
             yield Point("step_time_ratio", ratio, milliseconds(self.measured / "step_time.json"))

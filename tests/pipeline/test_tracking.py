@@ -30,7 +30,7 @@ from pipeline.stages.train import train as train_run
 from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import folder, runs
-from pipeline.tracking import address, contents, live, model, results, server, silence, ui
+from pipeline.tracking import address, contents, live, model, outcome, results, server, silence, ui
 from tests.conftest import edit, reseal
 from tests.pipeline.test_ui import free_port
 
@@ -686,3 +686,10 @@ def test_to_find_that_nothing_has_changed_imports_nothing_heavy(project):
     root = Path(tracking.__file__).parents[2]
     done = subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": str(root)}, capture_output=True, text=True)
     assert done.stderr.strip() == ""
+
+
+def test_radii_below_a_thousandth_are_points_of_their_own():
+    """They were rounded to one step, and the last one written was shown as the score without attack."""
+    assert outcome.steps_per_unit([0.0, 0.05, 0.1]) == 1000
+    assert outcome.steps_per_unit([0.0, 0.0001, 0.0002, 0.0004]) == 10_000
+    assert outcome.steps_per_unit([0.0, 8 / 255, 8.01 / 255]) == 100_000
