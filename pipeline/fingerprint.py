@@ -15,11 +15,13 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from inputgrad.errors import UserError
+from pipeline import imports
 
 OURS = ("inputgrad", "pipeline")
 HARMLESS = {
@@ -33,9 +35,13 @@ HARMLESS = {
     "pipeline.store": "how files are written; what is read back is held against the hash in its manifest",
     "pipeline.study.schema": "the types of a study; its values are hashed",
     "pipeline.fingerprint": "makes the fingerprint itself",
+    "pipeline.imports": "follows imports",
     "pipeline.study.origins": "says what is hashed",
 }
-"""Modules that a run imports and that cannot change a number, with the reason."""
+"""Modules that a run imports and that cannot change a number, with the reason. What they import by calling a function a
+study or the user's code names, and it counts by that name."""
+PARTS = ("inputgrad.losses", "inputgrad.attacks", "pipeline.data", "pipeline.models")
+"""Packages of ours whose modules are found by their name, as a text."""
 NOT_COMPUTING = frozenset({"click", "filelock", "pydantic", "rich", "ruamel", "psutil"})
 """Libraries whose version changes no number."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
@@ -137,59 +143,153 @@ class Closure:
 
 
 def closure(roots: Iterable[str]) -> Closure:
-    """Follow the imports of `roots`, those of harmless modules too."""
-    roots = list(roots)
-    tops = {*OURS, *(name.partition(".")[0] for name in roots)}
-    ours: dict[str, Path] = {}
-    libraries: set[str] = set()
-    todo = [parent for root in roots for parent in parents(root)]
-    while todo:
-        name = todo.pop()
-        if name in ours:
-            continue
-        file = file_of(name, tops)
+    """Follow the imports of `roots`, those of harmless modules too; `a.b:Name` is a name that a module gives."""
+    names = [root.replace(":", ".") for root in roots]
+    follower = Follower({*OURS, *(name.partition(".")[0] for name in names)})
+    follower.follow(names)
+    follower.refuse_moved()
+    return Closure(follower.ours, follower.libraries)
+
+
+class Follower:
+    """Follows imports from module to module.
+
+    Code of one's own may hold a module as an object and ask it for any name, in another file too. So every name that
+    stands in one's own code counts for each of these objects; where a name is computed, all names do.
+    """
+
+    def __init__(self, tops: set[str]) -> None:
+        self.tops = tops
+        self.ours: dict[str, Path] = {}
+        self.libraries: set[str] = set()
+        self.objects: set[str] = set()
+        self.words: set[str] = set()
+        self.texts: set[str] = set()
+        self.looks = False
+        self.moves = ""
+
+    def follow(self, names: Iterable[str]) -> None:
+        todo = [*names]
+        while todo:
+            while todo:
+                todo += self.one(todo.pop())
+            todo = [name for name in self.asked() if name not in self.ours]
+
+    def one(self, name: str) -> list[str]:
+        """Take in one module; returns what it imports, or what its name stands for."""
+        if name in self.ours:
+            return []
+        package, _, last = name.rpartition(".")
+        above = [package] if package else []
+        file = file_of(name, self.tops)
         if file is None:
             top = name.partition(".")[0]
-            if top not in tops and top not in sys.stdlib_module_names:
-                libraries.add(top)
-            continue
-        ours[name] = file
-        imported = imports(file, name, file.name == "__init__.py", file.stat().st_mtime_ns)
-        todo += [parent for one in imported for parent in parents(one)]
-    return Closure(ours, libraries)
+            if top not in self.tops and top not in sys.stdlib_module_names and not is_namespace(name):
+                self.libraries.add(top)
+            return above + ([home] if (home := self.table(package).get(last)) else [])
+        self.ours[name] = file
+        if file.suffix != ".py":
+            return above
+        return above + self.imported(name, file)
 
+    def imported(self, name: str, file: Path) -> list[str]:
+        """The modules that a file may import by its own text."""
+        found = imports.read(file, name, name not in HARMLESS, *stamp(file))
+        if name.partition(".")[0] not in OURS:
+            self.objects |= found.objects
+            self.words |= found.words
+            self.texts |= found.texts
+            self.looks |= found.looks
+            self.moves = self.moves or str(file) * found.moves
+        return [*found.modules, *(name for package in found.below for name in self.below(package))]
 
-def parents(name: str) -> list[str]:
-    """`a.b.c` runs the packages `a` and `a.b` first."""
-    parts = name.split(".")
-    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+    def table(self, package: str) -> dict[str, str]:
+        """Name -> module, of a package of ours that loads its names when they are used."""
+        if package not in OURS:
+            return {}
+        file = file_of(package, self.tops)
+        return {} if file is None else {n: f"{package}.{m}" for n, m in imports.homes(file, *stamp(file)).items()}
+
+    def asked(self) -> Iterator[str]:
+        """What code of one's own may ask its objects for, and modules and parts of ours that it names in a text."""
+        for text in self.texts:
+            if (named := imports.DOTTED.fullmatch(text)) and file_of(module := named[1], self.tops):
+                self.objects.add(module)
+                yield module
+        for package in sorted(self.objects):
+            for name, module in {**self.table(package), **submodules(package, self.tops)}.items():
+                if self.looks or name in self.words:
+                    self.objects.add(module)
+                    yield module
+        for package in PARTS:
+            yield from (module for name, module in submodules(package, self.tops).items() if name in self.texts)
+
+    def refuse_moved(self) -> None:
+        for name in sorted(self.libraries):
+            if self.moves and not _top(name):
+                raise UserError(
+                    f"{self.moves} changes sys.path, and no module '{name}' is found without that, so that an edit"
+                    " of it would go unnoticed; fix: put it into the project's folder, or into a package there"
+                )
+
+    def below(self, package: str) -> Iterator[str]:
+        """Every module of a package, however deep."""
+        yield package
+        for module in submodules(package, self.tops).values():
+            yield from self.below(module)
 
 
 def file_of(name: str, tops: Iterable[str]) -> Path | None:
-    """The source of a module of ours: of a package named in `tops`, or a module of the current folder; else None."""
+    """The source of a module of ours: of a package named in `tops`, or a module of the current folder; else None.
+
+    Compiled modules of the current folder count too.
+    """
+    for path in places(name, tops):
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py"), *compiled(path)):
+            if file.is_file():
+                return file
+    return None  # a name that a module defines, or a folder without __init__.py
+
+
+def compiled(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in EXTENSION_SUFFIXES]
+
+
+def places(name: str, tops: Iterable[str]) -> list[Path]:
+    """Where a module of ours may lie: paths without a suffix."""
     top, *rest = name.split(".")
-    folder = _top(top)
-    if folder is None or (top not in tops and not is_here(folder)):
-        return None
-    path = folder.joinpath(*rest)
-    for file in (path / "__init__.py", path.with_suffix(".py")):
-        if file.is_file():
-            return file
-    return None  # a name that a module defines, not a module
+    return [path.joinpath(*rest) for path in _top(top) if top in tops or is_here(path)]
+
+
+def is_namespace(name: str) -> bool:
+    """Whether a folder of the project without __init__.py goes by this name."""
+    return any(path.is_dir() for path in places(name, ()))
+
+
+def submodules(package: str, tops: Iterable[str]) -> dict[str, str]:
+    """Name -> whole name of the modules in a package."""
+    names: set[str] = set()
+    for folder in places(package, tops):
+        if folder.is_dir():
+            inside = (file for file in folder.iterdir() if not file.name.startswith("__"))
+            names |= {file.name.partition(".")[0] for file in inside}
+    return {name: whole for name in sorted(names) if file_of(whole := f"{package}.{name}", tops) or is_namespace(whole)}
 
 
 @cache
-def _top(name: str) -> Path | None:
+def _top(name: str) -> tuple[Path, ...]:
     """Where a top-level package or module lies, without importing it; a module without its suffix."""
     if name in sys.stdlib_module_names:
-        return None
-    spec = importlib.util.find_spec(name)
-    if spec is not None and spec.origin is None and spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))  # a folder without __init__.py
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    file = Path(spec.origin)
-    return file.parent if file.name == "__init__.py" else file.with_suffix("")
+        return ()
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # `__main__` has none
+        return ()
+    if spec is None:
+        return ()
+    if spec.submodule_search_locations:
+        return tuple(map(Path, spec.submodule_search_locations))  # several, of a folder without __init__.py
+    return (Path(spec.origin).with_name(name),) if spec.has_location and spec.origin else ()
 
 
 def is_here(folder: Path) -> bool:
@@ -197,60 +297,24 @@ def is_here(folder: Path) -> bool:
     return folder.is_relative_to(Path.cwd()) and not {"site-packages", "dist-packages"} & {*folder.parts}
 
 
-@cache
-def imports(file: Path, name: str, is_package: bool, mtime: int) -> tuple[str, ...]:
-    """Every module that a file may import, wherever the statement stands; not those for type checkers alone."""
-    package = name if is_package else name.rpartition(".")[0]
-    found: list[str] = []
-    for node in running(tree_of(file)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *([base] if base else [])])
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return tuple(found)
-
-
-def running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING:`."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            for other in child.orelse:
-                yield other
-                yield from running(other)
-            continue
-        yield child
-        yield from running(child)
-
-
-def tree_of(file: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not valid Python ({' '.join(str(error).split())}); fix it and run again") from error
+def stamp(file: Path) -> tuple[int, int]:
+    """What changes when a file is edited: the key of what is remembered of it."""
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def hash_of_module(file: Path) -> str:
     """Of what a module does: comments, docstrings and layout do not count."""
-    stat = file.stat()
-    return _hash_of_tree(file, stat.st_mtime_ns, stat.st_size)
+    return _hash_of_tree(file, *stamp(file)) if file.suffix == ".py" else hash_of_file(file)[:16]
 
 
 @cache
 def _hash_of_tree(file: Path, mtime: int, size: int) -> str:
-    tree = tree_of(file)
+    tree = imports.tree_of(file)
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            node.body = [line for line in body if not is_text(line)]  # type: ignore[attr-defined]
+            node.body = [line for line in body if not imports.is_text(line)]  # type: ignore[attr-defined]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-
-
-def is_text(node: ast.AST) -> bool:
-    """A docstring, or the text below an attribute that explains it."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @cache

@@ -13,7 +13,7 @@ inputgrad.gradients
 inputgrad.losses inputgrad.attacks inputgrad.strengths
 inputgrad.audit inputgrad.robustness
 inputgrad inputgrad.cli inputgrad.__main__
-pipeline pipeline.quiet pipeline.interrupts pipeline.progress pipeline.fingerprint pipeline.store
+pipeline pipeline.quiet pipeline.interrupts pipeline.progress pipeline.imports pipeline.fingerprint pipeline.store
 pipeline.workers pipeline.data pipeline.models
 pipeline.study pipeline.receipts
 pipeline.results
