@@ -12,16 +12,18 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inputgrad.errors import UserError
 from pipeline import imports
+
+T = TypeVar("T")
 
 OURS = ("inputgrad", "pipeline")
 HARMLESS = {
@@ -36,10 +38,10 @@ HARMLESS = {
     "pipeline.study.schema": "the types of a study; its values are hashed",
     "pipeline.fingerprint": "makes the fingerprint itself",
     "pipeline.imports": "follows imports",
+    "pipeline.study.code": "says what is hashed",
     "pipeline.study.origins": "says what is hashed",
 }
-"""Modules that a run imports and that cannot change a number, with the reason. What they import by calling a function a
-study or the user's code names, and it counts by that name."""
+"""Modules that a run imports and that cannot change a number, with the reason."""
 PARTS = ("inputgrad.losses", "inputgrad.attacks", "pipeline.data", "pipeline.models")
 """Packages of ours whose modules are found by their name, as a text."""
 NOT_COMPUTING = frozenset({"click", "filelock", "pydantic", "rich", "ruamel", "psutil"})
@@ -117,6 +119,15 @@ def _hash_of_bytes(file: Path, mtime: int, size: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+FILES = {"data": ("file", "folder"), "model": ("weights",), "checkpoint": ("weights",)}
+"""Options of a study that name a file or folder of the user, which a result is made from."""
+
+
+def files_of(kind: str, settings: Mapping[str, Any]) -> list[Path]:
+    """The files and folders that `data:`, `model:` or a checkpoint of a study names."""
+    return [Path(settings[key]) for key in FILES[kind] if isinstance(settings.get(key), str)]
+
+
 @cache
 def code_of(*roots: str) -> tuple[dict[str, str], dict[str, str]]:
     """The code that the modules `roots` run: module -> hash of ours, and library -> version of what is not of ours.
@@ -130,8 +141,8 @@ def code_of(*roots: str) -> tuple[dict[str, str], dict[str, str]]:
 
 def read_again() -> None:
     """Forget what was read: the code may have been edited or moved since."""
-    code_of.cache_clear()
-    _top.cache_clear()
+    for function in (code_of, file_of, submodules, table, statements, _top):
+        function.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -145,7 +156,7 @@ class Closure:
 def closure(roots: Iterable[str]) -> Closure:
     """Follow the imports of `roots`, those of harmless modules too; `a.b:Name` is a name that a module gives."""
     names = [root.replace(":", ".") for root in roots]
-    follower = Follower({*OURS, *(name.partition(".")[0] for name in names)})
+    follower = Follower(frozenset({*OURS, *(name.partition(".")[0] for name in names)}))
     follower.follow(names)
     follower.refuse_moved()
     return Closure(follower.ours, follower.libraries)
@@ -154,11 +165,12 @@ def closure(roots: Iterable[str]) -> Closure:
 class Follower:
     """Follows imports from module to module.
 
-    Code of one's own may hold a module as an object and ask it for any name, in another file too. So every name that
-    stands in one's own code counts for each of these objects; where a name is computed, all names do.
+    In our code, import statements say all: the names of a study come to it as roots. One's own code may hold a module
+    as an object and ask it for any name, in another file too. So every name that stands in one's own code counts for
+    each of these objects; where a name is computed, all names do.
     """
 
-    def __init__(self, tops: set[str]) -> None:
+    def __init__(self, tops: frozenset[str]) -> None:
         self.tops = tops
         self.ours: dict[str, Path] = {}
         self.libraries: set[str] = set()
@@ -184,31 +196,25 @@ class Follower:
         file = file_of(name, self.tops)
         if file is None:
             top = name.partition(".")[0]
-            if top not in self.tops and top not in sys.stdlib_module_names and not is_namespace(name):
+            if top not in sys.stdlib_module_names and not places(top, self.tops):
                 self.libraries.add(top)
-            return above + ([home] if (home := self.table(package).get(last)) else [])
+            return above + ([home] if (home := table(package, self.tops).get(last)) else [])
         self.ours[name] = file
         if file.suffix != ".py":
             return above
-        return above + self.imported(name, file)
+        return [*above, *(statements(name, file) if name.partition(".")[0] in OURS else self.by_all_ways(name, file))]
 
-    def imported(self, name: str, file: Path) -> list[str]:
-        """The modules that a file may import by its own text."""
-        found = imports.read(file, name, name not in HARMLESS, *stamp(file))
-        if name.partition(".")[0] not in OURS:
-            self.objects |= found.objects
-            self.words |= found.words
-            self.texts |= found.texts
-            self.looks |= found.looks
-            self.moves = self.moves or str(file) * found.moves
-        return [*found.modules, *(name for package in found.below for name in self.below(package))]
-
-    def table(self, package: str) -> dict[str, str]:
-        """Name -> module, of a package of ours that loads its names when they are used."""
-        if package not in OURS:
-            return {}
-        file = file_of(package, self.tops)
-        return {} if file is None else {n: f"{package}.{m}" for n, m in imports.homes(file, *stamp(file)).items()}
+    def by_all_ways(self, name: str, file: Path) -> Iterator[str]:
+        """What a file of one's own may import by its own text."""
+        found = imports.read(file, name, *stamp(file))
+        self.objects |= found.objects
+        self.words |= found.words
+        self.texts |= found.texts
+        self.looks |= found.looks
+        self.moves = self.moves or str(file) * found.moves
+        yield from found.modules
+        for package in found.below:
+            yield from self.below(package)
 
     def asked(self) -> Iterator[str]:
         """What code of one's own may ask its objects for, and modules and parts of ours that it names in a text."""
@@ -217,11 +223,11 @@ class Follower:
                 self.objects.add(module)
                 yield module
         for package in sorted(self.objects):
-            for name, module in {**self.table(package), **submodules(package, self.tops)}.items():
+            for name, module in {**table(package, self.tops), **submodules(package, self.tops)}.items():
                 if self.looks or name in self.words:
                     self.objects.add(module)
                     yield module
-        for package in PARTS:
+        for package in PARTS if self.texts else ():
             yield from (module for name, module in submodules(package, self.tops).items() if name in self.texts)
 
     def refuse_moved(self) -> None:
@@ -239,7 +245,37 @@ class Follower:
             yield from self.below(module)
 
 
-def file_of(name: str, tops: Iterable[str]) -> Path | None:
+@cache
+def statements(name: str, file: Path) -> tuple[str, ...]:
+    """What a module of ours imports."""
+    text = file.read_bytes()
+    return tuple(remembered(f"{name} {file.name}", text, lambda: imports.statements(file, name)))
+
+
+@cache
+def table(package: str, tops: frozenset[str]) -> dict[str, str]:
+    """Name -> module, of a package of ours that loads its names when they are used."""
+    file = file_of(package, tops) if package in OURS else None
+    return {} if file is None else {name: f"{package}.{home}" for name, home in imports.homes(file).items()}
+
+
+known: dict[str, Any] = {}
+"""What was found in a text, under the hash of that text: kept from command to command for `dvc repro` alone."""
+used: set[str] = set()
+"""The keys of `known` that were asked for."""
+
+
+def remembered(kind: str, text: bytes, find: Callable[[], T]) -> T:
+    key = hashlib.sha256(f"{kind}\n".encode() + text).hexdigest()
+    used.add(key)
+    if key not in known:
+        known[key] = find()
+    found: T = known[key]
+    return found
+
+
+@cache
+def file_of(name: str, tops: frozenset[str]) -> Path | None:
     """The source of a module of ours: of a package named in `tops`, or a module of the current folder; else None.
 
     Compiled modules of the current folder count too.
@@ -255,25 +291,23 @@ def compiled(path: Path) -> list[Path]:
     return [path.with_name(path.name + suffix) for suffix in EXTENSION_SUFFIXES]
 
 
-def places(name: str, tops: Iterable[str]) -> list[Path]:
+def places(name: str, tops: frozenset[str]) -> list[Path]:
     """Where a module of ours may lie: paths without a suffix."""
     top, *rest = name.split(".")
     return [path.joinpath(*rest) for path in _top(top) if top in tops or is_here(path)]
 
 
-def is_namespace(name: str) -> bool:
-    """Whether a folder of the project without __init__.py goes by this name."""
-    return any(path.is_dir() for path in places(name, ()))
-
-
-def submodules(package: str, tops: Iterable[str]) -> dict[str, str]:
+@cache
+def submodules(package: str, tops: frozenset[str]) -> dict[str, str]:
     """Name -> whole name of the modules in a package."""
-    names: set[str] = set()
-    for folder in places(package, tops):
-        if folder.is_dir():
-            inside = (file for file in folder.iterdir() if not file.name.startswith("__"))
-            names |= {file.name.partition(".")[0] for file in inside}
-    return {name: whole for name in sorted(names) if file_of(whole := f"{package}.{name}", tops) or is_namespace(whole)}
+    folders = [folder for folder in places(package, tops) if folder.is_dir()]
+    names = {file.name.partition(".")[0] for folder in folders for file in folder.iterdir() if file.name[:2] != "__"}
+    found = {name: f"{package}.{name}" for name in sorted(names)}
+    return {
+        name: whole
+        for name, whole in found.items()
+        if file_of(whole, tops) or any(map(Path.is_dir, places(whole, tops)))
+    }
 
 
 @cache
@@ -310,6 +344,10 @@ def hash_of_module(file: Path) -> str:
 
 @cache
 def _hash_of_tree(file: Path, mtime: int, size: int) -> str:
+    return remembered("code", file.read_bytes(), lambda: _hash_of_code(file))
+
+
+def _hash_of_code(file: Path) -> str:
     tree = imports.tree_of(file)
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):

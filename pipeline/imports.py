@@ -29,7 +29,7 @@ DOTTED = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)(:\w+)?")
 """A text that may name a module: `a.b`, or `a.b:Name`."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Imports:
     """What one file may import.
 
@@ -44,36 +44,34 @@ class Imports:
     """
 
     modules: tuple[str, ...]
-    objects: frozenset[str]
-    below: frozenset[str]
-    words: frozenset[str]
-    texts: frozenset[str]
-    looks: bool
-    moves: bool
+    objects: frozenset[str] = frozenset()
+    below: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    looks: bool = False
+    moves: bool = False
+
+
+def statements(file: Path, name: str) -> list[str]:
+    """What a file imports by import statements: all that there are in our own code."""
+    return sorted({*by_statement(running(tree_of(file)), package_of(file, name))[0]})
+
+
+def package_of(file: Path, name: str) -> str:
+    return name if file.name == "__init__.py" else name.rpartition(".")[0]
 
 
 @cache
-def read(file: Path, name: str, calls: bool, mtime: int, size: int) -> Imports:
-    """Of the file of the module `name`; with `calls` also what it imports by calling a function.
+def read(file: Path, name: str, mtime: int, size: int) -> Imports:
+    """What the file of the module `name` may import, in all ways.
 
     Time and size are part of the key of the cache, as the file may be edited.
     """
-    tree = tree_of(file)
-    package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-    nodes = [*running(tree)]
-    modules: list[str] = []
-    objects: set[str] = set()
-    for node in nodes:
-        if isinstance(node, ast.Import):
-            modules += (names := [alias.name for alias in node.names])
-            objects |= {*names, *(one.partition(".")[0] for one in names)}
-        elif isinstance(node, ast.ImportFrom):
-            base = absolute("." * node.level + (node.module or ""), package)
-            names = [f"{base}.{alias.name}" for alias in node.names if alias.name != "*"]
-            modules += [base, *names]
-            objects |= {*names} if len(names) == len(node.names) else {base}  # `*`: any name of it
-    called, below = by_call(nodes, file, name, package) if calls else ([], set())
-    if calls and package == name and defines(tree, LAZY):
+    tree, package = tree_of(file), package_of(file, name)
+    nodes = running(tree)
+    modules, objects = by_statement(nodes, package)
+    called, below = by_call(nodes, file, name, package)
+    if package == name and defines(tree, LAZY):
         below.add(name)  # it gives names of which nobody knows where they come from
     texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     words = {part for text in texts if len(text) < 200 for part in text.split(".")} | {*names_in(nodes)}
@@ -88,8 +86,7 @@ def read(file: Path, name: str, calls: bool, mtime: int, size: int) -> Imports:
     )
 
 
-@cache
-def homes(file: Path, mtime: int, size: int) -> dict[str, str]:
+def homes(file: Path) -> dict[str, str]:
     """The table of a package that loads its names when they are used; empty where it has none."""
     for node in tree_of(file).body:
         if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
@@ -106,18 +103,17 @@ def tree_of(file: Path) -> ast.Module:
         raise UserError(f"{file} is not valid Python ({' '.join(str(error).split())}); fix it and run again") from error
 
 
-def running(node: ast.AST) -> Iterator[ast.AST]:
+def running(tree: ast.AST) -> list[ast.AST]:
     """All nodes but docstrings and those below `if TYPE_CHECKING:`."""
-    for child in ast.iter_child_nodes(node):
-        if is_text(child):
-            continue
-        if isinstance(child, ast.If) and ast.unparse(child.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-            for other in child.orelse:
-                yield other
-                yield from running(other)
-            continue
-        yield child
-        yield from running(child)
+    todo, found = [tree], []
+    while todo:
+        node = todo.pop()
+        found.append(node)
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            todo += node.orelse
+        else:
+            todo += (child for child in ast.iter_child_nodes(node) if not is_text(child))
+    return found
 
 
 def is_text(node: ast.AST) -> bool:
@@ -132,6 +128,22 @@ def absolute(name: str, package: str) -> str:
         return name
     above = package.split(".")
     return ".".join([*above[: len(above) - level + 1], *([rest] if rest else [])])
+
+
+def by_statement(nodes: Iterable[ast.AST], package: str) -> tuple[list[str], set[str]]:
+    """Modules that a file imports, wherever the statement stands, and those that it then holds as objects."""
+    modules: list[str] = []
+    objects: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            modules += (names := [alias.name for alias in node.names])
+            objects |= {*names, *(one.partition(".")[0] for one in names)}
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute("." * node.level + (node.module or ""), package)
+            names = [f"{base}.{alias.name}" for alias in node.names if alias.name != "*"]
+            modules += [base, *names]
+            objects |= {*names} if len(names) == len(node.names) else {base}  # `*`: any name of it
+    return modules, objects
 
 
 def by_call(nodes: list[ast.AST], file: Path, name: str, package: str) -> tuple[list[str], set[str]]:

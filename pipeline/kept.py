@@ -17,8 +17,8 @@ from pipeline.fingerprint import Origin, code_of, hash_of_file
 from pipeline.report import comparison
 from pipeline.results.report import opened
 from pipeline.study import origins
+from pipeline.study.code import modules
 from pipeline.study.read import read_study
-from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
 FOLDER = Path("docs/results")
@@ -64,11 +64,9 @@ def git(*arguments: str) -> str:
 
 def origin(study: Study) -> Origin:
     """All settings, data, code and libraries of a study from its first stage to its report, without any result."""
-    run = [Run(study, loss, study.training.seeds[0]) for loss in study.losses]
-    modules = {
-        module for one in run for stage in ("train", "attack", "measured") for module in origins.modules(one, stage)
-    }
-    code, versions = code_of(*sorted(modules), *origins.REPORT)
+    stages = ("train", "measured", "attack")
+    used = {module for loss in study.losses for stage in stages for module in modules(stage, study.parts, loss)}
+    code, versions = code_of(*sorted(used), *modules("report", study.parts))
     hashes = {str(data.path(study.name)): hash_of_file(data.path(study.name))}
     return Origin(settings=origins.settings_of(study), data=hashes, code=code, versions=versions)
 

@@ -34,18 +34,9 @@ LOSSES = ("standard", "detached_norm", "gradient_norm", "gradient_direction", "f
 
 def stages(*losses: str, study: str = "tiny") -> str:
     """The params.yaml of one study on the digits, as `python -m pipeline check --write` writes it."""
-    shared = (
-        "model_code: pipeline/models/mlp.py, model_file: requirements.txt, data_code: pipeline/data/digits.py,"
-        " attacks_code: inputgrad/attacks"
-    )
-    lines = [
-        f"  {study}-{loss}: {{study: {study}, loss: {loss}, loss_code: inputgrad/losses/{loss}.py, {shared}}}\n"
-        for loss in losses
-    ]
+    lines = [f"  {study}-{loss}: {{study: {study}, loss: {loss}}}\n" for loss in losses]
     return (
         f"studies: [{study}]\n# written by: python -m pipeline check --write\n"
-        "per_study:  # one prepare and one report stage each\n"
-        f"  {study}: {{study: {study}, data_code: pipeline/data/digits.py, data_file: requirements.txt}}\n"
         f"per_loss:  # one train and one attack stage each\n{''.join(lines)}"
         "per_checkpoint: {}  # one stage for each net trained elsewhere\n"
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from inputgrad.errors import UserError
-from pipeline import fingerprint
+from pipeline import fingerprint, imports
 from pipeline.fingerprint import closure, code_of
 from tests.conftest import edit
 
@@ -225,16 +225,22 @@ def test_a_module_that_is_found_by_a_changed_path_is_refused(copy):
     assert code_of("mine.own")[1]["hidden_tool"] == "unknown"
 
 
-def test_our_own_code_holds_no_package_of_ours_as_an_object():
-    """In our own code names are followed where they are imported alone; so none may be asked for in another way."""
+COMPUTES = {"inputgrad", "inputgrad.registry", "pipeline"}
+"""Modules of ours that import by a computed name: those of a study and of the user's code, which are followed by it."""
+
+
+def test_in_our_own_code_import_statements_say_all():
     for package in fingerprint.OURS:
         for file in (ROOT / package).rglob("*.py"):
             name = ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-            if name in fingerprint.HARMLESS or name == "pipeline.pages":  # writes pages, computes nothing
+            if name in COMPUTES:
                 continue
-            found = fingerprint.imports.read(file, name, True, *fingerprint.stamp(file))
-            assert not {*fingerprint.OURS} & found.objects, name
-            assert not found.below or name in fingerprint.OURS, name
+            if name == "pipeline.pages":  # writes pages of the public names, computes nothing
+                continue
+            by_all = imports.read(file, name, *fingerprint.stamp(file))
+            assert {*by_all.modules} == {*imports.statements(file, name)}, name
+            assert not by_all.below, name
+            assert not {*fingerprint.OURS} & by_all.objects, name
 
 
 def test_nothing_is_loaded_that_is_not_followed(tmp_path):
