@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from inputgrad import files
 from inputgrad.errors import UserError
+from pipeline import data
 from pipeline.study.active import FILE, Entries, active, read_params
 from pipeline.study.read import read_study
 from pipeline.study.schema import Study
@@ -73,8 +74,14 @@ def behind() -> UserError:
 
 
 def expected(studies: Iterable[Study]) -> tuple[Entries, Entries]:
-    """What the generated part must hold for these studies: `per_loss` and `per_checkpoint`."""
+    """What the generated part must hold for these studies: `per_loss` and `per_checkpoint`.
+
+    Raises:
+        UserError: a file that the data of one are made from is missing.
+    """
     studies = list(studies)
+    for study in studies:
+        data.sources(study.data)
     return (
         {f"{s.name}-{name}": {"study": s.name, "loss": name} for s in studies for name in s.losses},
         {f"{s.name}-{name}": {"study": s.name, "checkpoint": name} for s in studies for name in s.checkpoints},
