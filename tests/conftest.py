@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.fingerprint import read_again
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of xdist with two threads each wait for each other
 gc.set_threshold(100_000, 20, 100)
 
@@ -99,6 +101,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    read_again()  # the last test may have had another file of the same name
     yield tmp_path
     for name, module in [*sys.modules.items()]:  # the next test may have another file of this name
         if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):

@@ -157,7 +157,7 @@ class Mine(GradientNorm):
 
 
 @pytest.fixture(scope="module")
-def own(study, tmp_path_factory):
+def own(tmp_path_factory):
     """Another clone, whose study has a loss of one's own that inherits from a public name; trained by `run`, once."""
     root = clone(tmp_path_factory.mktemp("own"))
     (root / "mine").mkdir()
