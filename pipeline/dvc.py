@@ -133,6 +133,9 @@ class Memo:
             files.write_json(self.file, after)
 
 
+CHANGED = "a study, its data or code changed meanwhile"
+
+
 class Record:
     """Tells DVC which stages are done, so that `dvc repro` skips them: what `dvc repro` would find had it run them.
 
@@ -143,37 +146,45 @@ class Record:
     def __init__(self, studies: Iterable[str]) -> None:
         self.studies = list(studies)
         self.before = self.seen()
+        self.data: list[tuple[int, int]] = []
+
+    def prepared(self) -> None:
+        """The data of all studies are written: from now on they must not change either."""
+        self.data = self.stamps()
 
     def seen(self) -> tuple[dict[str, dict[str, str]], list[bytes]]:
-        """The code of all stages, and the bytes of the studies and of their data."""
+        """The code of all stages, and the bytes of the studies."""
         read_again()
-        read = (path for name in self.studies for path in (f"experiments/{name}.yaml", f"data/{name}.npz"))
-        return current(), [path.read_bytes() if (path := Path(one)).exists() else b"" for one in read]
+        found = (Path(f"experiments/{name}.yaml") for name in self.studies)
+        return current(), [file.read_bytes() if file.exists() else b"" for file in found]
+
+    def stamps(self) -> list[tuple[int, int]]:
+        return [stamp(Path(f"data/{name}.npz")) for name in self.studies]
+
+    def unchanged(self) -> bool:
+        return self.stamps() == self.data and self.seen() == self.before
 
     def write(self, done: Iterable[str]) -> None:
-        """Record stages, such as `train@digits-pgd`, whose outputs are complete."""
-        if not Path(".dvc").is_dir() or not (todo := list(done)):
+        """Record stages, such as `train@digits-pgd`, whose outputs are complete; those that DVC does not know are not."""
+        stages = {f"{kind}@{key}" for kind, hashes in self.before[0].items() for key in hashes}
+        todo = [stage for stage in done if stage in stages]
+        if not Path(".dvc").is_dir() or not todo:
             return
         before = LOCK.read_bytes() if LOCK.exists() else None
-        if self.seen() == self.before:
-            files.write_json(FILE, self.before[0])
-            command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", "code", *todo]
-            said = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
-            if said.returncode:
-                print(
-                    f"note: DVC has not recorded the stages ({last_line(said.stderr)}); dvc repro does", file=sys.stderr
-                )
-            elif self.seen() == self.before:
-                return
-        print(
-            "note: a study, data or code changed meanwhile, so DVC was told nothing; dvc repro finds out",
-            file=sys.stderr,
-        )
-        if before is None:
-            LOCK.unlink(missing_ok=True)
-        else:
-            files.write_text(LOCK, before.decode())
+        if wrong := self.commit(todo):
+            if before is None:
+                LOCK.unlink(missing_ok=True)
+            else:
+                files.write_text(LOCK, before.decode())
+            print(f"note: DVC was not told what is finished ({wrong}); dvc repro finds out", file=sys.stderr)
 
-
-def last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
+    def commit(self, todo: list[str]) -> str:
+        """Let DVC record stages; returns why it must not stay so, or nothing."""
+        if not self.unchanged():
+            return CHANGED
+        files.write_json(FILE, self.before[0])
+        command = [sys.executable, "-m", "dvc", "commit", "--force", "--quiet", "code", *todo]
+        ran = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace")
+        if ran.returncode:
+            return (ran.stderr.strip().splitlines() or ["no reason given"])[-1]
+        return "" if self.unchanged() else CHANGED

@@ -57,6 +57,7 @@ def run(study_names: Sequence[str], engine: Engine) -> list[str]:
     for study in studies:
         commands.prepare(study.name)
         check_device(Run(study, next(iter(study.losses)), study.training.seeds[0]), engine)
+    record.prepared()
     parts = [Part(study, name) for study in studies for name in study.losses]
     for part in parts:
         part.unattacked = any(used.untrained for used in needed(part, parts)) or not is_attacked(part.runs)
