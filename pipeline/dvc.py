@@ -165,7 +165,7 @@ class Record:
         return self.stamps() == self.data and self.seen() == self.before
 
     def write(self, done: Iterable[str]) -> None:
-        """Record stages, such as `train@digits-pgd`, whose outputs are complete; those that DVC does not know are not."""
+        """Record those of the stages, such as `train@digits-pgd`, that DVC knows; their outputs are complete."""
         stages = {f"{kind}@{key}" for kind, hashes in self.before[0].items() for key in hashes}
         todo = [stage for stage in done if stage in stages]
         if not Path(".dvc").is_dir() or not todo:
