@@ -145,11 +145,11 @@ def reset(stage: str) -> None:
     outputs = {"train": small.outputs("train", LOSS), "attack": small.outputs("attack", LOSS)}
     mine = outputs.get(stage) or (small.outputs(stage, "") if stage in ("prepare", "report") else [])
     folders = [STATES[name] for name in (stage, f"{stage} of a seed") if name in STATES]
-    for path in (*mine, *(folders if stage in ("train", "attack") else ()), *RECEIPTS):
+    for path in (*mine, *(folders if stage in ("train", "attack") else ()), *KEPT):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
-RECEIPTS = [Path(".state/receipts")]
+KEPT = [Path(".state/files.json")]
 
 
 def repaired(code: int, said: str, but: str = ".gitignore") -> str:
@@ -158,7 +158,7 @@ def repaired(code: int, said: str, but: str = ".gitignore") -> str:
     others = [
         name
         for name in small.different(small.contents(), REFERENCE)
-        if not any(part in name for part in ("receipts", ".gitignore", but))
+        if not any(part in name for part in ("files.json", ".gitignore", but))
     ]
     left = [str(path) for path in Path().rglob("*.tmp")]
     return f"other bytes: {others[:3]}" if others else f"left behind: {left[:3]}" if left else ""
@@ -168,8 +168,7 @@ def build() -> None:
     """The project: packages, study, DVC and MLflow, everything run once."""
     for name in ("inputgrad", "pipeline"):
         shutil.copytree(ROOT / name, name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "requirements.txt"):
-        shutil.copy(ROOT / name, name)
+    shutil.copy(ROOT / "dvc.yaml", "dvc.yaml")
     small.files.write_text(Path("params.yaml"), f"studies: [{NAME}]\n")
     small.files.write_text(Path(f"experiments/{NAME}.yaml"), small.STUDY)
     dvc = str(Path(sys.executable).parent / "dvc")

@@ -53,7 +53,6 @@ def peaks(images: int) -> dict[str, float]:
         Path(folder, "experiments").mkdir()
         Path(folder, "experiments/noise.yaml").write_text(STUDY.format(images=images))
         Path(folder, "noise_images.py").write_text(MODULE)
-        Path(folder, "requirements.txt").write_text("")
         Path(folder, "params.yaml").write_text("studies: [noise]\n")
         subprocess.run(["git", "init", "-q"], cwd=folder, check=True)
         command = [sys.executable, "-m", "pipeline"]

@@ -35,6 +35,7 @@ AROUND, KEPT, TRACKING = (
     "tests/pipeline/test_tracking.py",
 )
 UNIT, HARD_LABEL = (f"tests/inputgrad/test_{name}.py" for name in ("unit_test", "hop_skip_jump"))
+IMPORTS = "tests/pipeline/test_imports.py"
 CHECKPOINTS = "tests/pipeline/test_checkpoints.py"
 SEARCHES = "tests/pipeline/search"
 APPLY, KILLS, MISTAKES, OBJECTIVE, RUNG, SEARCH, SPACE, TRIALS = (
@@ -415,7 +416,11 @@ MUTATIONS: list[Row] = [
     ("pipeline/data/_file.py", 'np.memmap(file, dtype, "c"', 'np.memmap(file, dtype, "r+"', f"{DATA} -k mapped"),
     ("pipeline/pruning.py", "for checkpoint in study.checkpoints:", "for checkpoint in []:", f"{CHECKPOINTS} -k prune"),
     ("pipeline/study/checks.py", "if name in study.losses:", "if False:", f"{CHECKPOINTS} -k mistake"),
-    ("pipeline/study/origins.py", "*([Path(given.weights)] if given.weights is not None else [])", "", CHECKPOINTS),
+    ("pipeline/study/origins.py", '*files_of("checkpoint", vars(given))', "", CHECKPOINTS),
+    ("pipeline/fingerprint.py", "if self.looks or name in self.words", "if name in self.words", IMPORTS),
+    ("pipeline/fingerprint.py", "self.objects |= found.objects", "pass", IMPORTS),
+    ("pipeline/fingerprint.py", "(home := table(package, self.tops).get(last))", "(home := None)", IMPORTS),
+    ("pipeline/imports.py", "and node not in decided", "and node in decided", IMPORTS),
     ("pipeline/results/report.py", "for name in study.checkpoints:", "for name in []:", CHECKPOINTS),
     ("pipeline/report/checkpoints.py", "wilson(value, n)", "(value, value)", f"{AROUND} -k elsewhere"),
     ("inputgrad/losses/gradient_norm.py", '1 / (2 * s.of("batch_size"))', '1 / s.of("batch_size")', STRENGTHS),

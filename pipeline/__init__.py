@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.loading import load
+
+_HOME = {"load": "loading"}
+"""Public name -> the module that defines it."""
 
 __all__ = ["load"]
 
 
 def __getattr__(name: str) -> Any:
     """`pipeline.load`, imported when it is asked for: a command that needs no torch must not wait for it."""
-    if name != "load":
+    if name not in _HOME:
         raise AttributeError(f"module 'pipeline' has no attribute '{name}'")
-    from importlib import import_module  # by its name: what a stage's fingerprint follows are imports, and none is here
-
-    return import_module("pipeline.loading").load
+    return getattr(importlib.import_module(f"pipeline.{_HOME[name]}"), name)

@@ -36,18 +36,6 @@ def plain(context: click.Context, parameter: click.Parameter, name: str | None) 
     return name if name is None else named(str(parameter.name), name)
 
 
-def stage(name: str, study: str, loss: str, jobs: int | None) -> None:
-    """Run a DVC stage; what is finished and unchanged is published without importing what computes."""
-    from pipeline import receipts
-
-    target = receipts.published(name, study, loss)
-    if target is None:
-        from pipeline.stages import commands
-
-        target = getattr(commands, name)(study, loss, jobs)
-    print(target)
-
-
 def plain_or_active(context: click.Context, parameter: click.Parameter, names: tuple[str, ...]) -> list[str]:
     """Names of studies; without any, those of params.yaml."""
     from pipeline.study.active import active
@@ -72,6 +60,14 @@ def check(write: bool) -> None:
 
 
 @cli.command()
+def code() -> None:
+    """Write code.json: hashes of the code that every stage runs (a DVC stage)."""
+    from pipeline import dvc
+
+    print(dvc.write())
+
+
+@cli.command()
 @study_argument
 def prepare(study: str) -> None:
     """Write data/STUDY.npz (a DVC stage)."""
@@ -86,7 +82,9 @@ def prepare(study: str) -> None:
 @jobs_option
 def train(study: str, loss: str, jobs: int | None) -> None:
     """Train every seed of one loss (a DVC stage). Resumes where it was stopped."""
-    stage("train", study, loss, jobs)
+    from pipeline.stages import commands
+
+    print(commands.train(study, loss, jobs))
 
 
 @cli.command()
@@ -95,7 +93,9 @@ def train(study: str, loss: str, jobs: int | None) -> None:
 @jobs_option
 def attack(study: str, loss: str, jobs: int | None) -> None:
     """Attack every seed of one loss on the test split (a DVC stage)."""
-    stage("attack", study, loss, jobs)
+    from pipeline.stages import commands
+
+    print(commands.attack(study, loss, jobs))
 
 
 @cli.command()
@@ -128,15 +128,10 @@ def run(
     studies: list[str], jobs: int | None, name: str, address: str | None, gpus_per_task: float | None, write: bool
 ) -> None:
     """Train and attack all losses of STUDIES (default: those of params.yaml) at once; dvc repro finds them finished."""
-    from pipeline import receipts
-    from pipeline.workers import Engine
-
-    if all(receipts.up_to_date(study) for study in studies):
-        print("\n".join(f"{study}: up to date" for study in studies))
-        return
     from pipeline import repository
     from pipeline.stages import whole_study
     from pipeline.study.params import add, check_all
+    from pipeline.workers import Engine
 
     if write:  # dvc repro comes next: what it would refuse after the training is refused now
         repository.refuse_without_git()
@@ -261,15 +256,11 @@ def docs() -> None:
 @studies_argument
 def where(studies: list[str]) -> None:
     """Print where the reports of STUDIES (default: all of params.yaml) are, and bring MLflow up to them."""
-    from pipeline import receipts, tracking
+    from pipeline import tracking
+    from pipeline.stages import commands
 
     for study in studies:
-        if (found := receipts.published("report", study, "")) is not None:
-            print(f"report: {(found / 'report.html').resolve().as_uri()}")
-        else:
-            from pipeline.stages import commands
-
-            print(f"report: {commands.where(study)}")
+        print(f"report: {commands.where(study)}")
     tracking.catch_up(studies)
 
 

@@ -12,14 +12,18 @@ import hashlib
 import importlib.util
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from inputgrad.errors import UserError
+from pipeline import imports
+
+T = TypeVar("T")
 
 OURS = ("inputgrad", "pipeline")
 HARMLESS = {
@@ -33,9 +37,13 @@ HARMLESS = {
     "pipeline.store": "how files are written; what is read back is held against the hash in its manifest",
     "pipeline.study.schema": "the types of a study; its values are hashed",
     "pipeline.fingerprint": "makes the fingerprint itself",
+    "pipeline.imports": "follows imports",
+    "pipeline.study.code": "says what is hashed",
     "pipeline.study.origins": "says what is hashed",
 }
 """Modules that a run imports and that cannot change a number, with the reason."""
+PARTS = ("inputgrad.losses", "inputgrad.attacks", "pipeline.data", "pipeline.models")
+"""Packages of ours whose modules are found by their name, as a text."""
 NOT_COMPUTING = frozenset({"click", "filelock", "pydantic", "rich", "ruamel", "psutil"})
 """Libraries whose version changes no number."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
@@ -111,6 +119,15 @@ def _hash_of_bytes(file: Path, mtime: int, size: int) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
+FILES = {"data": ("file", "folder"), "model": ("weights",), "checkpoint": ("weights",)}
+"""Options of a study that name a file or folder of the user, which a result is made from."""
+
+
+def files_of(kind: str, settings: Mapping[str, Any]) -> list[Path]:
+    """The files and folders that `data:`, `model:` or a checkpoint of a study names."""
+    return [Path(settings[key]) for key in FILES[kind] if isinstance(settings.get(key), str)]
+
+
 @cache
 def code_of(*roots: str) -> tuple[dict[str, str], dict[str, str]]:
     """The code that the modules `roots` run: module -> hash of ours, and library -> version of what is not of ours.
@@ -124,8 +141,8 @@ def code_of(*roots: str) -> tuple[dict[str, str], dict[str, str]]:
 
 def read_again() -> None:
     """Forget what was read: the code may have been edited or moved since."""
-    code_of.cache_clear()
-    _top.cache_clear()
+    for function in (code_of, file_of, submodules, table, statements, _top):
+        function.cache_clear()
 
 
 @dataclass(frozen=True)
@@ -137,59 +154,176 @@ class Closure:
 
 
 def closure(roots: Iterable[str]) -> Closure:
-    """Follow the imports of `roots`, those of harmless modules too."""
-    roots = list(roots)
-    tops = {*OURS, *(name.partition(".")[0] for name in roots)}
-    ours: dict[str, Path] = {}
-    libraries: set[str] = set()
-    todo = [parent for root in roots for parent in parents(root)]
-    while todo:
-        name = todo.pop()
-        if name in ours:
-            continue
-        file = file_of(name, tops)
+    """Follow the imports of `roots`, those of harmless modules too; `a.b:Name` is a name that a module gives."""
+    names = [root.replace(":", ".") for root in roots]
+    follower = Follower(frozenset({*OURS, *(name.partition(".")[0] for name in names)}))
+    follower.follow(names)
+    follower.refuse_moved()
+    return Closure(follower.ours, follower.libraries)
+
+
+class Follower:
+    """Follows imports from module to module.
+
+    In our code, import statements say all: the names of a study come to it as roots. One's own code may hold a module
+    as an object and ask it for any name, in another file too. So every name that stands in one's own code counts for
+    each of these objects; where a name is computed, all names do.
+    """
+
+    def __init__(self, tops: frozenset[str]) -> None:
+        self.tops = tops
+        self.ours: dict[str, Path] = {}
+        self.libraries: set[str] = set()
+        self.objects: set[str] = set()
+        self.words: set[str] = set()
+        self.texts: set[str] = set()
+        self.looks = False
+        self.moves = ""
+
+    def follow(self, names: Iterable[str]) -> None:
+        todo = [*names]
+        while todo:
+            while todo:
+                todo += self.one(todo.pop())
+            todo = [name for name in self.asked() if name not in self.ours]
+
+    def one(self, name: str) -> list[str]:
+        """Take in one module; returns what it imports, or what its name stands for."""
+        if name in self.ours:
+            return []
+        package, _, last = name.rpartition(".")
+        above = [package] if package else []
+        file = file_of(name, self.tops)
         if file is None:
             top = name.partition(".")[0]
-            if top not in tops and top not in sys.stdlib_module_names:
-                libraries.add(top)
-            continue
-        ours[name] = file
-        imported = imports(file, name, file.name == "__init__.py", file.stat().st_mtime_ns)
-        todo += [parent for one in imported for parent in parents(one)]
-    return Closure(ours, libraries)
+            if top not in sys.stdlib_module_names and not places(top, self.tops):
+                self.libraries.add(top)
+            return above + ([home] if (home := table(package, self.tops).get(last)) else [])
+        self.ours[name] = file
+        if file.suffix != ".py":
+            return above
+        return [*above, *(statements(name, file) if name.partition(".")[0] in OURS else self.by_all_ways(name, file))]
 
+    def by_all_ways(self, name: str, file: Path) -> Iterator[str]:
+        """What a file of one's own may import by its own text."""
+        found = imports.read(file, name, *stamp(file))
+        self.objects |= found.objects
+        self.words |= found.words
+        self.texts |= found.texts
+        self.looks |= found.looks
+        self.moves = self.moves or str(file) * found.moves
+        yield from found.modules
+        for package in found.below:
+            yield from self.below(package)
 
-def parents(name: str) -> list[str]:
-    """`a.b.c` runs the packages `a` and `a.b` first."""
-    parts = name.split(".")
-    return [".".join(parts[: n + 1]) for n in range(len(parts))]
+    def asked(self) -> Iterator[str]:
+        """What code of one's own may ask its objects for, and modules and parts of ours that it names in a text."""
+        for text in self.texts:
+            if (named := imports.DOTTED.fullmatch(text)) and file_of(module := named[1], self.tops):
+                self.objects.add(module)
+                yield module
+        for package in sorted(self.objects):
+            for name, module in {**table(package, self.tops), **submodules(package, self.tops)}.items():
+                if self.looks or name in self.words:
+                    self.objects.add(module)
+                    yield module
+        for package in PARTS if self.texts else ():
+            yield from (module for name, module in submodules(package, self.tops).items() if name in self.texts)
 
+    def refuse_moved(self) -> None:
+        for name in sorted(self.libraries):
+            if self.moves and not _top(name):
+                raise UserError(
+                    f"{self.moves} changes sys.path, and no module '{name}' is found without that, so that an edit"
+                    " of it would go unnoticed; fix: put it into the project's folder, or into a package there"
+                )
 
-def file_of(name: str, tops: Iterable[str]) -> Path | None:
-    """The source of a module of ours: of a package named in `tops`, or a module of the current folder; else None."""
-    top, *rest = name.split(".")
-    folder = _top(top)
-    if folder is None or (top not in tops and not is_here(folder)):
-        return None
-    path = folder.joinpath(*rest)
-    for file in (path / "__init__.py", path.with_suffix(".py")):
-        if file.is_file():
-            return file
-    return None  # a name that a module defines, not a module
+    def below(self, package: str) -> Iterator[str]:
+        """Every module of a package, however deep."""
+        yield package
+        for module in submodules(package, self.tops).values():
+            yield from self.below(module)
 
 
 @cache
-def _top(name: str) -> Path | None:
+def statements(name: str, file: Path) -> tuple[str, ...]:
+    """What a module of ours imports."""
+    text = file.read_bytes()
+    return tuple(remembered(f"{name} {file.name}", text, lambda: imports.statements(file, name)))
+
+
+@cache
+def table(package: str, tops: frozenset[str]) -> dict[str, str]:
+    """Name -> module, of a package of ours that loads its names when they are used."""
+    file = file_of(package, tops) if package in OURS else None
+    return {} if file is None else {name: f"{package}.{home}" for name, home in imports.homes(file).items()}
+
+
+known: dict[str, Any] = {}
+"""What was found in a text, under the hash of that text: kept from command to command for `dvc repro` alone."""
+used: set[str] = set()
+"""The keys of `known` that were asked for."""
+
+
+def remembered(kind: str, text: bytes, find: Callable[[], T]) -> T:
+    key = hashlib.sha256(f"{kind}\n".encode() + text).hexdigest()
+    used.add(key)
+    if key not in known:
+        known[key] = find()
+    found: T = known[key]
+    return found
+
+
+@cache
+def file_of(name: str, tops: frozenset[str]) -> Path | None:
+    """The source of a module of ours: of a package named in `tops`, or a module of the current folder; else None.
+
+    Compiled modules of the current folder count too.
+    """
+    for path in places(name, tops):
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py"), *compiled(path)):
+            if file.is_file():
+                return file
+    return None  # a name that a module defines, or a folder without __init__.py
+
+
+def compiled(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in EXTENSION_SUFFIXES]
+
+
+def places(name: str, tops: frozenset[str]) -> list[Path]:
+    """Where a module of ours may lie: paths without a suffix."""
+    top, *rest = name.split(".")
+    return [path.joinpath(*rest) for path in _top(top) if top in tops or is_here(path)]
+
+
+@cache
+def submodules(package: str, tops: frozenset[str]) -> dict[str, str]:
+    """Name -> whole name of the modules in a package."""
+    folders = [folder for folder in places(package, tops) if folder.is_dir()]
+    names = {file.name.partition(".")[0] for folder in folders for file in folder.iterdir() if file.name[:2] != "__"}
+    found = {name: f"{package}.{name}" for name in sorted(names)}
+    return {
+        name: whole
+        for name, whole in found.items()
+        if file_of(whole, tops) or any(map(Path.is_dir, places(whole, tops)))
+    }
+
+
+@cache
+def _top(name: str) -> tuple[Path, ...]:
     """Where a top-level package or module lies, without importing it; a module without its suffix."""
     if name in sys.stdlib_module_names:
-        return None
-    spec = importlib.util.find_spec(name)
-    if spec is not None and spec.origin is None and spec.submodule_search_locations:
-        return Path(next(iter(spec.submodule_search_locations)))  # a folder without __init__.py
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        return None
-    file = Path(spec.origin)
-    return file.parent if file.name == "__init__.py" else file.with_suffix("")
+        return ()
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # `__main__` has none
+        return ()
+    if spec is None:
+        return ()
+    if spec.submodule_search_locations:
+        return tuple(map(Path, spec.submodule_search_locations))  # several, of a folder without __init__.py
+    return (Path(spec.origin).with_name(name),) if spec.has_location and spec.origin else ()
 
 
 def is_here(folder: Path) -> bool:
@@ -197,60 +331,28 @@ def is_here(folder: Path) -> bool:
     return folder.is_relative_to(Path.cwd()) and not {"site-packages", "dist-packages"} & {*folder.parts}
 
 
-@cache
-def imports(file: Path, name: str, is_package: bool, mtime: int) -> tuple[str, ...]:
-    """Every module that a file may import, wherever the statement stands; not those for type checkers alone."""
-    package = name if is_package else name.rpartition(".")[0]
-    found: list[str] = []
-    for node in running(tree_of(file)):
-        if isinstance(node, ast.Import):
-            found += [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                above = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*above, *([base] if base else [])])
-            found += [base, *(f"{base}.{alias.name}" for alias in node.names)]
-    return tuple(found)
-
-
-def running(node: ast.AST) -> Iterator[ast.AST]:
-    """All nodes but those below `if TYPE_CHECKING:`."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            for other in child.orelse:
-                yield other
-                yield from running(other)
-            continue
-        yield child
-        yield from running(child)
-
-
-def tree_of(file: Path) -> ast.Module:
-    try:
-        return ast.parse(file.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not valid Python ({' '.join(str(error).split())}); fix it and run again") from error
+def stamp(file: Path) -> tuple[int, int]:
+    """What changes when a file is edited: the key of what is remembered of it."""
+    stat = file.stat()
+    return stat.st_mtime_ns, stat.st_size
 
 
 def hash_of_module(file: Path) -> str:
     """Of what a module does: comments, docstrings and layout do not count."""
-    stat = file.stat()
-    return _hash_of_tree(file, stat.st_mtime_ns, stat.st_size)
+    return _hash_of_tree(file, *stamp(file)) if file.suffix == ".py" else hash_of_file(file)[:16]
 
 
 @cache
 def _hash_of_tree(file: Path, mtime: int, size: int) -> str:
-    tree = tree_of(file)
+    return remembered("code", file.read_bytes(), lambda: _hash_of_code(file))
+
+
+def _hash_of_code(file: Path) -> str:
+    tree = imports.tree_of(file)
     for node in ast.walk(tree):
         if isinstance(body := getattr(node, "body", None), list):
-            node.body = [line for line in body if not is_text(line)]  # type: ignore[attr-defined]
+            node.body = [line for line in body if not imports.is_text(line)]  # type: ignore[attr-defined]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
-
-
-def is_text(node: ast.AST) -> bool:
-    """A docstring, or the text below an attribute that explains it."""
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
 @cache

@@ -20,8 +20,8 @@ from pipeline.report.measure import score
 from pipeline.results.report import opened
 from pipeline.results.statistics import Estimate
 from pipeline.study import origins
+from pipeline.study.code import modules
 from pipeline.study.read import read_study
-from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
 FOLDER = Path("docs/results")
@@ -63,7 +63,7 @@ def keep(study_name: str) -> Path:
 def own_code(study: Study) -> list[str]:
     """The files in this folder that make the results of a study."""
     here = Path.cwd()
-    found = closure(modules(study)).ours.values()
+    found = closure(all_modules(study)).ours.values()
     return [str(file.relative_to(here)) for file in found if file.is_relative_to(here)]
 
 
@@ -76,16 +76,16 @@ def git(*arguments: str) -> str:
 
 def origin(study: Study) -> Origin:
     """All settings, data, code and libraries of a study from its first stage to its report, without any result."""
-    code, versions = code_of(*modules(study))
+    code, versions = code_of(*all_modules(study))
     hashes = {str(data.path(study.name)): hash_of_file(data.path(study.name))}
     return Origin(settings=origins.settings_of(study), data=hashes, code=code, versions=versions)
 
 
-def modules(study: Study) -> list[str]:
+def all_modules(study: Study) -> list[str]:
     """With which all stages of a study begin."""
-    run = [Run(study, loss, study.training.seeds[0]) for loss in study.losses]
-    stages = ("train", "attack", "measured")
-    return [*sorted({name for one in run for stage in stages for name in origins.modules(one, stage)}), *origins.REPORT]
+    stages = ("train", "measured", "attack")
+    used = {module for loss in study.losses for stage in stages for module in modules(stage, study.parts, loss)}
+    return [*sorted(used), *modules("report", study.parts)]
 
 
 def moved_on(study_name: str) -> str:

@@ -13,9 +13,10 @@ inputgrad.gradients
 inputgrad.losses inputgrad.attacks inputgrad.strengths
 inputgrad.audit inputgrad.robustness
 inputgrad inputgrad.cli inputgrad.__main__
-pipeline pipeline.quiet pipeline.interrupts pipeline.progress pipeline.repository pipeline.fingerprint pipeline.store
+pipeline pipeline.quiet pipeline.interrupts pipeline.progress pipeline.repository
+pipeline.imports pipeline.fingerprint pipeline.store
 pipeline.workers pipeline.data pipeline.models
-pipeline.study pipeline.receipts
+pipeline.study pipeline.dvc
 pipeline.results
 pipeline.report pipeline.tracking
 pipeline.stages

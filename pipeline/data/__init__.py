@@ -21,7 +21,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from inputgrad.tasks import Task
 from pipeline.data import _file
-from pipeline.fingerprint import Origin, code_of, hash_of_path
+from pipeline.fingerprint import FILES, Origin, code_of, files_of, hash_of_path
 
 SPLITS = ("train", "validation", "test")
 KNOWN = "known_"
@@ -138,21 +138,16 @@ def facts(source: Mapping[str, Any]) -> Facts:
     return Facts(module.TASK, module.BOUNDS, getattr(module, "GIVES", None))
 
 
-SOURCES = ("file", "folder")
-"""The options of a data set that name a file or folder of one's own, which its data are made from."""
-
-
 def sources(source: Mapping[str, Any]) -> list[Path]:
     """The files and folders of one's own that a study's `data:` names.
 
     Raises:
         UserError: one of them is missing.
     """
-    named = {key: Path(source[key]) for key in SOURCES if isinstance(source.get(key), str)}
-    for key, path in named.items():
-        if not path.exists():
-            raise UserError(f"data.{key}: {path} is missing; fix: correct the name, or put it there")
-    return list(named.values())
+    for key in FILES["data"]:
+        if isinstance(source.get(key), str) and not Path(source[key]).exists():
+            raise UserError(f"data.{key}: {source[key]} is missing; fix: correct the name, or put it there")
+    return files_of("data", source)
 
 
 def as_numbers(x: Tensor) -> Tensor:
@@ -166,7 +161,7 @@ def path(study: str) -> Path:
 
 def origin(source: Mapping[str, Any]) -> Origin:
     """What the prepared data of a study are made from; `source` is its `data:`, the name and the options."""
-    code, versions = code_of(module_of(source).__name__, __name__)
+    code, versions = code_of(__name__, source.get("use") or f"{__name__}.{source['name']}")
     hashes = {file.as_posix(): hash_of_path(file) for file in sources(source)}
     return Origin(settings={"data": dict(source)}, data=hashes, code=code, versions=versions)
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from inputgrad import registry
 from inputgrad.errors import UserError
+from pipeline.fingerprint import files_of
 
 Activation = Literal["silu", "gelu", "softplus", "tanh", "relu"]
 
@@ -66,8 +67,7 @@ def function_of(settings: Mapping[str, Any]) -> Callable[..., nn.Module]:
 
 def sources(settings: Mapping[str, Any]) -> list[Path]:
     """The file of weights that a study's `model:` names, if any."""
-    weights = settings.get("weights")
-    return [Path(weights)] if isinstance(weights, str) else []
+    return files_of("model", settings)
 
 
 def build(settings: Mapping[str, Any], shape: tuple[int, ...], outputs: int) -> nn.Module:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import data, fingerprint, receipts, store
+from pipeline import data, fingerprint, store
 from pipeline.progress import progress
-from pipeline.study import origins
 from pipeline.study.params import read_in_stage
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder, runs
-from pipeline.study.schema import Study
 from pipeline.workers import Engine
 from pipeline.workers.local import Workers, cores, each
 
@@ -57,11 +54,12 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     todo = runs(study, loss_name)
     for run in todo:
         _ = run.fingerprint  # what is missing is said before any process starts
-    total, label = sum(run.epochs for run in todo), f"train {study_name} {loss_name}"
-    shown = progress(label, total, lambda: sum(map(epochs_done, todo)), "epochs")
-    with working(Engine(jobs=min(jobs or cores(), len(todo))), shown, todo) as workers:
-        for _, future in each(workers, loop.train, todo):
-            future.result()
+    if left := [run for run in todo if not store.is_whole(run.state, run.fingerprint)]:
+        total, label = sum(run.epochs for run in todo), f"train {study_name} {loss_name}"
+        shown = progress(label, total, lambda: sum(map(epochs_done, todo)), "epochs")
+        with working(Engine(jobs=min(jobs or cores(), len(left))), shown, todo) as workers:
+            for _, future in each(workers, loop.train, left):
+                future.result()
     target = publish_training(todo)
     tracking.mirror(study, loss_name)
     return target
@@ -69,26 +67,22 @@ def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
 
 def publish_training(todo: Sequence[Run]) -> Path:
     """Copy the finished runs of one loss to their stage's output, and what is measured of the loss to another."""
-    from pipeline.stages.measured import is_timed, measure
+    from pipeline.stages.measured import measure
 
     study, loss_name, measured = todo[0].study, todo[0].loss_name, measure(todo[0])
     results = {
         folder(study, loss_name, "train"): {f"seed-{run.seed}": run.state for run in todo},
         folder(study, loss_name, "measured"): {"": measured},
     }
-    modules = (*origins.modules(todo[0], "train"), *origins.modules(todo[0], "measured"))
-    publish("train", todo, results, receipts.seen(study, modules, [data.path(study.name)]))
-    if not is_timed(measured):  # the stage has more to do when it runs again
-        files.remove(receipts.file_of("train", study.name, loss_name))
+    publish("train", todo, results)
     return folder(study, loss_name, "train")
 
 
-def publish(stage: str, todo: Sequence[Run], results: receipts.Results, seen: dict[str, Any]) -> None:
-    """Copy finished folders to the outputs of a stage; `seen` was taken before, so that no later edit is missed."""
+def publish(stage: str, todo: Sequence[Run], results: Mapping[Path, Mapping[str, Path]]) -> None:
+    """Copy finished state folders to the outputs of a stage: published folder -> name below it -> state folder."""
     refuse_changes(todo, stage)
     for target, parts in results.items():
         store.publish(parts, target)
-    receipts.write(stage, todo[0].study.name, todo[0].loss_name, seen, results)
 
 
 def refuse_changes(todo: Sequence[Run], stage: str) -> None:
@@ -112,13 +106,12 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
 
     study = read_in_stage(study_name)
     todo = [Evaluation(run) for run in runs(study, loss_name)]
-    for evaluation in todo:
-        _ = evaluation.fingerprint
-    total, label = sum(e.steps for e in todo), f"attack {study_name} {loss_name}"
-    shown = progress(label, total, lambda: sum(e.done for e in todo), "attacks")
-    with working(Engine(jobs=min(jobs or cores(), len(todo))), shown) as workers:
-        for _, future in each(workers, evaluate, todo):
-            future.result()
+    if left := [e for e in todo if not store.is_whole(e.state, e.fingerprint)]:
+        total, label = sum(e.steps for e in todo), f"attack {study_name} {loss_name}"
+        shown = progress(label, total, lambda: sum(e.done for e in todo), "attacks")
+        with working(Engine(jobs=min(jobs or cores(), len(left))), shown) as workers:
+            for _, future in each(workers, evaluate, left):
+                future.result()
     target = publish_attack(todo)
     tracking.mirror(study, loss_name)
     return target
@@ -126,10 +119,8 @@ def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
 
 def publish_attack(todo: Sequence[Evaluation]) -> Path:
     runs = [evaluation.run for evaluation in todo]
-    study, target = runs[0].study, folder(runs[0].study, runs[0].loss_name, "attack")
-    trained = {one.folder("train") / store.MANIFEST for run in runs for one in (run, run.source)}
-    seen = receipts.seen(study, origins.modules(runs[0], "attack"), [data.path(study.name), *sorted(trained)])
-    publish("attack", runs, {target: {f"seed-{e.run.seed}": e.state for e in todo}}, seen)
+    target = folder(runs[0].study, runs[0].loss_name, "attack")
+    publish("attack", runs, {target: {f"seed-{e.run.seed}": e.state for e in todo}})
     return target
 
 
@@ -139,20 +130,8 @@ def report(study_name: str) -> Path:
 
     study = read_in_stage(study_name)
     target = write(study, list(study.losses))
-    keep_receipt(study, target)
     tracking.catch_up([study_name])
     return target
-
-
-def keep_receipt(study: Study, target: Path) -> None:
-    from pipeline.results.report import manifests
-
-    modules = (*origins.REPORT, study.model_function.__module__, study.data_module.__name__)
-    files = (*manifests(study, list(study.losses)), *origins.templates(), data.path(study.name))
-    seen = receipts.seen(study, modules, files)
-    made = store.manifest_of(target, "write it again")["fingerprint"]
-    if made == origins.of_report(study, list(study.losses), manifests(study, list(study.losses))).fingerprint:
-        receipts.write("report", study.name, "", seen, {target: {"": store.state(made)}})
 
 
 def where(study_name: str) -> str:

@@ -12,7 +12,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from inputgrad.losses._step import Step
+from inputgrad import Step
 from pipeline.data import Dataset
 from pipeline.stages.train import Trainer, one_step
 from pipeline.study.run import Run

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.optim import lr_scheduler
 from torch.optim.swa_utils import AveragedModel
 
+from inputgrad import CompiledStep, Step, Taken
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws, describe
 from inputgrad.gradients.looking import looking
 from inputgrad.losses import Loss
-from inputgrad.losses._step import CompiledStep, Step, Taken
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.stages.augment import augmented

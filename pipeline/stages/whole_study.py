@@ -1,6 +1,6 @@
 """Whole studies side by side: all losses and seeds at once, so that no core waits for the end of a stage.
 
-The work lands in .state/FINGERPRINT and in the stages' own outputs; `dvc repro` then finds every run finished.
+The work lands in .state/FINGERPRINT and in the stages' own outputs, and DVC is told: `dvc repro` then skips them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from inputgrad.errors import UserError
 from pipeline import store, tracking
+from pipeline.dvc import Record
 from pipeline.progress import progress
 from pipeline.stages import before, commands
 from pipeline.stages.attack import Evaluation, evaluate
@@ -51,11 +52,13 @@ def run(study_names: Sequence[str], engine: Engine) -> list[str]:
         UserError: a mistake in a study or the options, or a run failed; the others are finished then.
     """
     engine.check()
+    record = Record(study_names)
     studies = [read_in_stage(name) for name in study_names]
     for study in studies:
         commands.prepare(study.name)
         before.check(study)
         check_device(Run(study, next(iter(study.losses)), study.training.seeds[0]), engine)
+    record.prepared()
     parts = [Part(study, name) for study in studies for name in study.losses]
     for part in parts:
         part.unattacked = any(used.untrained for used in needed(part, parts)) or not is_attacked(part.runs)
@@ -63,8 +66,17 @@ def run(study_names: Sequence[str], engine: Engine) -> list[str]:
     for part in parts:
         if part.unattacked and not part.error:
             tracking.mirror(part.study, part.loss)
+    record.write(finished(studies, parts))
     refuse_failures(parts)
     return [summary(study, [part for part in parts if part.study is study]) for study in studies]
+
+
+def finished(studies: Sequence[Study], parts: Sequence[Part]) -> Iterator[str]:
+    """The stages of DVC whose outputs are complete."""
+    yield from (f"prepare@{study.name}" for study in studies)
+    for part in parts:
+        if not part.error:
+            yield from (f"{stage}@{part.study.name}-{part.loss}" for stage in ("train", "attack"))
 
 
 def needed(part: Part, parts: Sequence[Part]) -> Iterator[Part]:

@@ -16,18 +16,17 @@ Entries = dict[str, dict[str, str]]
 class Params(BaseModel, extra="forbid", frozen=True):
     """params.yaml.
 
-    studies: by hand. per_study, per_loss, per_checkpoint: what is put into dvc.yaml for every prepare and report stage,
-    for every train and attack stage, and for every net trained elsewhere.
+    studies: by hand; a prepare and a report stage each. per_loss, per_checkpoint: what is put into dvc.yaml for every
+    train and attack stage, and for every net trained elsewhere.
     """
 
     studies: Annotated[list[str], Field(min_length=1)]
-    per_study: Entries = Field(default={})
     per_loss: Entries = Field(default={})
     per_checkpoint: Entries = Field(default={})
 
     @property
     def generated(self) -> tuple[Entries, ...]:
-        return self.per_study, self.per_loss, self.per_checkpoint
+        return self.per_loss, self.per_checkpoint
 
     @field_validator("studies")
     @classmethod

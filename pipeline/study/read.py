@@ -30,9 +30,10 @@ def read_study(name: str) -> Study:
             use, knobs = use_and_knobs(given)
             module = parts.part(file, f"{section}.{key}", attack, use, parts.attack)
             validated(settings_of(file, module.perturb), knobs, file, f"{section}.{key}.{attack}")
+    uses = {name: str(use) for name, given in nested(raw, "losses").items() if (use := use_and_knobs(given)[0])}
     if isinstance(raw.get("losses"), dict):
         raw["losses"] = {n: one_loss(file, n, given) for n, given in raw["losses"].items()}
-    study = validated(Study, {"name": name, **raw}, file)
+    study = validated(Study, {"name": name, **raw}, file).using(uses)
     checks.check(study)
     return study
 

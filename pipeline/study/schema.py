@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, field_validator
+from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
 from torch import nn
 
 from inputgrad import registry, tasks
@@ -17,6 +17,7 @@ from inputgrad.losses import Loss
 from inputgrad.robustness.threat import Attack, Attacks, NonNegative, Positive, PositiveInt, Settings
 from inputgrad.tasks import Task
 from pipeline import data, models
+from pipeline.study.code import Parts, parts
 
 Pair = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 """[low, high]"""
@@ -118,6 +119,20 @@ class Study(Settings):
     search: Search = Search()
     published: list[Published] = Field(default=[])
     checkpoints: dict[str, Checkpoint] = Field(default={})
+    _uses: dict[str, str] = PrivateAttr(default={})
+    """Loss of one's own -> its `use`: the module that is named there counts, also if it only hands on the class."""
+
+    def using(self, uses: dict[str, str]) -> Self:
+        """The study with the `use` of each loss of one's own, which the loss itself does not know."""
+        self._uses = uses
+        return self
+
+    @property
+    def parts(self) -> Parts:
+        """The modules that it names."""
+        attack, given = self.attack.model_dump(), {name: {"model": one.model} for name, one in self.checkpoints.items()}
+        losses = {name: {"use": self._uses.get(name)} for name in self.losses}
+        return parts({"data": self.data, "model": self.model, "losses": losses, "attack": attack, "checkpoints": given})
 
     @property
     def file(self) -> Path:

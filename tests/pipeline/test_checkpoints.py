@@ -1,5 +1,6 @@
 """A net trained elsewhere is attacked as the losses of a study are, and stands beside them in the report."""
 
+import re
 from pathlib import Path
 
 import pandas as pd
@@ -7,7 +8,8 @@ import pytest
 import torch
 
 from inputgrad.errors import UserError
-from pipeline import data, store
+from pipeline import data, dvc, store
+from pipeline.fingerprint import read_again
 from pipeline.results import elsewhere
 from pipeline.results import report as of_report
 from pipeline.stages import attack, commands, train
@@ -80,9 +82,11 @@ def test_a_net_of_ones_own_with_and_without_weights(weights, pipeline):
     assert pipeline("checkpoint", "tiny", "mine").code == 0
     [one] = elsewhere.read(read_study("tiny"))
     assert 0 <= one.robust <= one.clean < 0.6  # it was never trained
-    entry = params.expected([read_study("tiny")])[2]["tiny-mine"]
-    assert entry["model_code"] == "mynets.py"
-    assert entry["weights"] == "requirements.txt"
+    assert params.expected([read_study("tiny")])[1]["tiny-mine"] == {"study": "tiny", "checkpoint": "mine"}
+    before = dvc.current()["checkpoint"]["tiny-mine"]
+    edit(Path("mynets.py"), "manual_seed(3)", "manual_seed(5)")
+    read_again()
+    assert dvc.current()["checkpoint"]["tiny-mine"] != before
 
 
 def test_what_changes_makes_it_stale(weights, pipeline):
@@ -90,8 +94,6 @@ def test_what_changes_makes_it_stale(weights, pipeline):
     state("{mine: {model: 'mynets:net'}}")
     pipeline("checkpoint", "tiny", "mine")
     Path("mynets.py").write_text(OWN_NET.replace("manual_seed(3)", "manual_seed(4)"))
-    from pipeline.fingerprint import read_again
-
     read_again()
     with pytest.raises(UserError, match="made by another mynets"):
         elsewhere.read(read_study("tiny"))
@@ -100,8 +102,10 @@ def test_what_changes_makes_it_stale(weights, pipeline):
 def test_other_weights_or_attacks_are_another_result(weights, pipeline):
     state("{theirs: {weights: theirs.pt}}")
     pipeline("checkpoint", "tiny", "theirs")
+    before = dvc.current()["checkpoint"]["tiny-theirs"]
     contents = torch.load("theirs.pt", weights_only=True)
     torch.save({key: 2 * value for key, value in contents.items()}, "theirs.pt")
+    assert dvc.current()["checkpoint"]["tiny-theirs"] != before
     with pytest.raises(UserError, match=r"dvc repro -f checkpoint@tiny-theirs"):
         elsewhere.read(read_study("tiny"))
     with pytest.raises(UserError, match="checkpoint"):
@@ -155,10 +159,10 @@ def test_what_does_not_fit_is_one_line(weights, pipeline, given, said):
 
 
 @pytest.mark.parametrize("name", ["my weights, {last}: #1.pt", "größe.pt"])
-def test_any_name_of_a_file_comes_through_params(weights, pipeline, name):
+def test_any_name_of_a_file_is_taken(weights, pipeline, name):
     Path("theirs.pt").rename(name)
     state(f"{{theirs: {{weights: '{name}'}}}}")
-    assert params.read_params().per_checkpoint["tiny-theirs"]["weights"] == name
+    assert re.fullmatch(r"[0-9a-f]{16}", dvc.current()["checkpoint"]["tiny-theirs"])
     assert pipeline("checkpoint", "tiny", "theirs").code == 0
 
 

@@ -47,8 +47,8 @@ def clone(target: Path) -> Path:
 
 
 def ran(output):
-    """The stages a `dvc repro` really ran."""
-    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")}
+    """The stages a `dvc repro` really ran, besides `code`, which runs always."""
+    return {line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")} - {"code"}
 
 
 @pytest.fixture(scope="module")
@@ -155,6 +155,93 @@ def strengths_in_mlflow(root):
     where = client.get_experiment_by_name("tiny").experiment_id
     found = client.search_runs([where], "params.loss = 'gradient_norm' and tags.kind = 'loss'")
     return {run.data.params["strength"]: run.data.tags["current"] for run in found}
+
+
+OWN = """\
+from inputgrad import GradientNorm
+from mine import helper
+
+
+class Mine(GradientNorm):
+    \"\"\"A loss.\"\"\"
+
+    def term(self, at):
+        return helper.FACTOR * super().term(at)
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    """Another clone, whose study has a loss of one's own that inherits from a public name; trained by `run`, once."""
+    root = clone(tmp_path_factory.mktemp("own"))
+    (root / "mine").mkdir()
+    (root / "mine/__init__.py").write_text("")
+    (root / "mine/loss.py").write_text(OWN)
+    (root / "mine/helper.py").write_text("FACTOR = 1.0\n")
+    edit(root / "experiments/tiny.yaml", "losses:\n", "losses:\n  mine: {use: 'mine.loss:Mine', strength: 0.3}\n")
+    edit(root / "experiments/tiny.yaml", "epochs: 3", "epochs: 1")
+    call("python", "-m", "pipeline", "run", "--write", "tiny", cwd=root)
+    return root
+
+
+def test_what_the_parallel_runner_made_is_skipped(own):
+    """All but the report, which it does not write: DVC was told."""
+    assert ran(call("dvc", "repro", cwd=own)) == {"report@tiny"}
+    assert ran(call("dvc", "repro", cwd=own)) == set()
+
+
+def would_run(root):
+    """The stages that are not as DVC has recorded them, without those that only follow."""
+    call("python", "-m", "pipeline", "code", cwd=root)
+    changed = json.loads(call("dvc", "status", "--json", cwd=root))
+    return {name for name, why in changed.items() if any("changed deps" in one for one in why if isinstance(one, dict))}
+
+
+TRAINED = {f"train@tiny-{name}" for name in (*LOSSES, "mine")}
+EDITS = {
+    "a comment": ("inputgrad/losses/gradient_norm.py", "# a comment\n", set()),
+    "a comment of one's own": ("mine/helper.py", "# a comment\n", set()),
+    "the class that is inherited": (
+        "inputgrad/losses/gradient_norm.py",
+        "EDITED = 1\n",
+        {"train@tiny-mine", "train@tiny-gradient_norm"},
+    ),
+    "a helper of one's own": ("mine/helper.py", "EDITED = 1\n", {"train@tiny-mine"}),
+    "an attack": ("inputgrad/attacks/_square.py", "EDITED = 1\n", {n.replace("train", "attack") for n in TRAINED}),
+    "the training": ("pipeline/stages/optimising.py", "EDITED = 1\n", TRAINED),
+    "the report": ("pipeline/report/words.py", "EDITED = 1\n", {"report@tiny"}),
+    "a template": ("pipeline/report/report.md.j2", "\nedited\n", {"report@tiny"}),
+}
+
+
+@pytest.mark.parametrize("what", EDITS)
+def test_an_edit_reruns_exactly_what_uses_it(own, what):
+    name, added, stages = EDITS[what]
+    file = own / name
+    text = file.read_text(encoding="utf-8")
+    file.write_text(text + added, encoding="utf-8")
+    found = would_run(own)
+    file.write_text(text, encoding="utf-8")
+    assert found == stages
+
+
+def test_after_an_edit_of_the_inherited_class_the_own_loss_is_trained_again(own):
+    edit(own / "inputgrad/losses/gradient_norm.py", "1 / (2 * s.of", "1.0 / (2 * s.of")
+    target = "train@tiny-mine"
+    assert ran(call("dvc", "repro", target, cwd=own)) == {target}
+    edit(own / "inputgrad/losses/gradient_norm.py", "1.0 / (2 * s.of", "1 / (2 * s.of")
+    assert ran(call("dvc", "repro", cwd=own)) == set()  # from DVC's cache
+
+
+def test_stages_that_were_run_by_hand_are_recorded_and_skipped(own):
+    """As a job array runs them: `run` then finds nothing to compute, and tells DVC."""
+    edit(own / "experiments/tiny.yaml", "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.4")
+    for stage in ("train", "attack"):
+        call("python", "-m", "pipeline", stage, "tiny", "gradient_norm", cwd=own)
+    written = {file: file.stat().st_mtime_ns for file in own.glob(".state/*/*.p*t")}
+    assert "up to date" in call("python", "-m", "pipeline", "run", "tiny", cwd=own)
+    assert ran(call("dvc", "repro", cwd=own)) == {"report@tiny"}
+    assert {file: file.stat().st_mtime_ns for file in own.glob(".state/*/*.p*t")} == written
 
 
 def test_killed_and_run_again_the_numbers_are_those_of_a_run_that_was_not(study, tmp_path):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inputgrad.errors import UserError
-from pipeline import data
+from pipeline import data, dvc
 from pipeline.data import table
 from pipeline.report import units
 from pipeline.study.params import expected
@@ -136,11 +136,11 @@ def study(project):
 
 def test_the_file_is_a_dependency(study):
     """Of DVC's prepare stage, and of what is prepared: an edited table is never used as it was."""
-    per_study, _, _ = expected([study])
-    assert per_study["tiny"]["data_file"] == "mine.csv"
+    before = dvc.current()["prepare"]["tiny"]
     assert data.prepare("tiny", study.data).exists()
     assert data.read_data("tiny", study.data, ("train",)).features == ("rooms", "age")
     frame()[::-1].to_csv("mine.csv", index=False)
+    assert dvc.current()["prepare"]["tiny"] != before
     with pytest.raises(UserError, match=r"tiny\.npz is made from another mine\.csv; fix: dvc repro -f prepare@tiny"):
         data.read_data("tiny", study.data, ("train",))
 

@@ -1,0 +1,245 @@
+"""Which modules a file may import, read from its text: nothing is run.
+
+Where the text does not say which module it is, everything that it may be counts; where that is unknown too, the file is
+refused in one line.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from inputgrad.errors import UserError
+
+TABLE = "_HOME"
+"""In a package of ours that loads its names when they are used: public name -> the module below it that defines it."""
+LAZY = "__getattr__"
+"""The function by which a package loads names when they are used."""
+CALLS = ("import_module", "__import__")
+"""Functions that import the module whose name they are given."""
+OPAQUE = ("exec", "run_module", "run_path", "spec_from_file_location", "SourceFileLoader")
+"""Functions that run code of which the text does not say where it lies."""
+LOOKS = ("__dict__", "attrgetter", "getmembers", "vars")
+"""Ways to any attribute of a module, besides `getattr` with a name that is computed."""
+DOTTED = re.compile(r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)+)(:\w+)?")
+"""A text that may name a module: `a.b`, or `a.b:Name`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imports:
+    """What one file may import.
+
+    Attributes:
+        modules: `a.b.c`, where `c` may be a name in the module `a.b`.
+        objects: those of which the file holds the module itself, so that it can ask it for any name.
+        below: packages of which it may import any module.
+        words: every name and text in it: what it can ask a module for.
+        texts: the texts alone.
+        looks: whether it asks objects for names that are computed.
+        moves: whether it uses `sys.path`, so that it may find modules that nobody else finds.
+    """
+
+    modules: tuple[str, ...]
+    objects: frozenset[str] = frozenset()
+    below: frozenset[str] = frozenset()
+    words: frozenset[str] = frozenset()
+    texts: frozenset[str] = frozenset()
+    looks: bool = False
+    moves: bool = False
+
+
+def statements(file: Path, name: str) -> list[str]:
+    """What a file imports by import statements: all that there are in our own code."""
+    return sorted({*by_statement(running(tree_of(file)), package_of(file, name))[0]})
+
+
+def package_of(file: Path, name: str) -> str:
+    return name if file.name == "__init__.py" else name.rpartition(".")[0]
+
+
+@cache
+def read(file: Path, name: str, mtime: int, size: int) -> Imports:
+    """What the file of the module `name` may import, in all ways.
+
+    Time and size are part of the key of the cache, as the file may be edited.
+    """
+    tree, package = tree_of(file), package_of(file, name)
+    nodes = running(tree)
+    modules, objects = by_statement(nodes, package)
+    called, below = by_call(nodes, file, name, package)
+    if package == name and defines(tree, LAZY):
+        below.add(name)  # it gives names of which nobody knows where they come from
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)}
+    words = {part for text in texts if len(text) < 200 for part in text.split(".")} | {*names_in(nodes)}
+    return Imports(
+        modules=tuple([*modules, *called]),
+        objects=frozenset({*objects, *called}),
+        below=frozenset(below),
+        words=frozenset(words),
+        texts=frozenset(texts),
+        looks=any(asks_computed(node) for node in nodes) or not words.isdisjoint(LOOKS),
+        moves=any(isinstance(node, ast.Attribute) and ast.unparse(node) == "sys.path" for node in nodes),
+    )
+
+
+def homes(file: Path) -> dict[str, str]:
+    """The table of a package that loads its names when they are used; empty where it has none."""
+    for node in tree_of(file).body:
+        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
+            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
+            if isinstance(target, ast.Name) and target.id == TABLE:
+                return dict(ast.literal_eval(node.value))
+    return {}
+
+
+def tree_of(file: Path) -> ast.Module:
+    try:
+        return ast.parse(file.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        raise UserError(f"{file} is not valid Python ({' '.join(str(error).split())}); fix it and run again") from error
+
+
+def running(tree: ast.AST) -> list[ast.AST]:
+    """All nodes but docstrings and those below `if TYPE_CHECKING:`."""
+    todo, found = [tree], []
+    while todo:
+        node = todo.pop()
+        found.append(node)
+        if isinstance(node, ast.If) and ast.unparse(node.test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            todo += node.orelse
+        else:
+            todo += (child for child in ast.iter_child_nodes(node) if not is_text(child))
+    return found
+
+
+def is_text(node: ast.AST) -> bool:
+    """A docstring, or the text below an attribute that explains it."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def absolute(name: str, package: str) -> str:
+    """The whole name of a module that is named relatively, with leading dots; others as they are."""
+    rest = name.lstrip(".")
+    if not (level := len(name) - len(rest)):
+        return name
+    above = package.split(".")
+    return ".".join([*above[: len(above) - level + 1], *([rest] if rest else [])])
+
+
+def by_statement(nodes: Iterable[ast.AST], package: str) -> tuple[list[str], set[str]]:
+    """Modules that a file imports, wherever the statement stands, and those that it then holds as objects."""
+    modules: list[str] = []
+    objects: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            modules += (names := [alias.name for alias in node.names])
+            objects |= {*names, *(one.partition(".")[0] for one in names)}
+        elif isinstance(node, ast.ImportFrom):
+            base = absolute("." * node.level + (node.module or ""), package)
+            names = [f"{base}.{alias.name}" for alias in node.names if alias.name != "*"]
+            modules += [base, *names]
+            objects |= {*names} if len(names) == len(node.names) else {base}  # `*`: any name of it
+    return modules, objects
+
+
+def by_call(nodes: list[ast.AST], file: Path, name: str, package: str) -> tuple[list[str], set[str]]:
+    """Modules that a file imports by calling a function, and packages of which such a call may import any module.
+
+    Raises:
+        UserError: the call does not say what it imports.
+    """
+    calls = {*CALLS, *renamed(nodes, CALLS)}
+    modules: list[str] = []
+    below: set[str] = set()
+    decided: set[ast.AST] = set()
+    for node in nodes:
+        if isinstance(node, ast.Call) and called(node.func) in calls and node.args:
+            known, whole = text_of(node.args[0], name, package)
+            known = absolute(known, package)
+            if whole and known:
+                modules.append(known)
+            elif "." in known:
+                below.add(known.rpartition(".")[0])
+            else:
+                continue
+            decided.add(node.func)
+    refused = {*calls, *OPAQUE, *renamed(nodes, OPAQUE)}
+    for node in nodes:
+        if (
+            called(node) in refused
+            and node not in decided
+            and not (isinstance(node, ast.Attribute) and node.attr == "exec")
+        ):
+            raise UserError(
+                f"{file}: line {getattr(node, 'lineno', 0)}: {called(node)} runs code that this line does not name, so"
+                " that an edit of it would go unnoticed; fix: import the module by its name, or begin the name with its"
+                ' package: import_module(f"mypackage.{name}")'
+            )
+    return modules, below
+
+
+def called(node: ast.AST) -> str:
+    """The last name of `a.b.c` and of `c`."""
+    if isinstance(node, ast.Attribute):
+        return node.attr
+    return node.id if isinstance(node, ast.Name) else ""
+
+
+def renamed(nodes: Iterable[ast.AST], names: Iterable[str]) -> Iterator[str]:
+    """What a file calls functions that it imports: `from importlib import import_module as load`."""
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom):
+            yield from (alias.asname for alias in node.names if alias.asname and alias.name in names)
+
+
+def text_of(node: ast.AST, name: str, package: str) -> tuple[str, bool]:
+    """What is known of a text that an expression gives, from its beginning on, and whether that is the whole text."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value, True
+    if isinstance(node, ast.Name) and node.id in ("__name__", "__package__"):
+        return (name if node.id == "__name__" else package), True
+    if isinstance(node, ast.FormattedValue) and node.format_spec is None:
+        return text_of(node.value, name, package)
+    parts: list[ast.expr] = []
+    if isinstance(node, ast.JoinedStr):
+        parts = node.values
+    elif isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
+        parts = [node.left, node.right]
+    known, whole = "", bool(parts)
+    for part in parts:
+        if whole:
+            more, whole = text_of(part, name, package)
+            known += more
+    return known, whole
+
+
+def defines(tree: ast.Module, name: str) -> bool:
+    """Whether a module defines that name at its top, by a function or by an assignment."""
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return True
+        if isinstance(node, ast.Assign):
+            inside = (one for target in node.targets for one in ast.walk(target))
+            if any(isinstance(one, ast.Name) and one.id == name for one in inside):
+                return True
+    return False
+
+
+def names_in(nodes: Iterable[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Attribute | ast.Name):
+            yield called(node)
+
+
+def asks_computed(node: ast.AST) -> bool:
+    """`getattr(thing, name)` with a name that the text does not say."""
+    return (
+        isinstance(node, ast.Call)
+        and called(node.func) == "getattr"
+        and len(node.args) > 1
+        and not isinstance(node.args[1], ast.Constant)
+    )
