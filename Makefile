@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STUDY ?= digits
 POSTGRESQL := $(or $(shell command -v initdb),$(wildcard /usr/lib/postgresql/*/bin/initdb))
 
-.PHONY: help setup study studies test test-scale postgresql bench data-fashion search format ui docs audit lock clean
+.PHONY: help setup study studies test test-oldest test-scale postgresql bench data-fashion search format ui docs audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -33,6 +33,9 @@ test: setup  ## formatter, linter, type checker and all tests
 
 test-scale: setup .venv/scale postgresql  ## the tests that need Ray and PostgreSQL: installs both, then runs them
 	@python -m pytest -m scale
+
+test-oldest: .venv/oldest/installed  ## the library's tests with the oldest torch that pyproject.toml allows (some GB)
+	@.venv/oldest/bin/python -m pytest -m 'not scale and not compiles' --ignore tests/inputgrad/test_wheel.py tests/inputgrad
 
 bench: setup  ## measure what benchmarks/bench.py lists, about an hour on two quiet cores: benchmarks/results.md
 	@python -m benchmarks.bench
@@ -79,6 +82,13 @@ PINNED := $(if $(HASHES),--require-hashes --requirement requirements-hashes.txt,
 
 .venv/docs: .venv/installed requirements-docs.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements-docs.txt
+	@touch $@
+
+# what the library and its tests ask for, all of it as new as this torch allows
+.venv/oldest/installed: .venv/installed pyproject.toml
+	@$(BIN)/python -m venv --clear .venv/oldest
+	@$(BIN)/uv pip install --quiet --python .venv/oldest/bin/python --requirement pyproject.toml --all-extras pytest \
+	  "torch==$$(sed -nE 's/^dependencies = .*"torch>=([0-9.]+)".*/\1/p' pyproject.toml).*"
 	@touch $@
 
 .venv/scale: .venv/installed requirements-scale.txt

@@ -265,6 +265,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
     ("inputgrad/robustness/threat.py", "chosen is None or name in chosen", "True", ATTACK),
     ("inputgrad/losses/_step.py", "            parameter.grad = None", "            pass", STEP),
+    ("inputgrad/losses/_step.py", "if torch.__version__ < COMPILES", "if False", STEP),
     (
         "inputgrad/losses/_step.py",
         "            if gradient is not None and gradient.stride() !",

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 LIMITS: dict[str, Any] = {"recompile_limit": 4096, "accumulated_recompile_limit": 4096}
 """A process may train many models: PyTorch counts the graphs of all of them together, and stops at eight."""
 
+COMPILES = "2.13"
+"""The oldest torch that traces an input gradient inside a compiled graph and that our tests have seen do it."""
+
 
 class Taken(NamedTuple):
     """What a step has seen, all of it without graph: the loss, its two parts in the mean, and what the term noted.
@@ -88,8 +91,8 @@ class Step:
 class CompiledStep(Step):
     """The same as one graph of loss, input gradients and parameter gradients, by `torch.compile`.
 
-    Compiling takes some seconds for every shape of a batch and needs a C++ compiler. Random numbers are the global
-    ones. Values equal those of `Step` up to rounding.
+    Compiling takes some seconds for every shape of a batch and needs torch 2.13 and a C++ compiler. Random numbers are
+    the global ones. Values equal those of `Step` up to rounding.
 
     Raises:
         UserError: the loss, the model or this machine cannot compile it, with the reason; from the first call.
@@ -97,6 +100,9 @@ class CompiledStep(Step):
 
     def __init__(self, loss: Loss, model: nn.Module, context: Context | None = None) -> None:
         super().__init__(loss, model, context, Draws(None))
+        if torch.__version__ < COMPILES:
+            fix = "take Step, or install a newer torch"
+            raise UserError(f"CompiledStep needs torch {COMPILES}, this is {torch.__version__}; fix: {fix}")
         if loss.ramp:
             raise UserError(
                 "a ramp changes the strength, and so the graph, at every step; fix: ramp: 0, or no compiling"

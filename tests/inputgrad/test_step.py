@@ -39,6 +39,7 @@ def test_a_step_is_the_losss_own_backward(name):
         assert torch.equal(mine, theirs)
 
 
+@pytest.mark.compiles
 @pytest.mark.parametrize("loss", [GradientNorm(strength=0.7), PGD(epsilon=0.1, steps=2, task_weight=0.5)])
 def test_a_compiled_step_is_the_eager_one(loss):
     """Also where the loss draws random numbers, and on the smaller last batch of an epoch."""
@@ -57,6 +58,7 @@ def test_a_compiled_step_is_the_eager_one(loss):
         torch.testing.assert_close(found[:3], wanted[:3])
 
 
+@pytest.mark.compiles
 def test_compiled_gradients_lie_in_memory_as_their_parameters():
     """Else a fused optimiser would mix up the numbers of a channels-last net."""
     torch.manual_seed(0)
@@ -75,6 +77,7 @@ class Looks(Base):
         return norm if float(norm.sum()) > 1e-3 else norm.square()
 
 
+@pytest.mark.compiles
 def test_what_cannot_be_compiled_is_said(monkeypatch):
     with pytest.raises(UserError, match=r"this loss and model cannot be compiled here: .*fix: do not compile"):
         CompiledStep(Looks(), net())(*batch())
@@ -82,6 +85,7 @@ def test_what_cannot_be_compiled_is_said(monkeypatch):
         CompiledStep(GradientNorm(ramp=3), net())
 
 
+@pytest.mark.compiles
 def test_a_machine_without_a_compiler(monkeypatch, tmp_path):
     from torch._inductor import config
 
@@ -93,9 +97,18 @@ def test_a_machine_without_a_compiler(monkeypatch, tmp_path):
         CompiledStep(GradientNorm(p=1, squared=False), net())(*batch(5))
 
 
+@pytest.mark.compiles
 def test_a_process_may_compile_for_many_models():
     loss = GradientNorm()
     for _ in range(10):
         model = nn.Linear(6, 4)
         CompiledStep(loss, model)(*batch())
         assert model.weight.grad is not None
+
+
+def test_an_older_torch_is_told_which_one_compiles(monkeypatch):
+    monkeypatch.setattr(torch, "__version__", torch.torch_version.TorchVersion("2.11.0"))
+    with pytest.raises(
+        UserError, match=r"CompiledStep needs torch 2\.13, this is 2\.11\.0; fix: take Step, or install"
+    ):
+        CompiledStep(GradientNorm(), net())

@@ -171,6 +171,19 @@ def test_7_lower_precision_agrees(name, task, precision, bound):
     assert float(value) == pytest.approx(float(exact), rel=bound)
 
 
+@every_case
+def test_7_lower_precision_trains_the_same_parameters(name, task):
+    """Also with torch 2.6, whose autocast keeps what a pass under no_grad has cast: weights without their graph."""
+    reached = {}
+    for precision in (torch.float32, torch.bfloat16):
+        model, (x, y, context) = net(task, torch.float32), batch(task, torch.float32)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            value = make(name)(model, x, y, context, draws())
+        value.backward()
+        reached[precision] = {key for key, p in model.named_parameters() if p.grad is not None and p.grad.any()}
+    assert reached[torch.bfloat16] == reached[torch.float32] == {key for key, _ in model.named_parameters()}
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU here")
 @every_case
 def test_7_cpu_and_gpu_agree(name, task):
