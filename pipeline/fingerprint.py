@@ -9,13 +9,11 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import importlib.util
 import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cache
-from importlib.machinery import EXTENSION_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, TypeVar
@@ -141,7 +139,7 @@ def code_of(*roots: str) -> tuple[dict[str, str], dict[str, str]]:
 
 def read_again() -> None:
     """Forget what was read: the code may have been edited or moved since."""
-    for function in (code_of, file_of, submodules, table, statements, _top):
+    for function in (code_of, imports.file_of, imports.submodules, table, statements, imports.top):
         function.cache_clear()
 
 
@@ -193,10 +191,10 @@ class Follower:
             return []
         package, _, last = name.rpartition(".")
         above = [package] if package else []
-        file = file_of(name, self.tops)
+        file = imports.file_of(name, self.tops)
         if file is None:
             top = name.partition(".")[0]
-            if top not in sys.stdlib_module_names and not places(top, self.tops):
+            if top not in sys.stdlib_module_names and not imports.places(top, self.tops):
                 self.libraries.add(top)
             return above + ([home] if (home := table(package, self.tops).get(last)) else [])
         self.ours[name] = file
@@ -219,20 +217,20 @@ class Follower:
     def asked(self) -> Iterator[str]:
         """What code of one's own may ask its objects for, and modules and parts of ours that it names in a text."""
         for text in self.texts:
-            if (named := imports.DOTTED.fullmatch(text)) and file_of(module := named[1], self.tops):
+            if (named := imports.DOTTED.fullmatch(text)) and imports.file_of(module := named[1], self.tops):
                 self.objects.add(module)
                 yield module
         for package in sorted(self.objects):
-            for name, module in {**table(package, self.tops), **submodules(package, self.tops)}.items():
+            for name, module in {**table(package, self.tops), **imports.submodules(package, self.tops)}.items():
                 if self.looks or name in self.words:
                     self.objects.add(module)
                     yield module
         for package in PARTS if self.texts else ():
-            yield from (module for name, module in submodules(package, self.tops).items() if name in self.texts)
+            yield from (module for name, module in imports.submodules(package, self.tops).items() if name in self.texts)
 
     def refuse_moved(self) -> None:
         for name in sorted(self.libraries):
-            if self.moves and not _top(name):
+            if self.moves and not imports.top(name):
                 raise UserError(
                     f"{self.moves} changes sys.path, and no module '{name}' is found without that, so that an edit"
                     " of it would go unnoticed; fix: put it into the project's folder, or into a package there"
@@ -241,7 +239,7 @@ class Follower:
     def below(self, package: str) -> Iterator[str]:
         """Every module of a package, however deep."""
         yield package
-        for module in submodules(package, self.tops).values():
+        for module in imports.submodules(package, self.tops).values():
             yield from self.below(module)
 
 
@@ -255,7 +253,7 @@ def statements(name: str, file: Path) -> tuple[str, ...]:
 @cache
 def table(package: str, tops: frozenset[str]) -> dict[str, str]:
     """Name -> module, of a package of ours that loads its names when they are used."""
-    file = file_of(package, tops) if package in OURS else None
+    file = imports.file_of(package, tops) if package in OURS else None
     return {} if file is None else {name: f"{package}.{home}" for name, home in imports.homes(file).items()}
 
 
@@ -272,63 +270,6 @@ def remembered(kind: str, text: bytes, find: Callable[[], T]) -> T:
         known[key] = find()
     found: T = known[key]
     return found
-
-
-@cache
-def file_of(name: str, tops: frozenset[str]) -> Path | None:
-    """The source of a module of ours: of a package named in `tops`, or a module of the current folder; else None.
-
-    Compiled modules of the current folder count too.
-    """
-    for path in places(name, tops):
-        for file in (path / "__init__.py", path.with_name(f"{path.name}.py"), *compiled(path)):
-            if file.is_file():
-                return file
-    return None  # a name that a module defines, or a folder without __init__.py
-
-
-def compiled(path: Path) -> list[Path]:
-    return [path.with_name(path.name + suffix) for suffix in EXTENSION_SUFFIXES]
-
-
-def places(name: str, tops: frozenset[str]) -> list[Path]:
-    """Where a module of ours may lie: paths without a suffix."""
-    top, *rest = name.split(".")
-    return [path.joinpath(*rest) for path in _top(top) if top in tops or is_here(path)]
-
-
-@cache
-def submodules(package: str, tops: frozenset[str]) -> dict[str, str]:
-    """Name -> whole name of the modules in a package."""
-    folders = [folder for folder in places(package, tops) if folder.is_dir()]
-    names = {file.name.partition(".")[0] for folder in folders for file in folder.iterdir() if file.name[:2] != "__"}
-    found = {name: f"{package}.{name}" for name in sorted(names)}
-    return {
-        name: whole
-        for name, whole in found.items()
-        if file_of(whole, tops) or any(map(Path.is_dir, places(whole, tops)))
-    }
-
-
-@cache
-def _top(name: str) -> tuple[Path, ...]:
-    """Where a top-level package or module lies, without importing it; a module without its suffix."""
-    if name in sys.stdlib_module_names:
-        return ()
-    try:
-        spec = importlib.util.find_spec(name)
-    except ValueError:  # `__main__` has none
-        return ()
-    if spec is None:
-        return ()
-    if spec.submodule_search_locations:
-        return tuple(map(Path, spec.submodule_search_locations))  # several, of a folder without __init__.py
-    return (Path(spec.origin).with_name(name),) if spec.has_location and spec.origin else ()
-
-
-def is_here(folder: Path) -> bool:
-    """Whether a module is part of the project in the current folder, not one of its environment."""
-    return folder.is_relative_to(Path.cwd()) and not {"site-packages", "dist-packages"} & {*folder.parts}
 
 
 def stamp(file: Path) -> tuple[int, int]:

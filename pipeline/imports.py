@@ -1,4 +1,4 @@
-"""Which modules a file may import, read from its text: nothing is run.
+"""Which modules a file may import, read from its text, and where modules lie: nothing is run.
 
 Where the text does not say which module it is, everything that it may be counts; where that is unknown too, the file is
 refused in one line.
@@ -7,10 +7,13 @@ refused in one line.
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
+import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
 
 from inputgrad.errors import UserError
@@ -243,3 +246,60 @@ def asks_computed(node: ast.AST) -> bool:
         and len(node.args) > 1
         and not isinstance(node.args[1], ast.Constant)
     )
+
+
+@cache
+def file_of(name: str, tops: frozenset[str]) -> Path | None:
+    """The source of a module of ours: of a package named in `tops`, or a module of the current folder; else None.
+
+    Compiled modules of the current folder count too.
+    """
+    for path in places(name, tops):
+        for file in (path / "__init__.py", path.with_name(f"{path.name}.py"), *compiled(path)):
+            if file.is_file():
+                return file
+    return None  # a name that a module defines, or a folder without __init__.py
+
+
+def compiled(path: Path) -> list[Path]:
+    return [path.with_name(path.name + suffix) for suffix in EXTENSION_SUFFIXES]
+
+
+def places(name: str, tops: frozenset[str]) -> list[Path]:
+    """Where a module of ours may lie: paths without a suffix."""
+    first, *rest = name.split(".")
+    return [path.joinpath(*rest) for path in top(first) if first in tops or is_here(path)]
+
+
+@cache
+def submodules(package: str, tops: frozenset[str]) -> dict[str, str]:
+    """Name -> whole name of the modules in a package."""
+    folders = [folder for folder in places(package, tops) if folder.is_dir()]
+    names = {file.name.partition(".")[0] for folder in folders for file in folder.iterdir() if file.name[:2] != "__"}
+    found = {name: f"{package}.{name}" for name in sorted(names)}
+    return {
+        name: whole
+        for name, whole in found.items()
+        if file_of(whole, tops) or any(map(Path.is_dir, places(whole, tops)))
+    }
+
+
+@cache
+def top(name: str) -> tuple[Path, ...]:
+    """Where a top-level package or module lies, without importing it; a module without its suffix."""
+    if name in sys.stdlib_module_names:
+        return ()
+    try:
+        spec = importlib.util.find_spec(name)
+    except ValueError:  # `__main__` has none
+        return ()
+    if spec is None:
+        return ()
+    if spec.submodule_search_locations:
+        return tuple(map(Path, spec.submodule_search_locations))  # several, of a folder without __init__.py
+    return (Path(spec.origin).with_name(name),) if spec.has_location and spec.origin else ()
+
+
+def is_here(folder: Path) -> bool:
+    """Whether a module is part of the project in the current folder, not one of its environment."""
+    return folder.is_relative_to(Path.cwd()) and not {"site-packages", "dist-packages"} & {*folder.parts}

@@ -124,13 +124,13 @@ def copy(tmp_path, monkeypatch):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(tmp_path)
-    top = fingerprint._top
+    top = imports.top
 
     @cache
     def found(name):
         return (tmp_path / name,) if (tmp_path / name).is_dir() else top(name)
 
-    monkeypatch.setattr(fingerprint, "_top", found)
+    monkeypatch.setattr(imports, "top", found)
     fingerprint.read_again()
     yield tmp_path
     monkeypatch.undo()
@@ -183,7 +183,7 @@ def test_a_name_of_a_study_counts_by_the_module_that_gives_it(copy):
 
 def test_a_compiled_module_counts_by_its_bytes(copy):
     write(copy, {LOSS: "from mine import fast\n"})
-    file = copy / f"mine/fast{fingerprint.EXTENSION_SUFFIXES[0]}"
+    file = copy / f"mine/fast{imports.EXTENSION_SUFFIXES[0]}"
     file.write_bytes(b"one")
     before = codes("mine.own")["mine.own"]
     file.write_bytes(b"two2")

@@ -13,7 +13,7 @@ import pytest
 from inputgrad import losses, registry
 from inputgrad.errors import UserError
 from inputgrad.robustness.evaluate import plan
-from pipeline import dvc, fingerprint
+from pipeline import dvc, fingerprint, imports
 from pipeline.study import parts
 from pipeline.study.code import modules
 from pipeline.study.params import check_all
@@ -103,7 +103,7 @@ def project(project, monkeypatch):
     for name, text in PACKAGE.items():
         (project / f"mypackage/{name}.py").write_text(text, encoding="utf-8")
     before, path = set(sys.modules), list(sys.path)
-    fingerprint._top.cache_clear()
+    imports.top.cache_clear()
     subprocess.run(["git", "init", "-q"], check=True)
     yield project
     for name in {*sys.modules} - before:
