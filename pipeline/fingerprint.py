@@ -256,7 +256,7 @@ def statements(name: str, file: Path) -> tuple[str, ...]:
 def table(package: str, tops: frozenset[str]) -> dict[str, str]:
     """Name -> module, of a package of ours that loads its names when they are used."""
     file = file_of(package, tops) if package in OURS else None
-    return {} if file is None else {name: f"{package}.{home}" for name, home in imports.homes(file).items()}
+    return {} if file is None else imports.homes(file)
 
 
 known: dict[str, Any] = {}
