@@ -68,7 +68,7 @@ def test_an_unknown_name_is_an_attribute_error():
 
 def test_audit_is_a_function_and_a_package():
     """Whatever was imported before: a test of someone who does not know that it is both."""
-    for first in ("import inputgrad", "import inputgrad.audit.table", "from inputgrad.audit import audit"):
+    for first in ("import inputgrad", "import inputgrad.audit.given", "from inputgrad.audit import audit"):
         code = (
             f"{first}\nimport inputgrad\nfrom inputgrad import audit\nfrom inputgrad.audit import Audit, audit as f\n"
         )
