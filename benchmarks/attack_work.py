@@ -25,8 +25,8 @@ from inputgrad.attacks import Threat
 from inputgrad.attacks._classes import Box
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws
-from inputgrad.robustness import evaluate
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness import attacking
+from inputgrad.robustness.settings import Attack
 from pipeline.stages.attack import victim_of
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -133,7 +133,7 @@ def worst(run: Run) -> tuple[float, pd.Series]:
     victim, attack = victim_of_all(run), full(run.study.attack)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
-        outcomes = evaluate.attacked(victim, attack, Path(folder))
+        outcomes = attacking.attacked(victim, attack, Path(folder))
         seconds = time.process_time() - begin
     broken = []
     for threat in attack.threat_models:
@@ -142,7 +142,7 @@ def worst(run: Run) -> tuple[float, pd.Series]:
     return seconds, pd.concat(broken, keys=[t.norm for t in attack.threat_models])
 
 
-def victim_of_all(run: Run) -> evaluate.Victim:
+def victim_of_all(run: Run) -> attacking.Victim:
     from pipeline.stages.attack import Evaluation
 
     everyone = full(run.study.attack)
@@ -155,11 +155,11 @@ def full(attack: Attack) -> Attack:
     return attack.model_copy(update={"examples": None, "secondary": secondary})
 
 
-def by_theirs(attack: evaluate.Attack) -> list[evaluate.Step]:
+def by_theirs(attack: attacking.Attack) -> list[attacking.Step]:
     return [replace(step, module=THEIRS.get(step.attack, step.module)) for step in plan(attack)]
 
 
-plan = evaluate.plan
+plan = attacking.plan
 if __name__ == "__main__":
     torch.set_num_threads(1)
     name, seeds, *_ = [*sys.argv[1:], *("digits", "0,1")[len(sys.argv) - 1 :]]
@@ -169,9 +169,9 @@ if __name__ == "__main__":
     for loss in LOSSES:
         for seed in map(int, seeds.split(",")):
             run = Run(study, loss, seed)
-            evaluate.plan = plan
+            attacking.plan = plan
             ours, a = worst(run)
-            evaluate.plan = by_theirs
+            attacking.plan = by_theirs
             theirs, b = worst(run)
             ratios.append(ours / theirs)
             changed, count = changed + int((a != b).sum()), count + len(a)

@@ -23,8 +23,8 @@ ATTACK, CLI, DATA, READ, TRAIN = (
 )
 FORWARD, EVALUATE, SHEET, STAGE, TRAINER = (
     "inputgrad/gradients/forward.py",
-    "inputgrad/robustness/evaluate.py",
-    "inputgrad/robustness/masking/checks.py",
+    "inputgrad/robustness/attacking.py",
+    "inputgrad/robustness/masking.py",
     "pipeline/stages/attack.py",
     "pipeline/stages/train.py",
 )
@@ -263,7 +263,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/attacks/_fab.py", "* BACK", "* 1.0", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "clamp(0, TOWARDS_CLEAN)", "clamp(0, 0)", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
-    ("inputgrad/robustness/threat.py", "chosen is None or name in chosen", "True", ATTACK),
+    ("inputgrad/robustness/settings.py", "chosen is None or name in chosen", "True", ATTACK),
     ("inputgrad/step.py", "            parameter.grad = None", "            pass", STEP),
     ("inputgrad/step.py", "if torch.__version__ < COMPILES", "if False", STEP),
     (
@@ -321,7 +321,7 @@ MUTATIONS: list[Row] = [
         MASKING,
     ),
     (SHEET, "weak.index != most", "weak.index == weak.index", MASKING),
-    ("inputgrad/robustness/masking/__init__.py", "for _ in range(2))", "for _ in range(1)) * 2", MASKING),
+    ("inputgrad/robustness/masking.py", "for _ in range(2))", "for _ in range(1)) * 2", MASKING),
     ("pipeline/data/__init__.py", "if bad:", "if False:", DATA),
     ("pipeline/data/diabetes.py", 'v[part["train"]].mean(0)', "v.mean(0)", DATA),
     (

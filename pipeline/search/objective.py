@@ -12,7 +12,7 @@ from torch import nn
 from inputgrad.attacks import Threat, Worst
 from inputgrad.gradients.forward import Draws
 from inputgrad.gradients.looking import random_state
-from inputgrad.robustness.threat import attack_module, knobs_of
+from inputgrad.robustness.settings import attack_module, knobs_of
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.search import space

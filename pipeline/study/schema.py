@@ -14,7 +14,7 @@ from torch import nn
 from inputgrad import registry, tasks
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
-from inputgrad.robustness.threat import Attack, Attacks, NonNegative, Positive, Settings
+from inputgrad.robustness.settings import Attack, Attacks, NonNegative, Positive, Settings
 from inputgrad.tasks import Task
 from pipeline import data, models
 from pipeline.study.code import Parts, parts

@@ -22,7 +22,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness.threat import Attack, ThreatModel, knobs_of
+from inputgrad.robustness.settings import Attack, ThreatModel, knobs_of
 
 PROBES: dict[str, dict[str, Any]] = {"pgd_10x1": {"steps": 10, "restarts": 1}, "pgd_40x5": {"steps": 40, "restarts": 5}}
 """For the masking sheet, at the headline ε: more steps and restarts (steps x restarts) must not help the defender."""
