@@ -48,7 +48,7 @@ def apgd_ce(model: nn.Module, x: Tensor, y: Tensor, t: Threat, draws: Draws, ste
     from pyautoattack.autopgd_base import APGDAttack
 
     def call(seen: Seen, z: Tensor, epsilon: float, seed: int) -> Tensor:
-        attack = APGDAttack(seen, n_iter=steps, norm=t.ball.library, eps=epsilon, seed=seed, device=z.device)
+        attack = APGDAttack(seen, n_iter=steps, norm=t.norm.capitalize(), eps=epsilon, seed=seed, device=z.device)
         found: Tensor = attack.perturb(z, y)
         return found
 
@@ -59,7 +59,9 @@ def apgd_t(model: nn.Module, x: Tensor, y: Tensor, t: Threat, draws: Draws, step
     from pyautoattack.autopgd_base import APGDAttack_targeted
 
     def call(seen: Seen, z: Tensor, epsilon: float, seed: int) -> Tensor:
-        attack = APGDAttack_targeted(seen, n_iter=steps, norm=t.ball.library, eps=epsilon, seed=seed, device=z.device)
+        attack = APGDAttack_targeted(
+            seen, n_iter=steps, norm=t.norm.capitalize(), eps=epsilon, seed=seed, device=z.device
+        )
         attack.loss = "dlr-targeted"
         found: Tensor = attack.perturb(z, y)
         return found
@@ -74,7 +76,7 @@ def square(model: nn.Module, x: Tensor, y: Tensor, t: Threat, draws: Draws, quer
         attack = SquareAttack(
             seen,
             n_queries=queries,
-            norm=t.ball.library,
+            norm=t.norm.capitalize(),
             eps=epsilon,
             seed=seed,
             resc_schedule=False,
@@ -104,7 +106,9 @@ def nearest(
     from pyautoattack.fab_pt import FABAttack_PT
 
     ball, box = norms.named(norm), Box.of(x, bounds, 0.0)
-    fab = FABAttack_PT(lambda z: model(box.back(z)), n_iter=steps, norm=ball.library, eps=1.0, device=x.device)
+    fab = FABAttack_PT(
+        lambda z: model(box.back(z)), n_iter=steps, norm=ball.name.capitalize(), eps=1.0, device=x.device
+    )
     best, distance = x.clone(), torch.full((len(x),), torch.inf)
     distance[model(x).argmax(1) != y] = 0
     for rank in range(2, targets + 2):

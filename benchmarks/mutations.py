@@ -207,7 +207,7 @@ MUTATIONS: list[Row] = [
         LOSSES,
     ),
     ("inputgrad/gradients/norms.py", "** (1 / d)", "", LOSSES),
-    ("inputgrad/gradients/adversary.py", "torch.where(expand(higher, found), again, found)", "again", LOSSES),
+    ("inputgrad/gradients/ascent.py", "torch.where(expand(higher, found), again, found)", "again", LOSSES),
     (
         TRAINER,
         "strict=True):\n            generator.set_state(saved)",

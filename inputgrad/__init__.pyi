@@ -3,7 +3,7 @@
 from inputgrad.audit import Audit as Audit
 from inputgrad.audit import audit as audit
 from inputgrad.errors import UserError as UserError
-from inputgrad.gradients.adversary import Adversary as Adversary
+from inputgrad.gradients.ascent import Adversary as Adversary
 from inputgrad.gradients.forward import Context as Context
 from inputgrad.gradients.forward import Draws as Draws
 from inputgrad.gradients.forward import Forward as Forward

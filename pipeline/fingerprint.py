@@ -32,7 +32,7 @@ HARMLESS = {
     "inputgrad.files": "how files are written; what is read back is held against the hash in its manifest",
     "inputgrad.losses._published": "published strengths, for a command that converts them",
     "inputgrad.registry": "finds the modules, which are hashed themselves",
-    "inputgrad.gradients.layers": "says which layer an error came from",
+    "inputgrad.gradients.double_backward": "says which layer an error came from",
     "pipeline": "`pipeline.load`, for people; it runs nothing here",
     "pipeline.store": "how files are written; what is read back is held against the hash in its manifest",
     "pipeline.study.schema": "the types of a study; its values are hashed",

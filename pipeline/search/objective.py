@@ -97,7 +97,7 @@ def refuse_unusable(run: Run, dataset: Dataset) -> None:
         try:
             run.loss(trainer.model, x, y, context, Draws(trainer.draw), run.loss.strength).backward()
         except (RuntimeError, NotImplementedError) as error:
-            from inputgrad.gradients.layers import refuse_without_double_backward
+            from inputgrad.gradients.double_backward import refuse_without_double_backward
 
             refuse_without_double_backward(trainer.model, x[:2], error, f"{run.name}: ")
             raise
