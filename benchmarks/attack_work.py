@@ -159,7 +159,7 @@ def full(attack: Attack) -> Attack:
     return attack.model_copy(update={"examples": None, "secondary": secondary})
 
 
-def by_theirs(attack: attacking.Attack) -> list[attacking.Step]:
+def by_theirs(attack: attacking.Attack) -> list[attacking.AttackStep]:
     return [replace(step, module=THEIRS.get(step.attack, step.module)) for step in plan(attack)]
 
 

@@ -244,8 +244,8 @@ MUTATIONS: list[Row] = [
     ),
     ("inputgrad/attacks/pgd.py", "worst.watching(left)", "(lambda z: -worst.measure(z, left))", ATTACKS),
     ("inputgrad/attacks/_classes.py", "return (x - self.low) / self.width", "return x / self.width", ATTACKS),
-    ("inputgrad/attacks/_tries.py", "(delta * (1 - source))", "delta", ENSEMBLE),
-    ("inputgrad/attacks/_tries.py", "super().rounded(side) // 2 * 2 + 1", "super().rounded(side)", ENSEMBLE),
+    ("inputgrad/attacks/_square.py", "(delta * (1 - source))", "delta", ENSEMBLE),
+    ("inputgrad/attacks/_square.py", "super().rounded(side) // 2 * 2 + 1", "super().rounded(side)", ENSEMBLE),
     ("inputgrad/attacks/_square.py", "refused[moving] = False  #", "pass  #", ENSEMBLE),
     (
         "inputgrad/attacks/_square.py",

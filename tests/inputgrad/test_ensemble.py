@@ -11,8 +11,7 @@ from torch import nn
 
 from inputgrad.attacks import Threat, Traits, _apgd, apgd_ce, apgd_t, fab, fab_t, square
 from inputgrad.attacks._classes import targets_of
-from inputgrad.attacks._square import Walk
-from inputgrad.attacks._tries import TRIES
+from inputgrad.attacks._square import TRIES, Walk
 from inputgrad.gradients.forward import Draws
 
 THREATS = [Threat(norm="linf", epsilon=0.06, bounds=(0.0, 1.0)), Threat(norm="l2", epsilon=0.3, bounds=(0.0, 1.0))]

@@ -132,7 +132,7 @@ def test_what_stands_in_the_headline_ball_is_not_attacked_in_a_smaller_one(epsil
     )
     y = torch.zeros(4, dtype=torch.long) if classes else torch.zeros(4)
     victim = attacking.Victim(name="", model=nn.Identity(), source=None, x=torch.zeros(4, 1), y=y, bounds=None, seed=0)
-    step = attacking.Step(
+    step = attacking.AttackStep(
         attack="", module=attacking.pgd, norm="linf", epsilon=epsilon, sees_all_examples=False, headline=headline
     )
     assert attacking.left(outcomes, step, victim).tolist() == examples
