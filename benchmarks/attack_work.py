@@ -25,8 +25,8 @@ from inputgrad.attacks import Threat
 from inputgrad.attacks._classes import Box
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws
-from inputgrad.robustness import evaluate
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness import attacking
+from inputgrad.robustness.settings import Attack
 from pipeline.stages.attack import victim_of
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -48,7 +48,7 @@ def apgd_ce(model: nn.Module, x: Tensor, y: Tensor, t: Threat, draws: Draws, ste
     from pyautoattack.autopgd_base import APGDAttack
 
     def call(seen: Seen, z: Tensor, epsilon: float, seed: int) -> Tensor:
-        attack = APGDAttack(seen, n_iter=steps, norm=t.ball.library, eps=epsilon, seed=seed, device=z.device)
+        attack = APGDAttack(seen, n_iter=steps, norm=t.norm.capitalize(), eps=epsilon, seed=seed, device=z.device)
         found: Tensor = attack.perturb(z, y)
         return found
 
@@ -59,7 +59,9 @@ def apgd_t(model: nn.Module, x: Tensor, y: Tensor, t: Threat, draws: Draws, step
     from pyautoattack.autopgd_base import APGDAttack_targeted
 
     def call(seen: Seen, z: Tensor, epsilon: float, seed: int) -> Tensor:
-        attack = APGDAttack_targeted(seen, n_iter=steps, norm=t.ball.library, eps=epsilon, seed=seed, device=z.device)
+        attack = APGDAttack_targeted(
+            seen, n_iter=steps, norm=t.norm.capitalize(), eps=epsilon, seed=seed, device=z.device
+        )
         attack.loss = "dlr-targeted"
         found: Tensor = attack.perturb(z, y)
         return found
@@ -74,7 +76,7 @@ def square(model: nn.Module, x: Tensor, y: Tensor, t: Threat, draws: Draws, quer
         attack = SquareAttack(
             seen,
             n_queries=queries,
-            norm=t.ball.library,
+            norm=t.norm.capitalize(),
             eps=epsilon,
             seed=seed,
             resc_schedule=False,
@@ -104,7 +106,9 @@ def nearest(
     from pyautoattack.fab_pt import FABAttack_PT
 
     ball, box = norms.named(norm), Box.of(x, bounds, 0.0)
-    fab = FABAttack_PT(lambda z: model(box.back(z)), n_iter=steps, norm=ball.library, eps=1.0, device=x.device)
+    fab = FABAttack_PT(
+        lambda z: model(box.back(z)), n_iter=steps, norm=ball.name.capitalize(), eps=1.0, device=x.device
+    )
     best, distance = x.clone(), torch.full((len(x),), torch.inf)
     distance[model(x).argmax(1) != y] = 0
     for rank in range(2, targets + 2):
@@ -133,7 +137,7 @@ def worst(run: Run) -> tuple[float, pd.Series]:
     victim, attack = victim_of_all(run), full(run.study.attack)
     with tempfile.TemporaryDirectory() as folder:
         begin = time.process_time()
-        outcomes = evaluate.attacked(victim, attack, Path(folder))
+        outcomes = attacking.attacked(victim, attack, Path(folder))
         seconds = time.process_time() - begin
     broken = []
     for threat in attack.threat_models:
@@ -142,7 +146,7 @@ def worst(run: Run) -> tuple[float, pd.Series]:
     return seconds, pd.concat(broken, keys=[t.norm for t in attack.threat_models])
 
 
-def victim_of_all(run: Run) -> evaluate.Victim:
+def victim_of_all(run: Run) -> attacking.Victim:
     from pipeline.stages.attack import Evaluation
 
     everyone = full(run.study.attack)
@@ -155,11 +159,11 @@ def full(attack: Attack) -> Attack:
     return attack.model_copy(update={"examples": None, "secondary": secondary})
 
 
-def by_theirs(attack: evaluate.Attack) -> list[evaluate.Step]:
+def by_theirs(attack: attacking.Attack) -> list[attacking.AttackStep]:
     return [replace(step, module=THEIRS.get(step.attack, step.module)) for step in plan(attack)]
 
 
-plan = evaluate.plan
+plan = attacking.plan
 if __name__ == "__main__":
     torch.set_num_threads(1)
     name, seeds, *_ = [*sys.argv[1:], *("digits", "0,1")[len(sys.argv) - 1 :]]
@@ -169,9 +173,9 @@ if __name__ == "__main__":
     for loss in LOSSES:
         for seed in map(int, seeds.split(",")):
             run = Run(study, loss, seed)
-            evaluate.plan = plan
+            attacking.plan = plan
             ours, a = worst(run)
-            evaluate.plan = by_theirs
+            attacking.plan = by_theirs
             theirs, b = worst(run)
             ratios.append(ours / theirs)
             changed, count = changed + int((a != b).sum()), count + len(a)

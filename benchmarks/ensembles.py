@@ -21,7 +21,7 @@ import pandas as pd
 import torch
 from torch import Tensor, nn
 
-from inputgrad.robustness.evaluate import attacked
+from inputgrad.robustness.attacking import attacked
 from pipeline.stages.attack import Evaluation, victim_of
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder

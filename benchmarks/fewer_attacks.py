@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from inputgrad.robustness import evaluate
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness import attacking
+from inputgrad.robustness.settings import Attack
 from pipeline.stages.attack import Evaluation, victim_of
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -26,10 +26,10 @@ ENSEMBLE = ("apgd_ce", "apgd_t", "fab_t", "square")
 WAYS = {"whole ensemble": ENSEMBLE, "apgd_t": ("apgd_t",), "none of it": ()}
 
 
-def attacked(victim: evaluate.Victim, attack: Attack) -> tuple[int, float]:
+def attacked(victim: attacking.Victim, attack: Attack) -> tuple[int, float]:
     start = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        outcomes = evaluate.attacked(victim, attack, Path(folder))
+        outcomes = attacking.attacked(victim, attack, Path(folder))
     return int((~outcomes.groupby("example")["broken"].any()).sum()), time.process_time() - start
 
 

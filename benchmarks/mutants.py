@@ -11,7 +11,7 @@ from pathlib import Path
 from benchmarks import small_study as small
 from benchmarks.small_study import LOSS, NAME, SEED, Files
 from inputgrad import files
-from inputgrad.robustness.evaluate import attacked
+from inputgrad.robustness.attacking import attacked
 from pipeline.stages import attack, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run

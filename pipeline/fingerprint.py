@@ -30,7 +30,7 @@ HARMLESS = {
     "inputgrad.files": "how files are written; what is read back is held against the hash in its manifest",
     "inputgrad.losses._published": "published strengths, for a command that converts them",
     "inputgrad.registry": "finds the modules, which are hashed themselves",
-    "inputgrad.gradients.layers": "says which layer an error came from",
+    "inputgrad.gradients.double_backward": "says which layer an error came from",
     "pipeline": "`pipeline.load`, for people; it runs nothing here",
     "pipeline.store": "how files are written; what is read back is held against the hash in its manifest",
     "pipeline.study.schema": "the types of a study; its values are hashed",
@@ -254,7 +254,7 @@ def statements(name: str, file: Path) -> tuple[str, ...]:
 def table(package: str, tops: frozenset[str]) -> dict[str, str]:
     """Name -> module, of a package of ours that loads its names when they are used."""
     file = imports.file_of(package, tops) if package in OURS else None
-    return {} if file is None else {name: f"{package}.{home}" for name, home in imports.homes(file).items()}
+    return {} if file is None else imports.homes(file)
 
 
 known: dict[str, Any] = {}

@@ -18,8 +18,6 @@ from pathlib import Path
 
 from inputgrad.errors import UserError
 
-TABLE = "_HOME"
-"""In a package of ours that loads its names when they are used: public name -> the module below it that defines it."""
 LAZY = "__getattr__"
 """The function by which a package loads names when they are used."""
 CALLS = ("import_module", "__import__")
@@ -90,13 +88,10 @@ def read(file: Path, name: str, mtime: int, size: int) -> Imports:
 
 
 def homes(file: Path) -> dict[str, str]:
-    """The table of a package that loads its names when they are used; empty where it has none."""
-    for node in tree_of(file).body:
-        if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:
-            target = node.target if isinstance(node, ast.AnnAssign) else node.targets[0]
-            if isinstance(target, ast.Name) and target.id == TABLE:
-                return dict(ast.literal_eval(node.value))
-    return {}
+    """Public name -> module, of a package that loads its names when they are used: its stub says them."""
+    stub = file.with_suffix(".pyi")
+    lines = tree_of(stub).body if stub.is_file() else []
+    return {alias.name: str(line.module) for line in lines if isinstance(line, ast.ImportFrom) for alias in line.names}
 
 
 def tree_of(file: Path) -> ast.Module:

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from packaging.requirements import Requirement
 
-from inputgrad.losses import _step
+from inputgrad import step
 
 ROOT = Path(__file__).parents[1]
 
@@ -38,6 +38,6 @@ def test_every_page_states_the_torch_of_the_compiled_step():
     pages = {page: (ROOT / page).read_text(encoding="utf-8") for page in ("README.md", "docs/faq.md")}
     for page, text in pages.items():
         (line,) = (line for line in text.splitlines() if "CompiledStep" in line and "torch 2" in line)
-        assert re.findall(r"torch (\d+\.\d+)", line) == [_step.COMPILES], page
-    assert f"needs torch {_step.COMPILES} " in _step.CompiledStep.__doc__
-    assert torch.__version__ >= _step.COMPILES
+        assert re.findall(r"torch (\d+\.\d+)", line) == [step.COMPILES], page
+    assert f"needs torch {step.COMPILES} " in step.CompiledStep.__doc__
+    assert torch.__version__ >= step.COMPILES

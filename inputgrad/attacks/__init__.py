@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from pydantic import Field
+from pydantic import PositiveInt
 from torch import Tensor, nn
 
 from inputgrad import tasks
@@ -20,7 +19,7 @@ from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm, ThreatNorm
 
-Count = Annotated[int, Field(gt=0)]
+Count = PositiveInt
 """Of steps, restarts, queries, …"""
 
 

@@ -13,7 +13,7 @@ def perturb(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, steps: Count = 20, restarts: Count = 3
 ) -> Tensor:
     """The worst point that `restarts` ascents of `steps` steps pass, shaped as x; the step is 2.5·ε/steps."""
-    return climb(model, x, y, threat, draws, steps=steps, restarts=restarts, step=2.5 * threat.epsilon / steps)
+    return climb(model, x, y, threat, draws, steps=steps, restarts=restarts)
 
 
 def climb(
@@ -25,7 +25,7 @@ def climb(
     *,
     steps: int,
     restarts: int,
-    step: float,
+    step: float | None = None,
 ) -> Tensor:
     """Ascend `restarts` times, from random starts or (draws None) from x, for the examples that still stand."""
     worst = Worst(model, x, y)
@@ -38,8 +38,8 @@ def climb(
             x[left],
             norm=threat.norm,
             epsilon=threat.epsilon,
-            step=step,
             steps=steps,
+            step=step,
             start=None if draws is None else threat.uniform(draws, x[left]),
             bounds=threat.bounds,
         )

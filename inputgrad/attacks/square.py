@@ -6,8 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.attacks import Count, Threat, Traits
-from inputgrad.attacks._square import Walk
-from inputgrad.attacks._tries import TILES, TRIES
+from inputgrad.attacks._square import TILES, TRIES, Walk
 from inputgrad.gradients.forward import Draws
 
 TRAITS = Traits(black_box=True, classes=True, least_side=TILES)

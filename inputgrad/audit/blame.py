@@ -14,7 +14,7 @@ from pathlib import Path
 from torch import nn
 
 from inputgrad.errors import UserError
-from inputgrad.gradients.layers import fix_of, to_blame
+from inputgrad.gradients.double_backward import fix_of, to_blame
 
 UNKNOWN = "check that the loss, the model and the batch fit together"
 

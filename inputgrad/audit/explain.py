@@ -6,7 +6,7 @@ import linecache
 from pathlib import Path
 from typing import NamedTuple
 
-from inputgrad.audit.recorder import Asked
+from inputgrad.audit.probe import Asked
 
 RIGHT = """\
 x = x.detach().requires_grad_(True)

@@ -1,8 +1,13 @@
-"""The first instrument: bend the derivatives of a model while its outputs stay, about the points really asked."""
+"""Two instruments on one evaluation of a loss, which is watched and bent.
+
+`Recorder` watches what the loss asks of autograd, and changes what it is given. `Probe`, which is one too, bends the
+derivatives of the models while their outputs stay, about the points that were really asked.
+"""
 
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,10 +15,185 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.hooks import BackwardHook
 
-from inputgrad.audit.containers import mapped, plain, tensors, unwrapped
-from inputgrad.audit.graph import nodes, reaches
-from inputgrad.audit.recorder import Recorder, bearing, replaced
+from inputgrad.audit.blame import caller
+from inputgrad.audit.tensors import leaves, made_of, mapped, nodes, plain, reaches, tensors, unwrapped
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A derivative that was asked of autograd, for a tensor that is no weight.
+
+    Attributes:
+        graph: whether it carries the graph: `create_graph=True`.
+        retained: whether `retain_graph=True` was written.
+        backward: by `.backward()`, so that it lies in `.grad`.
+        inside: by the model's own forward, as force fields do.
+        lives: whether a weight that is trained is in its graph.
+        root: what it is the derivative of, summed up.
+        gradient: its numbers.
+        where: file and line of the code that asked.
+    """
+
+    graph: bool
+    retained: bool
+    backward: bool
+    inside: bool
+    lives: bool
+    root: float
+    gradient: Tensor
+    where: tuple[str, int]
+
+    @property
+    def empty(self) -> float:
+        """The share of examples whose gradient is exactly 0."""
+        rows = self.gradient.flatten(1) if self.gradient.dim() > 1 else self.gradient.reshape(-1, 1)
+        return float((rows == 0).all(1).double().mean()) if rows.numel() else 0.0
+
+
+@dataclass
+class Recorder:
+    """Records the derivatives that are asked of autograd for tensors that are no weights, wherever the code asks.
+
+    A derivative g is given out as g + t·r, with r a constant; t is in the graph if a weight that is trained is in that
+    of g. It sees what the first instrument cannot reach: a hidden layer, a force that is computed inside a model.
+
+    Attributes:
+        modules: of the models, all of them.
+        like: gives device and precision.
+        s, t: how far to bend; t None: derivatives are given out as they are.
+        cut: give derivatives out without graph: what is left is the rest of the loss.
+        asked: what was recorded.
+        inner: the sum of what `.backward()` was called on inside the loss.
+    """
+
+    modules: Sequence[nn.Module]
+    like: Tensor
+    s: float = 0.0
+    t: float | None = None
+    cut: bool = False
+    asked: list[Asked] = field(default_factory=list)
+    inner: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.bends = [torch.full_like(self.like, v or 0.0).requires_grad_(True) for v in (self.s, self.t)]
+        self.weights = {id(p): p for m in self.modules for p in m.parameters()}
+        self.learnt = {key: p for key, p in self.weights.items() if p.requires_grad}
+        self.watched: list[Tensor] = []  # those that the loss asked to keep their .grad
+        self.depth, self.busy, self.done = 0, False, False
+
+    def patches(self) -> Iterator[tuple[Any, str, Any]]:
+        """What stands in for what, while an evaluation is watched."""
+        engine = torch.autograd._engine_run_backward  # type: ignore[attr-defined]  # grad and backward both end there
+        yield torch.autograd, "_engine_run_backward", self._engine(engine)
+        yield Tensor, "retain_grad", self._retain(Tensor.retain_grad)
+        yield Tensor, "register_hook", self._hook(Tensor.register_hook)
+        yield BackwardHook, "__init__", self._module_hooks(BackwardHook.__init__)
+
+    def backward(self, total: Tensor) -> None:
+        """The last backward, that of the training loop."""
+        self.busy = self.done = True
+        total.backward()
+        self.busy = False
+
+    def _engine(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
+            if self.busy:
+                return original(roots, *args, **kwargs)
+            self.busy = True
+            try:
+                found = original(roots, *args, **kwargs)
+                weights, retained, graph, inputs = args[:4]
+                root = sum(
+                    float((plain(r) * (1 if w is None else plain(w))).sum())
+                    for r, w in zip(roots, weights, strict=True)
+                )
+                asked = functools.partial(self._ask, graph=bool(graph), retained=bool(retained), root=root)
+                if not (kwargs.get("accumulate_grad") or True in args[5:]):
+                    return tuple(asked(z, g, backward=False) for z, g in zip(inputs, found, strict=True))
+                self.inner += 0.0 if inputs else root
+                for z in inputs or dict.fromkeys([*leaves(roots), *self.watched]):
+                    if z.grad is not None and not any(z is bend for bend in self.bends):
+                        z.grad = asked(z, z.grad, backward=True)
+                return found
+            finally:
+                self.busy = False
+
+        return run
+
+    def _ask(self, z: Any, g: Any, *, graph: bool, retained: bool, backward: bool, root: float = 0.0) -> Any:
+        """Record a derivative that was asked for, and give it out as this evaluation wants it."""
+        if self.done or g is None or not isinstance(z, Tensor) or g.layout != torch.strided or self.is_weight(z):
+            return g
+        numbers = plain(g)
+        lives = reaches(unwrapped(g), self.learnt.values())
+        self.asked.append(Asked(graph, retained, backward, self.depth > 0, lives, root, numbers, caller()))
+        if self.cut:
+            return g.detach()
+        if self.t is None:
+            return g
+        size = numbers.abs().mean()
+        step = bearing(g) * (size if size > 0 else 1)
+        t = self.bends[1].to(g)
+        return g + (t if lives else t.detach()) * step
+
+    def _retain(self, original: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
+        def retain_grad(t: Tensor) -> None:
+            self.watched.append(t)
+            original(t)
+
+        return retain_grad
+
+    def _hook(self, original: Callable[..., Any]) -> Callable[..., Any]:
+        def register_hook(t: Tensor, hook: Callable[[Tensor], Any]) -> Any:
+            return original(
+                t,
+                lambda g: hook(self._ask(t, g, graph=g.requires_grad, retained=False, backward=True)),
+            )
+
+        return register_hook
+
+    def _module_hooks(self, original: Callable[..., None]) -> Callable[..., None]:
+        """The gradients that `register_full_backward_hook` gives to its hooks."""
+
+        def ask(g: Tensor) -> Any:
+            return self._ask(g, g, graph=g.requires_grad, retained=False, backward=True)
+
+        def init(made: Any, module: nn.Module, hooks: Any, before: Any) -> None:
+            bent = [lambda m, *gs, hook=hook: hook(m, *mapped(ask, gs)) for hook in hooks]
+            original(made, module, bent, before)
+
+        return init
+
+    def is_weight(self, t: Tensor) -> bool:
+        """Whether a tensor is a weight of the models, or one that was made of a weight, as MAML's inner steps do."""
+        if id(t) in self.weights:
+            return True
+        alike = [p for p in self.weights.values() if p.shape == t.shape]
+        return made_of(t, alike)
+
+
+def bearing(like: Tensor) -> Tensor:
+    """A fixed direction of length about 1 for one example of `like`, the same for all; no random number is drawn."""
+    shape = tuple(like.shape[1:])
+    n = max(1, math.prod(shape))
+    wave: Tensor = torch.cos(0.7 + 2.4 * torch.arange(n, device=like.device)) / n**0.5
+    return wave.to(like.dtype).reshape(shape)
+
+
+@contextmanager
+def replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
+    """Another attribute of a module, a class or a package, for a time."""
+    own, before = name in vars(thing), getattr(thing, name)
+    setattr(thing, name, value)
+    try:
+        yield
+    finally:
+        if own:
+            setattr(thing, name, before)
+        elif name in vars(thing):
+            delattr(thing, name)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from inputgrad.audit.containers import mapped, tensors
 from inputgrad.audit.forms import Form, parts_of
 from inputgrad.audit.probe import Probe
+from inputgrad.audit.tensors import mapped, tensors
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context, RowDraws
 from inputgrad.gradients.looking import random_state

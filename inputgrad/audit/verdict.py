@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 import torch
 
-from inputgrad.audit.containers import tensors
 from inputgrad.audit.probe import Call
 from inputgrad.audit.subject import Run, Subject
+from inputgrad.audit.tensors import tensors
 
 Kind = Literal[
     "depends", "moves its inputs along the gradient", "partly detached", "detached", "independent", "not finite"

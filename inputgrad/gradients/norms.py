@@ -18,12 +18,11 @@ BallNorm = Literal["linf", "l2"]
 class ThreatNorm(ABC):
     """What attacks, losses and results need of a norm.
 
-    name: in studies and outcomes. library: what the attack library `pyautoattack` calls it.
+    name: in studies and outcomes.
     each_input: it bounds every number of an input on its own, so that no ε above the width of the bounds is useful.
     """
 
     name: ClassVar[BallNorm]
-    library: ClassVar[str]
     each_input: ClassVar[bool] = False
 
     @abstractmethod
@@ -63,7 +62,7 @@ class ThreatNorm(ABC):
 class Linf(ThreatNorm):
     """The largest change of one input number."""
 
-    name, library, each_input = "linf", "Linf", True
+    name, each_input = "linf", True
 
     def size(self, delta: Tensor) -> Tensor:
         length: Tensor = rows(delta).norm(p=torch.inf, dim=1)
@@ -91,7 +90,7 @@ class Linf(ThreatNorm):
 class L2(ThreatNorm):
     """Euclidean length."""
 
-    name, library = "l2", "L2"
+    name = "l2"
 
     def size(self, delta: Tensor) -> Tensor:
         length: Tensor = rows(delta).norm(p=2, dim=1)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from inputgrad import registry
 from inputgrad.errors import UserError
-from inputgrad.gradients.adversary import Adversary
+from inputgrad.gradients.ascent import Adversary
 from inputgrad.gradients.forward import Context, Draws, Forward
 from inputgrad.losses._published import Published as Published
 from inputgrad.losses._published import Setting as Setting

@@ -5,8 +5,9 @@ from typing import ClassVar, Literal
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.adversary import moved
-from inputgrad.gradients.forward import Forward
+from inputgrad.gradients import norms
+from inputgrad.gradients.ascent import ascend
+from inputgrad.gradients.forward import Forward, evaluating
 from inputgrad.losses import Loss, Range
 
 
@@ -44,12 +45,16 @@ class FGSM(Loss):
         return self.task_weight
 
     def term(self, at: Forward) -> Tensor:
-        moved_x = moved(
-            at,
-            epsilon=self.epsilon,
-            step=self.step,
-            random_start=self.random_start,
-            of=self.of,
-            descend=self.descend,
-        )
-        return at.at(moved_x, track=False).losses
+        x, ball, sign = at.x.detach(), norms.named("linf"), -1.0 if self.descend else 1.0
+        with evaluating(at.model):
+            moved = ascend(
+                lambda z: sign * at.values_of(at.call(z), self.of),
+                x,
+                norm="linf",
+                epsilon=self.epsilon,
+                steps=1,
+                step=self.step or (1.25 * self.epsilon if self.random_start else self.epsilon),
+                start=ball.uniform(at.draws, x, self.epsilon) if self.random_start else None,
+                bounds=at.context.bounds,
+            )
+        return at.at(moved, track=False).losses

@@ -48,8 +48,8 @@ class LocalLinearity(Loss):
                 x,
                 norm="linf",
                 epsilon=self.epsilon,
-                step=2.5 * self.epsilon / self.steps if self.steps > 1 else self.epsilon,
                 steps=self.steps,
+                step=self.epsilon if self.steps == 1 else None,
                 start=norms.named("linf").uniform(at.draws, x, self.epsilon),
                 bounds=at.context.bounds,
             )

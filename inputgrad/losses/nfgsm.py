@@ -46,8 +46,8 @@ class NFGSM(Loss):
                 noisy,
                 norm="linf",
                 epsilon=self.epsilon,
-                step=self.epsilon,
                 steps=1,
+                step=self.epsilon,
                 bounds=bounds,
             )
         return at.at(moved, track=False).losses

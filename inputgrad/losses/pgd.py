@@ -5,7 +5,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.adversary import Adversary
+from inputgrad.gradients.ascent import Adversary
 from inputgrad.gradients.forward import Forward
 from inputgrad.losses import Loss, Range
 

@@ -42,8 +42,8 @@ class TRADES(Loss):
                 x,
                 norm="linf",
                 epsilon=self.epsilon,
-                step=self.step or 2.5 * self.epsilon / self.steps,
                 steps=self.steps,
+                step=self.step,
                 start=0.001 * at.draws.normal(x),
                 bounds=at.context.bounds,
             )

@@ -13,9 +13,9 @@ from inputgrad.audit.blame import running
 from inputgrad.audit.given import batch_of, model_of
 from inputgrad.errors import UserError
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness import _weights
 from inputgrad.robustness.evaluation import Evaluation
 from inputgrad.robustness.evaluation import evaluate as evaluate_it
+from inputgrad.robustness.weights import load
 
 
 def run(
@@ -52,7 +52,7 @@ def loaded(net: Any, name: str, weights: str | None) -> nn.Module:
     """A net with the weights of a file, where one is given; what was done to them is said on stderr."""
     if not isinstance(net, nn.Module):
         raise UserError(f"{name} gives a {type(net).__name__}; fix: one torch.nn.Module")
-    if weights is not None and (note := _weights.load(net, Path(weights))):
+    if weights is not None and (note := load(net, Path(weights))):
         print(f"note: {note}", file=sys.stderr)
     return net
 

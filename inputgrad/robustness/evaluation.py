@@ -21,10 +21,10 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws, evaluating
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness import _given, masking, scores
-from inputgrad.robustness.evaluate import CHUNK, Victim, attacked
+from inputgrad.robustness import given, masking, scores
+from inputgrad.robustness.attacking import CHUNK, Victim, attacked
 from inputgrad.robustness.masking import Finding
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness.settings import Attack
 from inputgrad.tasks import Task
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Evaluation:
     Attributes:
         attack: the threat model and the attacks.
         task: what a score is.
-        outcomes: a row per example, attack and ε; see `inputgrad.robustness.evaluate.attacked`.
+        outcomes: a row per example, attack and ε; see `inputgrad.robustness.attacking.attacked`.
         descriptors: of the input gradient, a row per example; see `inputgrad.gradients.descriptors.descriptors`.
         masking: the masking sheet: check -> ok, value, threshold, reason, of (how many examples, where the value is a
             number of examples).
@@ -111,9 +111,9 @@ class Evaluation:
         }
 
     def __str__(self) -> str:
-        from inputgrad.robustness import _table
+        from inputgrad.robustness import text
 
-        return _table.text(self)
+        return text.text(self)
 
 
 def evaluate(
@@ -138,7 +138,7 @@ def evaluate(
         epsilon: headline radius of the ball, in the units of x.
         norm: of the ball.
         bounds: lowest and highest admissible input; None where there are none.
-        attack: the attacks and the grid of ε, with this norm and epsilon; by default `_given.standard`.
+        attack: the attacks and the grid of ε, with this norm and epsilon; by default `given.standard`.
         seed: of all random numbers.
         folder: where the files are written; an evaluation that was stopped goes on from there.
 
@@ -147,19 +147,19 @@ def evaluate(
             holds another evaluation.
     """
     x, y = x.detach(), y.detach()
-    model, notes = _given.checked(model, x, y, bounds)
+    model, notes = given.checked(model, x, y, bounds)
     task, space = tasks.of(y), Threat(norm=norm, epsilon=epsilon, bounds=bounds)
     if attack is None:
-        attack, more = _given.standard(model, x, task, space)
+        attack, more = given.standard(model, x, task, space)
         notes += more
     else:
-        _given.refuse(attack, task, space, len(x))
+        given.refuse(attack, task, space, len(x))
     with frozen(model):
         state = key_of(model, x, y, attack, bounds, seed)
         key = hashlib.sha256((state + answers(model, x)).encode()).hexdigest()[:16]
-        target = None if folder is None else _given.usable(Path(folder), FACTS, key)
+        target = None if folder is None else given.usable(Path(folder), FACTS, key)
         victim = Victim(name="the model", model=model, source=None, x=x, y=y, bounds=bounds, seed=seed)
-        with _given.steps(target, attack) as steps:
+        with given.steps(target, attack) as steps:
             outcomes = attacked(victim, attack, steps, key)
         described, gradients = descriptors(model, x, y, space, Draws(torch.Generator(x.device).manual_seed(seed)))
         evidence = masking.evidence(victim, outcomes, described, attack)
@@ -190,7 +190,7 @@ def write(found: Evaluation, gradients: Tensor, folder: Path) -> None:
         np.save(f, gradients.cpu().numpy(), allow_pickle=False)
     files.write_json(folder / "masking.json", found.masking)
     files.write_json(folder / FACTS, found.facts)
-    files.remove(folder / _given.STEPS)
+    files.remove(folder / given.STEPS)
 
 
 @contextmanager

@@ -1,6 +1,6 @@
 """The one definition of harm, worst case, score, what each attack adds, distance and a share's interval.
 
-Input is what `inputgrad.robustness.evaluate.attacked` returns, a row per example, attack, norm and ε.
+Input is what `inputgrad.robustness.attacking.attacked` returns, a row per example, attack, norm and ε.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from inputgrad.robustness.threat import Attack, ThreatModel
+from inputgrad.robustness.settings import Attack, ThreatModel
 from inputgrad.tasks import Task
 
 CLEAN = ("none", 0.0, "clean")

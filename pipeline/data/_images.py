@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import PositiveInt
 
 from inputgrad.errors import UserError
 from pipeline.data import Arrays
@@ -23,27 +24,40 @@ IDX = {
 }
 
 
-def load(
-    name: str, folder: str | None, *, validation: int, train: int | None, split_seed: int, packaged: str = ""
-) -> Arrays:
-    """Images (n, C, H, W) as bytes and labels (n,); the direction is the mean training image of every class.
+def published(name: str, held_back: int, packaged: str = "") -> Callable[..., Arrays]:
+    """The `load` of a set of torchvision.
 
     Args:
         name: of torchvision's class.
-        folder: that holds the files, as IDX files or as torchvision lays them out; None: a Debian package's, else they
-            are downloaded.
-        validation: images of the published training split that are held back, every class in its share.
-        train: of the rest, so many; None: all.
-        split_seed: of that choice; the test split is the published one.
+        held_back: images of the published training split that are held back for validation, unless a study says more.
         packaged: folder of a Debian package.
     """
-    images, labels, test_images, test_labels = read(name, folder, packaged)
-    chosen = stratified(labels, {"validation": validation, "train": train}, split_seed)
-    x = {split: images[index] for split, index in chosen.items()} | {"test": test_images}
-    y = {split: labels[index] for split, index in chosen.items()} | {"test": test_labels}
-    classes = range(int(labels.max()) + 1)
-    means = np.stack([x["train"][y["train"] == c].mean(0, dtype=np.float64) for c in classes]) / 255
-    return Arrays(x=x, y=y, direction=means.astype(np.float32))
+
+    def load(
+        *,
+        folder: str | None = None,
+        validation: PositiveInt = held_back,
+        train: PositiveInt | None = None,
+        split_seed: int = 0,
+    ) -> Arrays:
+        """Images (n, C, H, W) as bytes and labels (n,); the direction is the mean training image of every class.
+
+        Args:
+            folder: that holds the files, as IDX files or as torchvision lays them out; None: a Debian package's, else
+                they are downloaded.
+            validation: images of the published training split that are held back, every class in its share.
+            train: of the rest, so many; None: all.
+            split_seed: of that choice; the test split is the published one.
+        """
+        images, labels, test_images, test_labels = read(name, folder, packaged)
+        chosen = stratified(labels, {"validation": validation, "train": train}, split_seed)
+        x = {split: images[index] for split, index in chosen.items()} | {"test": test_images}
+        y = {split: labels[index] for split, index in chosen.items()} | {"test": test_labels}
+        classes = range(int(labels.max()) + 1)
+        means = np.stack([x["train"][y["train"] == c].mean(0, dtype=np.float64) for c in classes]) / 255
+        return Arrays(x=x, y=y, direction=means.astype(np.float32))
+
+    return load
 
 
 def read(name: str, folder: str | None, packaged: str) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

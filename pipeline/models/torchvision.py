@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from inputgrad.errors import UserError, nearest
-from inputgrad.robustness._weights import load
+from inputgrad.robustness.weights import load
 from pipeline.models import Activation, grouped, image_shape, replaced
 from pipeline.models import activation as layer
 

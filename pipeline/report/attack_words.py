@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from inputgrad.robustness.scores import CONFIDENCE
-from inputgrad.robustness.threat import attack_module
+from inputgrad.robustness.settings import attack_module
 from pipeline.report.measure import DISTANCE
 from pipeline.results import masking
 from pipeline.results.quantity import BASELINE, Quantity

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from inputgrad import files
-from inputgrad.robustness import _table as table
+from inputgrad.robustness import text as table
 from inputgrad.robustness.evaluation import Evaluation
 from inputgrad.robustness.scores import wilson
 from pipeline.report.page import environment

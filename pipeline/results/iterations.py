@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from inputgrad.robustness import scores
-from inputgrad.robustness.threat import ThreatModel
+from inputgrad.robustness.settings import ThreatModel
 from pipeline.study.schema import Study
 
 COLUMNS = ["norm", "attack", "gradients", "score"]

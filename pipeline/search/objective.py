@@ -12,7 +12,7 @@ from torch import nn
 from inputgrad.attacks import Threat, Worst
 from inputgrad.gradients.forward import Draws
 from inputgrad.gradients.looking import random_state
-from inputgrad.robustness.threat import attack_module, knobs_of
+from inputgrad.robustness.settings import attack_module, knobs_of
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.search import space
@@ -97,7 +97,7 @@ def refuse_unusable(run: Run, dataset: Dataset) -> None:
         try:
             run.loss(trainer.model, x, y, context, Draws(trainer.draw), run.loss.strength).backward()
         except (RuntimeError, NotImplementedError) as error:
-            from inputgrad.gradients.layers import refuse_without_double_backward
+            from inputgrad.gradients.double_backward import refuse_without_double_backward
 
             refuse_without_double_backward(trainer.model, x[:2], error, f"{run.name}: ")
             raise

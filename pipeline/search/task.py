@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from inputgrad.losses import Range
-from inputgrad.robustness.threat import attack_module
+from inputgrad.robustness.settings import attack_module
 from pipeline import data, store
 from pipeline.fingerprint import code_of, hash_of
 from pipeline.search import objective, space

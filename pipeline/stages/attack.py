@@ -17,7 +17,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import masking
-from inputgrad.robustness.evaluate import Victim, attacked, plan
+from inputgrad.robustness.attacking import Victim, attacked, plan
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.study.run import Run

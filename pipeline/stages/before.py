@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 
 from inputgrad.errors import UserError
-from inputgrad.robustness import _given
-from inputgrad.robustness.threat import attack_module
+from inputgrad.robustness import given
+from inputgrad.robustness.settings import attack_module
 from pipeline import data
 from pipeline.data import Dataset
 from pipeline.stages import audit, checkpoint
@@ -46,7 +46,7 @@ def check_checkpoint(study: Study, name: str, dataset: Dataset) -> None:
     few = dataset.to(next((p.device for p in net.parameters()), "cpu"))
     x, y, context = few.first("train", FEW)
     try:
-        _given.checked(net, x, y, context.bounds)
+        given.checked(net, x, y, context.bounds)
     except UserError as error:
         raise UserError(f"{study.file}: checkpoints.{name}: {error}") from error
 

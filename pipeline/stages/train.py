@@ -152,7 +152,7 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
                     raise UserError(f"{run.study.file}: training.compile: {run.name}: {error}") from error
                 raise
             except (RuntimeError, NotImplementedError) as error:
-                from inputgrad.gradients.layers import refuse_without_double_backward
+                from inputgrad.gradients.double_backward import refuse_without_double_backward
 
                 refuse_without_double_backward(
                     trainer.model, trainer.dataset.inputs("train", slice(2)), error, f"{run.name}: "

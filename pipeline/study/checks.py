@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from inputgrad import registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.gradients import norms
-from inputgrad.robustness.threat import attack_module
+from inputgrad.robustness.settings import attack_module
 from pipeline import data, models
 from pipeline.study.validation import named
 

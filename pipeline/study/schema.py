@@ -8,13 +8,13 @@ from pathlib import Path
 from types import ModuleType
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, PrivateAttr, field_validator
+from pydantic import BeforeValidator, Field, PositiveInt, PrivateAttr, field_validator
 from torch import nn
 
 from inputgrad import registry, tasks
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
-from inputgrad.robustness.threat import Attack, Attacks, NonNegative, Positive, PositiveInt, Settings
+from inputgrad.robustness.settings import Attack, Attacks, NonNegative, Positive, Settings
 from inputgrad.tasks import Task
 from pipeline import data, models
 from pipeline.study.code import Parts, parts

@@ -7,8 +7,8 @@ from torch import nn
 from inputgrad import registry
 from inputgrad.attacks import Threat, Worst
 from inputgrad.gradients.forward import Draws
-from inputgrad.robustness.evaluate import Victim, attacked, plan
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness.attacking import Victim, attacked, plan
+from inputgrad.robustness.settings import Attack
 
 CLASSES = 5
 EVERY_STEP = Attack(

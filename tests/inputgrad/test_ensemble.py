@@ -11,8 +11,7 @@ from torch import nn
 
 from inputgrad.attacks import Threat, Traits, _apgd, apgd_ce, apgd_t, fab, fab_t, square
 from inputgrad.attacks._classes import targets_of
-from inputgrad.attacks._square import Walk
-from inputgrad.attacks._tries import TRIES
+from inputgrad.attacks._square import TRIES, Walk
 from inputgrad.gradients.forward import Draws
 
 THREATS = [Threat(norm="linf", epsilon=0.06, bounds=(0.0, 1.0)), Threat(norm="l2", epsilon=0.3, bounds=(0.0, 1.0))]
@@ -65,7 +64,7 @@ def test_every_ascent_is_the_authors(victim, threat, loss, steps, monkeypatch):
     start = threat.project(x + threat.on_surface(draws(), x), x)
     targets = targets_of("", Traits(), model, x, 1)
     kind = APGDAttack_targeted if loss == "dlr-targeted" else APGDAttack
-    theirs = kind(model, n_iter=steps, norm=threat.ball.library, eps=threat.epsilon, seed=0, device="cpu")
+    theirs = kind(model, n_iter=steps, norm=threat.norm.capitalize(), eps=threat.epsilon, seed=0, device="cpu")
     theirs.init_hyperparam(x)
     theirs.loss, theirs.y_target = loss, targets[:, 0]
     best, right, value, _ = theirs.attack_single_run(x, y, x_init=start)
@@ -114,7 +113,7 @@ def test_all_targets_break_what_the_authors_break(victim, threat):
     model, x, y = victim
     ours = broken(model, apgd_t.perturb(model, x, y, threat, draws(), steps=60), y)
     theirs = APGDAttack_targeted(
-        model, n_iter=60, norm=threat.ball.library, eps=threat.epsilon, n_target_classes=5, seed=0, device="cpu"
+        model, n_iter=60, norm=threat.norm.capitalize(), eps=threat.epsilon, n_target_classes=5, seed=0, device="cpu"
     )
     theirs.loss = "dlr-targeted"
     some_but_not_all(ours)
@@ -126,7 +125,7 @@ def test_all_targets_break_what_the_authors_break(victim, threat):
 def test_the_distances_of_fab_are_the_authors(victim, norm, steps):
     model, x, y = victim
     ball = Threat(norm=norm, epsilon=1.0).ball
-    theirs = FABAttack_PT(model, n_iter=steps, norm=ball.library, eps=1.0, device="cpu")
+    theirs = FABAttack_PT(model, n_iter=steps, norm=ball.name.capitalize(), eps=1.0, device="cpu")
     distance = torch.full((len(x),), torch.inf)
     for rank in (2, 3, 4):
         theirs.target_class = rank
@@ -142,7 +141,13 @@ def test_the_distances_of_fab_are_the_authors(victim, norm, steps):
 def test_the_verdicts_of_long_fab_are_the_authors(victim, threat):
     model, x, y = victim
     theirs = FABAttack_PT(
-        model, n_iter=40, norm=threat.ball.library, eps=threat.epsilon, n_target_classes=5, device="cpu", targeted=True
+        model,
+        n_iter=40,
+        norm=threat.norm.capitalize(),
+        eps=threat.epsilon,
+        n_target_classes=5,
+        device="cpu",
+        targeted=True,
     )
     there = theirs.perturb(x, y)
     verdict = broken(model, there, y) & (threat.ball.size(there - x) <= threat.epsilon)

@@ -11,9 +11,9 @@ import torch
 from torch import nn
 
 from inputgrad import Evaluation, UserError, evaluate
-from inputgrad.robustness import _given, _table, evaluation, scores
-from inputgrad.robustness import evaluate as steps
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness import attacking as steps
+from inputgrad.robustness import evaluation, given, scores, text
+from inputgrad.robustness.settings import Attack
 
 ROOT = Path(__file__).parents[2]
 QUICK = Attack(
@@ -102,7 +102,7 @@ def test_the_whole_ensemble_on_images():
 @pytest.mark.parametrize(("classes", "missing"), [(3, "apgd_t"), (2, "apgd_t")])
 def test_few_classes_leave_out_the_targeted_ratio_and_say_so(classes, missing):
     net, x, _ = images(classes=classes)
-    attack, notes = _given.standard(
+    attack, notes = given.standard(
         net, x, steps.tasks.named("classification"), steps.Threat(norm="linf", epsilon=0.1, bounds=(0.0, 1.0))
     )
     assert missing not in attack.at_epsilon
@@ -140,7 +140,7 @@ def test_what_was_stopped_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
     monkeypatch.setattr(steps, "run_step", stopped)
     with pytest.raises(KeyboardInterrupt):
         evaluate(net, x, y, epsilon=0.1, attack=QUICK, folder=tmp_path / "other")
-    assert len(list((tmp_path / "other" / _given.STEPS).glob("*.parquet"))) == 3
+    assert len(list((tmp_path / "other" / given.STEPS).glob("*.parquet"))) == 3
     counted = []
     monkeypatch.setattr(steps, "run_step", lambda *given: counted.append(1) or run_step(*given))
     evaluate(net, x, y, epsilon=0.1, attack=QUICK, folder=tmp_path / "other")
@@ -319,22 +319,22 @@ def wrong_weights(kind):
     ],
 )
 def test_weights_that_do_not_fit_are_named(here, kind, message):
-    from inputgrad.robustness import _weights
+    from inputgrad.robustness import weights
 
     wrong_weights(kind)
     with pytest.raises(UserError) as error:
-        _weights.load(net_of(), Path("w.pt"))
+        weights.load(net_of(), Path("w.pt"))
     assert message in str(error.value)
 
 
 def test_missing_and_damaged_weights(here):
-    from inputgrad.robustness import _weights
+    from inputgrad.robustness import weights
 
     with pytest.raises(UserError, match=r"w\.pt is missing; fix: correct the name"):
-        _weights.load(net_of(), Path("w.pt"))
+        weights.load(net_of(), Path("w.pt"))
     Path("w.pt").write_bytes(b"abc")
     with pytest.raises(UserError, match=r"w\.pt (is not readable|holds more than weights)"):
-        _weights.load(net_of(), Path("w.pt"))
+        weights.load(net_of(), Path("w.pt"))
 
 
 @pytest.mark.parametrize(
@@ -367,8 +367,8 @@ def test_a_secondary_norm_is_no_part_of_the_headline_score():
     )
     assert both.outcomes[both.outcomes.norm == "linf"].broken.mean() > alone.outcomes.broken.mean()
     assert both.robust == alone.robust > 0.5
-    assert _table.left(both) == _table.left(alone)
-    assert _table.distance(both) == _table.distance(alone)
+    assert text.left(both) == text.left(alone)
+    assert text.distance(both) == text.distance(alone)
 
 
 def test_a_radius_that_was_not_tried_has_no_score():

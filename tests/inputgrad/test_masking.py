@@ -14,10 +14,9 @@ from inputgrad import registry
 from inputgrad.attacks import Threat
 from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws
-from inputgrad.robustness import evaluate, masking
-from inputgrad.robustness.evaluate import Victim, attacked
-from inputgrad.robustness.masking import checks
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness import attacking, masking
+from inputgrad.robustness.attacking import Victim, attacked
+from inputgrad.robustness.settings import Attack
 from inputgrad.tasks import Classification, Regression
 from pipeline import data
 from pipeline.stages import train
@@ -120,7 +119,7 @@ def test_an_honest_adversarially_trained_model_passes_every_check(nets, tmp_path
     evidence = evidence_of(nets[3]["pgd"], nets, tmp_path)
     sheet = masking.sheet(evidence)
     assert [name for name, check in sheet.items() if not check["ok"]] == []
-    assert list(sheet) == [check.__name__ for check in checks.CHECKS]
+    assert list(sheet) == [check.__name__ for check in masking.CHECKS]
     assert pgd_accuracy(evidence) > 0.5  # it is robust, and believed
 
 
@@ -255,10 +254,10 @@ def test_a_planted_example_that_is_not_found():
 
 def test_every_attack_is_known_as_seeing_gradients_or_not():
     plain = Attack(norm="linf", epsilon=0.1, grid=[0.1])
-    blind = {name for name in registry.names("inputgrad.attacks") if checks.is_black_box(name, plain)}
+    blind = {name for name in registry.names("inputgrad.attacks") if masking.is_black_box(name, plain)}
     assert blind == {"noise", "random_search", "square", "hop_skip_jump"}
-    assert checks.is_black_box("transfer", plain)
-    assert not any(checks.is_black_box(name, plain) for name in evaluate.PROBES)
+    assert masking.is_black_box("transfer", plain)
+    assert not any(masking.is_black_box(name, plain) for name in attacking.PROBES)
 
 
 # the rule for everything that counts examples
@@ -279,7 +278,7 @@ def test_every_attack_is_known_as_seeing_gradients_or_not():
     ],
 )
 def test_two_attacks_are_compared_example_by_example(against, in_favour, of, ok, limit):
-    found = checks.counted(against, of, checks.TOLERANCE, "why", in_favour)
+    found = masking.counted(against, of, masking.TOLERANCE, "why", in_favour)
     assert (found.ok, found.value, found.threshold, found.of) == (ok, against - in_favour, limit, of)
 
 
@@ -288,13 +287,13 @@ def test_two_attacks_are_compared_example_by_example(against, in_favour, of, ok,
     [(1, 17, 0.05, True, 1), (2, 20, 0.05, False, 1), (1, 50, 0.01, True, 1), (57, 5700, 0.01, True, 57)],
 )
 def test_a_count_against_a_share(count, of, share, ok, limit):
-    found = checks.counted(count, of, share, "why")
+    found = masking.counted(count, of, share, "why")
     assert (found.ok, found.threshold) == (ok, limit)
 
 
 @pytest.mark.parametrize("differing", [4, 5, 10, 31, 100])
 def test_what_chance_explains_is_what_the_sign_test_does_not_reject(differing):
-    limit = checks.by_chance(differing)
+    limit = masking.by_chance(differing)
     for against in range(differing + 1):
         p = sum(math.comb(differing, i) for i in range(against + 1, differing + 1)) / 2**differing
         p += math.comb(differing, against) / 2 ** (differing + 1)
@@ -331,8 +330,8 @@ def test_one_example_of_a_regression_flags_nothing_however_far_off(far_off):
 
 def test_a_figure_is_written_with_the_examples_it_counts():
     sheet = by_hand(pgd_10x1=(81,))
-    found = checks.more_steps(sheet)
+    found = masking.more_steps(sheet)
     assert (found.figure, found.limit) == ("1 of 200 examples", "3 examples")
-    assert checks.more_steps(by_hand()).figure == "\N{MINUS SIGN}5 of 200 examples"
-    assert (checks.linearity(sheet).figure, checks.linearity(sheet).limit) == ("0.1", "0.5")
-    assert checks.counted(1234, 5000, 0.1, "why").figure == "1234 of 5000 examples"
+    assert masking.more_steps(by_hand()).figure == "\N{MINUS SIGN}5 of 200 examples"
+    assert (masking.linearity(sheet).figure, masking.linearity(sheet).limit) == ("0.1", "0.5")
+    assert masking.counted(1234, 5000, 0.1, "why").figure == "1234 of 5000 examples"

@@ -5,7 +5,7 @@ import pytest
 
 from inputgrad.robustness import scores
 from inputgrad.robustness.evaluation import Evaluation
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness.settings import Attack
 from inputgrad.tasks import Classification
 
 ATTACK = Attack(norm="l2", epsilon=0.5, grid=[0.0, 0.5], secondary={"norm": "linf", "epsilon": 0.3, "grid": [0.3]})

@@ -131,7 +131,7 @@ def fresh(wheel, tmp_path_factory):
 def test_the_wheel_holds_the_library_and_nothing_else(wheel):
     inside = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
     library = {str(f.relative_to(ROOT)) for f in (ROOT / "inputgrad").rglob("*.py")}
-    assert inside == library | {"inputgrad/py.typed"}
+    assert inside == library | {"inputgrad/__init__.pyi", "inputgrad/py.typed"}
 
 
 def test_the_packages_of_the_study_are_not_there(fresh):

@@ -13,7 +13,7 @@ from inputgrad.attacks import Threat
 from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors, jacobian_norm
 from inputgrad.gradients.forward import Draws
-from inputgrad.robustness import evaluate
+from inputgrad.robustness import attacking
 from pipeline import data, store
 from pipeline.report import glossary
 from pipeline.stages import attack, commands, train
@@ -89,12 +89,12 @@ def test_black_boxes_come_last_whatever_the_order_in_the_study(project):
     """Else the masking sheet would count for a black box what a gradient would have found."""
     attack = read_study("tiny").attack
     assert list(attack.at_epsilon) == ["square", "apgd_ce"]
-    assert [s.attack for s in evaluate.plan(attack) if s.epsilon == 0.1][-3:] == ["apgd_ce", "transfer", "square"]
+    assert [s.attack for s in attacking.plan(attack) if s.epsilon == 0.1][-3:] == ["apgd_ce", "transfer", "square"]
 
 
 def test_an_attack_in_both_lists_has_the_other_knobs_at_the_headline(project):
     edit(project / "experiments/tiny.yaml", "apgd_ce: {steps: 5}", "pgd: {steps: 9}")
-    steps = [s for s in evaluate.plan(read_study("tiny").attack) if s.attack == "pgd"]
+    steps = [s for s in attacking.plan(read_study("tiny").attack) if s.attack == "pgd"]
     assert [(s.epsilon, s.knobs, s.sees_all_examples) for s in steps] == [
         (0.4, {"steps": 3, "restarts": 2}, True),
         (0.1, {"steps": 9}, True),
@@ -107,7 +107,7 @@ def test_the_headline_ball_is_attacked_before_the_others(project):
     edit(file, "epsilon: 0.1", "epsilon: 0.2")
     edit(file, "grid: [0.0, 0.1, 0.4]", "grid: [0.0, 0.1, 0.2, 0.4]")
     edit(file, "pgd: {steps: 3,", "random_search: {queries: 7}, pgd: {steps: 3,")
-    plan = evaluate.plan(read_study("tiny").attack)
+    plan = attacking.plan(read_study("tiny").attack)
     assert [(s.epsilon, s.headline) for s in plan if s.attack == "random_search"] == [
         (0.2, None),
         (0.1, 0.2),
@@ -131,18 +131,18 @@ def test_what_stands_in_the_headline_ball_is_not_attacked_in_a_smaller_one(epsil
         columns=["example", "norm", "epsilon", "broken"],
     )
     y = torch.zeros(4, dtype=torch.long) if classes else torch.zeros(4)
-    victim = evaluate.Victim(name="", model=nn.Identity(), source=None, x=torch.zeros(4, 1), y=y, bounds=None, seed=0)
-    step = evaluate.Step(
-        attack="", module=evaluate.pgd, norm="linf", epsilon=epsilon, sees_all_examples=False, headline=headline
+    victim = attacking.Victim(name="", model=nn.Identity(), source=None, x=torch.zeros(4, 1), y=y, bounds=None, seed=0)
+    step = attacking.AttackStep(
+        attack="", module=attacking.pgd, norm="linf", epsilon=epsilon, sees_all_examples=False, headline=headline
     )
-    assert evaluate.left(outcomes, step, victim).tolist() == examples
+    assert attacking.left(outcomes, step, victim).tolist() == examples
 
 
 def test_the_secondary_norm_may_have_fewer_expensive_attacks(project):
     file = project / "experiments/tiny.yaml"
     edit(file, "  grid:", "  secondary: {norm: l2, epsilon: 0.3, grid: [0.3], at_epsilon: [apgd_ce]}\n  grid:")
     edit(file, "pgd: {steps: 3,", "square: {queries: 7}, pgd: {steps: 3,")
-    plan = evaluate.plan(read_study("tiny").attack)
+    plan = attacking.plan(read_study("tiny").attack)
     of = {
         norm: [(s.attack, s.knobs) for s in plan if s.norm == norm and s.attack in ("square", "apgd_ce")]
         for norm in ("linf", "l2")
@@ -153,7 +153,7 @@ def test_the_secondary_norm_may_have_fewer_expensive_attacks(project):
 
 def test_a_minimal_norm_attack_is_run_once_and_judged_at_every_epsilon(trained):
     found = pd.read_parquet(attack.evaluate(trained) / "outcomes.parquet")
-    assert [s.attack for s in evaluate.plan(trained.run.study.attack)].count("fab") == 1
+    assert [s.attack for s in attacking.plan(trained.run.study.attack)].count("fab") == 1
     near, far = (found[(found.attack == "fab") & (found.epsilon == e)].set_index("example") for e in (0.1, 0.4))
     assert near.broken.mean() < far.broken.mean()
     assert (near.distance[near.broken] == far.distance[near.broken]).all()  # the same points
@@ -184,7 +184,7 @@ def test_a_killed_evaluation_goes_on_where_it_was_with_the_same_outcome(trained,
     names = ("outcomes.parquet", "descriptors.parquet", "masking.json", "gradients.npz", "input_gradients.npy")
     whole = {name: (target / name).read_bytes() for name in names}
     files.remove(trained.state)
-    ran, run_step = [], evaluate.run_step
+    ran, run_step = [], attacking.run_step
 
     def killed_after(victim, step, index):
         if len(ran) == steps:
@@ -192,11 +192,11 @@ def test_a_killed_evaluation_goes_on_where_it_was_with_the_same_outcome(trained,
         ran.append(step)
         return run_step(victim, step, index)
 
-    monkeypatch.setattr(evaluate, "run_step", killed_after)
+    monkeypatch.setattr(attacking, "run_step", killed_after)
     with pytest.raises(KeyboardInterrupt):
         attack.evaluate(trained)
     assert trained.done == steps
-    monkeypatch.setattr(evaluate, "run_step", lambda *given: ran.append(given[1]) or run_step(*given))
+    monkeypatch.setattr(attacking, "run_step", lambda *given: ran.append(given[1]) or run_step(*given))
     attack.evaluate(trained)
     assert len(ran) == trained.steps == trained.done  # no step twice
     assert {name: (target / name).read_bytes() for name in names} == whole
@@ -231,10 +231,10 @@ def of_another_evaluation(file, steps):
     """The same step on the other seed, which has a name of its own."""
     other = Evaluation(Run(read_study("tiny"), "standard", 1))
     attack.evaluate(other)
-    victim, step = attack.victim_of(other), evaluate.plan(other.run.study.attack)[1]
-    contents = evaluate.run_step(victim, step, torch.arange(len(victim.x))).to_parquet(index=False)
+    victim, step = attack.victim_of(other), attacking.plan(other.run.study.attack)[1]
+    contents = attacking.run_step(victim, step, torch.arange(len(victim.x))).to_parquet(index=False)
     stem = file.stem.rpartition("-")[0]
-    digits = evaluate.hash_of(other.fingerprint, stem, contents)
+    digits = attacking.hash_of(other.fingerprint, stem, contents)
     file.with_name(f"{stem}-{digits}.parquet").write_bytes(contents)
     file.unlink()
 
@@ -245,7 +245,7 @@ def test_a_damaged_or_foreign_step_is_made_again(trained, monkeypatch, capsys, c
     names = (*attack.FILES, store.MANIFEST)
     whole = {name: (target / name).read_bytes() for name in names}
     store.clear(target)
-    ran, run_step = [], evaluate.run_step
+    ran, run_step = [], attacking.run_step
 
     def counted(victim, step, index):
         if len(ran) == 3:
@@ -254,14 +254,14 @@ def test_a_damaged_or_foreign_step_is_made_again(trained, monkeypatch, capsys, c
         return run_step(victim, step, index)
 
     with monkeypatch.context() as patched:
-        patched.setattr(evaluate, "run_step", counted)
+        patched.setattr(attacking, "run_step", counted)
         with pytest.raises(KeyboardInterrupt):
             attack.evaluate(trained)
     steps = sorted((target / "steps").iterdir())
     assert [file.name.split("-")[1] for file in steps] == ran == ["noise", "fgsm", "pgd"]
     change(steps[1], steps)
     capsys.readouterr()
-    monkeypatch.setattr(evaluate, "run_step", lambda *given: ran.append(given[1].attack) or run_step(*given))
+    monkeypatch.setattr(attacking, "run_step", lambda *given: ran.append(given[1].attack) or run_step(*given))
     attack.evaluate(trained)
     assert ran[3] == "fgsm"
     assert len(ran) == trained.steps + 1  # that step and no other
@@ -272,13 +272,13 @@ def test_a_damaged_or_foreign_step_is_made_again(trained, monkeypatch, capsys, c
 
 
 def test_an_attack_that_changes_the_model_is_found_out(trained, monkeypatch):
-    run_step = evaluate.run_step
+    run_step = attacking.run_step
 
     def careless(victim, step, index):
         next(victim.model.parameters()).data[0] += 1e-6
         return run_step(victim, step, index)
 
-    monkeypatch.setattr(evaluate, "run_step", careless)
+    monkeypatch.setattr(attacking, "run_step", careless)
     with pytest.raises(RuntimeError, match="the attack changed the model"):
         attack.evaluate(trained)
     assert not (trained.state / "outcomes.parquet").exists()

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from inputgrad.errors import UserError
-from inputgrad.robustness import evaluate
+from inputgrad.robustness import attacking
 from pipeline import data, fingerprint, tracking
 from pipeline.data import _file
 from pipeline.report import page
@@ -132,7 +132,7 @@ TRAINING = [
     (other_code("pipeline/models/mlp.py"), "made by another pipeline.models.mlp"),
     (other_code("inputgrad/losses/standard.py"), "made by another inputgrad.losses.standard"),
 ]
-STAGES = {"train": (train, "train_epoch"), "attack": (evaluate, "run_step"), "report": (page, "write")}
+STAGES = {"train": (train, "train_epoch"), "attack": (attacking, "run_step"), "report": (page, "write")}
 
 
 def put_back(monkeypatch, project, finished):
@@ -191,7 +191,7 @@ def test_a_change_while_attacking_publishes_nothing_and_loses_nothing(
     put_back(monkeypatch, project, finished)
     left = during(monkeypatch, *STAGES["attack"], lambda: None)
     assert pipeline("attack", "tiny", "standard", "--jobs", "1").code == 0
-    assert len(steps) + len(left) == 2 * len(evaluate.plan(read_study("tiny").attack))  # no step twice
+    assert len(steps) + len(left) == 2 * len(attacking.plan(read_study("tiny").attack))  # no step twice
     assert contents(RUNS) == whole
 
 

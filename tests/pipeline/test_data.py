@@ -11,6 +11,7 @@ from inputgrad.errors import UserError
 from inputgrad.tasks import Classification
 from pipeline import data
 from pipeline.data import _file, decoy_digits
+from pipeline.fingerprint import FILES
 from pipeline.stages import commands
 from pipeline.study.read import read_study
 from tests.conftest import edit
@@ -18,7 +19,7 @@ from tests.conftest import edit
 EVERY = [
     name
     for name in registry.names("pipeline.data")
-    if not {*data.SOURCES} & {*registry.settings_of(registry.module("pipeline.data", name).load).model_fields}
+    if not {*FILES["data"]} & {*registry.settings_of(registry.module("pipeline.data", name).load).model_fields}
 ]
 """Those that ship with the dependencies; others need files, see test_images.py and test_table.py."""
 

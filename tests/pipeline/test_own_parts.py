@@ -12,7 +12,7 @@ import pytest
 
 from inputgrad import losses, registry
 from inputgrad.errors import UserError
-from inputgrad.robustness.evaluate import plan
+from inputgrad.robustness.attacking import plan
 from pipeline import dvc, fingerprint, imports
 from pipeline.study import parts
 from pipeline.study.code import modules

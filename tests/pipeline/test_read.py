@@ -3,7 +3,7 @@
 import pytest
 
 from inputgrad.errors import UserError
-from inputgrad.robustness.evaluate import PROBES
+from inputgrad.robustness.attacking import PROBES
 from inputgrad.robustness.scores import CLEAN
 from inputgrad.tasks import Classification
 from pipeline.results import scores

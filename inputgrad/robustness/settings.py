@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
 from inputgrad import registry
 from inputgrad.gradients.norms import BallNorm
@@ -13,7 +13,6 @@ from inputgrad.gradients.norms import BallNorm
 if TYPE_CHECKING:
     from inputgrad.attacks import Traits
 
-PositiveInt = Annotated[int, Field(gt=0)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Attacks = Annotated[dict[str, dict[str, Any]], Field(min_length=1)]

@@ -22,7 +22,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness.threat import Attack, ThreatModel, knobs_of
+from inputgrad.robustness.settings import Attack, ThreatModel, knobs_of
 
 PROBES: dict[str, dict[str, Any]] = {"pgd_10x1": {"steps": 10, "restarts": 1}, "pgd_40x5": {"steps": 40, "restarts": 5}}
 """For the masking sheet, at the headline ε: more steps and restarts (steps x restarts) must not help the defender."""
@@ -49,7 +49,7 @@ class Victim:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Step:
+class AttackStep:
     """One attack in one norm at one ε; a minimal-norm attack asks for no ε and is judged at all of `radii`.
 
     attack: its word in the outcomes. module: its code. transfer: made on the source instead.
@@ -68,12 +68,12 @@ class Step:
     headline: float | None = None
 
 
-def plan(attack: Attack) -> list[Step]:
+def plan(attack: Attack) -> list[AttackStep]:
     """All steps of a norm in an order that spares work: what sees every example, then the headline ε, then the others.
 
     An example that all attacks leave standing at the headline ε needs no attack in a smaller ball.
     """
-    steps: list[Step] = []
+    steps: list[AttackStep] = []
     for threat in attack.threat_models:
         radii = [epsilon for epsilon in threat.radii if epsilon > 0]
         everywhere = [step for epsilon in radii for step in at_radius(attack, threat, epsilon, radii)]
@@ -85,14 +85,14 @@ def plan(attack: Attack) -> list[Step]:
     return steps
 
 
-def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[float]) -> Iterator[Step]:
+def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[float]) -> Iterator[AttackStep]:
     """The attacks that run at every ε; those that at_epsilon names too wait for it at the headline's."""
     for name, knobs in attack.attacks.items():
         module = attack.module(name)
         once = hasattr(module, "nearest")
         if (once and epsilon > radii[0]) or (epsilon == threat.epsilon and name in attack.expensive(threat)):
             continue
-        yield Step(
+        yield AttackStep(
             attack=name,
             module=module,
             norm=threat.norm,
@@ -104,13 +104,13 @@ def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[f
         )
 
 
-def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
+def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[AttackStep]:
     """What runs at the headline ε only: the probes of the masking sheet, transfer, and the expensive attacks."""
     where: dict[str, Any] = {"norm": threat.norm, "epsilon": threat.epsilon}
     for name, knobs in PROBES.items():
-        yield Step(attack=name, module=pgd, sees_all_examples=True, knobs=knobs, **where)
+        yield AttackStep(attack=name, module=pgd, sees_all_examples=True, knobs=knobs, **where)
     expensive = [
-        Step(
+        AttackStep(
             attack=name,
             module=attack.module(name),
             sees_all_examples=attack.traits(name).sees_all_examples,
@@ -121,7 +121,7 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[Step]:
     ]
     yield from (step for step in expensive if not step.module.TRAITS.black_box)
     # what uses no gradient of the model comes last: what it alone breaks is then a fault of the gradient's attacks
-    yield Step(attack="transfer", module=pgd, sees_all_examples=True, transfer=True, **where)
+    yield AttackStep(attack="transfer", module=pgd, sees_all_examples=True, transfer=True, **where)
     yield from (step for step in expensive if step.module.TRAITS.black_box)
 
 
@@ -170,7 +170,7 @@ def hash_of(key: str, stem: str, contents: bytes) -> str:
     return hashlib.sha256(f"{key} {stem} ".encode() + contents).hexdigest()[:16]
 
 
-def left(outcomes: pd.DataFrame, step: Step, victim: Victim) -> Tensor:
+def left(outcomes: pd.DataFrame, step: AttackStep, victim: Victim) -> Tensor:
     """The examples that a step attacks: nothing has broken them yet inside its ball, but something at the headline ε.
 
     Nothing breaks an example of a regression: each is attacked at every ε.
@@ -187,7 +187,7 @@ def standing(outcomes: pd.DataFrame, norm: BallNorm, epsilon: float) -> pd.Serie
     return ~outcomes["broken"].where(inside, False).groupby(outcomes["example"]).any()
 
 
-def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
+def run_step(victim: Victim, step: AttackStep, index: Tensor) -> pd.DataFrame:
     """Attack the examples `index`, (n,), at least one."""
     draws = Draws(torch.Generator(victim.x.device).manual_seed(seed_of(victim.seed, step)))
     frames = []
@@ -203,7 +203,7 @@ def run_step(victim: Victim, step: Step, index: Tensor) -> pd.DataFrame:
     return pd.concat(frames, ignore_index=True)
 
 
-def points(victim: Victim, step: Step, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
+def points(victim: Victim, step: AttackStep, x: Tensor, y: Tensor, draws: Draws) -> Tensor:
     model = victim.source if step.transfer and victim.source is not None else victim.model
     if step.radii:
         found: Tensor = step.module.nearest(model, x, y, step.norm, victim.bounds, **step.knobs)
@@ -213,7 +213,7 @@ def points(victim: Victim, step: Step, x: Tensor, y: Tensor, draws: Draws) -> Te
     return found
 
 
-def seed_of(seed: int, step: Step) -> int:
+def seed_of(seed: int, step: AttackStep) -> int:
     """A seed of its own for every (run, step), whatever ran before it."""
     text = f"{seed} {step.attack} {step.norm} {step.epsilon}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")

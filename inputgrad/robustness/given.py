@@ -16,11 +16,11 @@ from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.attacks import Threat
-from inputgrad.attacks._tries import TILES
+from inputgrad.attacks._square import TILES
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import evaluating
-from inputgrad.robustness.evaluate import plan
-from inputgrad.robustness.threat import Attack
+from inputgrad.robustness.attacking import plan
+from inputgrad.robustness.settings import Attack
 from inputgrad.tasks import Task
 
 STEPS = "steps"

@@ -6,7 +6,7 @@ import textwrap
 from typing import TYPE_CHECKING
 
 from inputgrad.robustness import scores
-from inputgrad.robustness.evaluate import PROBES
+from inputgrad.robustness.attacking import PROBES
 
 if TYPE_CHECKING:
     from inputgrad.robustness.evaluation import Evaluation

@@ -1,0 +1,1 @@
+from pipeline.loading import load as load
