@@ -399,7 +399,7 @@ MUTATIONS: list[Row] = [
         f"{TRACKING} -k begins",
     ),
     ("pipeline/tracking/current.py", "if wanted == shown(study_name):", "if True:", f"{TRACKING} -k going_back"),
-    ("pipeline/stages/whole_study.py", "        before.check(study)\n", "", "tests/pipeline/test_before.py"),
+    ("pipeline/stages/runner.py", "        before.check(study)\n", "", "tests/pipeline/test_before.py"),
     ("pipeline/tracking/contents.py", 'for end in ("low", "high", "n")', 'for end in ("low", "high")', TRACKING),
     ("pipeline/tracking/ui.py", "sys.stdin.read()", "0", "tests/pipeline/test_ui.py"),
     ("pipeline/pruning.py", "folder.name not in used and ", "", "tests/pipeline/test_pruning.py -k uses_stays"),

@@ -17,7 +17,7 @@ from pipeline.quiet import NO_TELEMETRY
 os.environ.update(NO_TELEMETRY)
 
 from pipeline import data, store
-from pipeline.stages import commands, saving, train
+from pipeline.stages import runner, saving, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 
@@ -46,13 +46,13 @@ def once(run: Run) -> float:
     """Seconds of what a stage does once: publish, cost, audit, MLflow with the model. The run itself is finished."""
     train.train(run)
     start = time.perf_counter()
-    commands.train(run.study.name, run.loss_name, jobs=1)
+    runner.train(run.study.name, run.loss_name, jobs=1)
     return time.perf_counter() - start
 
 
 if __name__ == "__main__":
     with elsewhere(epochs=EPOCHS, seeds=[0]):
-        commands.prepare("digits")
+        runner.prepare("digits")
         torch.set_num_threads(1)
         run = Run(read_study("digits"), "gradient_norm", 0)
         seconds = per_epoch(run)

@@ -18,7 +18,7 @@ import inputgrad
 from benchmarks.step_cost import DEVICE, lenet
 from inputgrad import losses
 from pipeline.models import cnn
-from pipeline.stages.step_time import Operations
+from pipeline.stages.measured import Operations
 
 ROUNDS = int(sys.argv[1]) if len(sys.argv) > 1 else 20
 WARM_UP, STRENGTH = 3, 0.1

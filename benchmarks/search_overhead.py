@@ -23,7 +23,7 @@ from pipeline.search.loop import Loop
 from pipeline.search.record import Record
 from pipeline.search.storage import opened
 from pipeline.search.task import SearchTask
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.stages.train import Trainer, train_epoch, validate
 from pipeline.study.read import read_study
 from pipeline.tracking import search as tracking
@@ -58,7 +58,7 @@ def bare(task: SearchTask) -> None:
 
 def main(rounds: int) -> None:
     """Print the figures."""
-    commands.prepare("digits")
+    runner.prepare("digits")
     task = SearchTask(study=read_study("digits"), loss="gradient_norm", trials=0, prunes=False)
     with opened(task) as study:
         loop = Loop(task, study, Here())

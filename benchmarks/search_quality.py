@@ -24,7 +24,7 @@ from pipeline.search.loop import Loop
 from pipeline.search.record import Record, facts
 from pipeline.search.rung import Rung, RungResult, TrialRun
 from pipeline.search.task import SearchTask
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.study.read import read_study
 from pipeline.workers.local import Here, each, local
 
@@ -83,7 +83,7 @@ def said(values: np.ndarray) -> str:
 
 def main(loss: str, repeats: int, count: int) -> None:
     """Print the figures."""
-    commands.prepare("digits")
+    runner.prepare("digits")
     task = search(loss)
     name = knob(task)
     values = [space.rounded(value) for value in np.geomspace(task.space[name].low, task.space[name].high, count)]

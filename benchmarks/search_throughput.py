@@ -17,7 +17,7 @@ from pipeline.search.loop import Loop
 from pipeline.search.record import Record
 from pipeline.search.storage import opened
 from pipeline.search.task import SearchTask
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.study.read import read_study
 from pipeline.workers import local, process
 
@@ -38,7 +38,7 @@ def rate(workers: int, name: str, trials: int) -> float:
 
 def main(pairs: int, trials: int) -> None:
     """Print the figures."""
-    commands.prepare("digits")
+    runner.prepare("digits")
     ratios = []
     for pair in range(pairs):
         order = (1, 2) if pair % 2 == 0 else (2, 1)

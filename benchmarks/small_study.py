@@ -11,7 +11,7 @@ from pathlib import Path
 
 from inputgrad import files
 from pipeline import fingerprint, report, store
-from pipeline.stages import attack, commands, train
+from pipeline.stages import attack, measured, runner, train
 from pipeline.study import origins
 from pipeline.study.params import write_params
 from pipeline.study.read import read_study
@@ -56,18 +56,19 @@ def make(stage: str, loss: str = "") -> None:
     forget()
     study = read_study(NAME)
     if stage == "prepare":
-        commands.prepare(NAME)
+        runner.prepare(NAME)
     elif stage == "report":
         report.write(study, LOSSES)
     elif stage == "train":
         for run in runs(study, loss):
             train.train(run)
-        commands.publish_training(runs(study, loss))
+        measured.measure(runs(study, loss)[0])
+        runner.publish_training(runs(study, loss))
     else:
         todo = [attack.Evaluation(run) for run in runs(study, loss)]
         for evaluation in todo:
             attack.evaluate(evaluation)
-        commands.publish_attack(todo)
+        runner.publish_attack(todo)
 
 
 def forget() -> None:

@@ -71,9 +71,9 @@ def code() -> None:
 @study_argument
 def prepare(study: str) -> None:
     """Write data/STUDY.npz (a DVC stage)."""
-    from pipeline.stages import commands
+    from pipeline.stages import runner
 
-    print(commands.prepare(study))
+    print(runner.prepare(study))
 
 
 @cli.command()
@@ -82,9 +82,9 @@ def prepare(study: str) -> None:
 @jobs_option
 def train(study: str, loss: str, jobs: int | None) -> None:
     """Train every seed of one loss (a DVC stage). Resumes where it was stopped."""
-    from pipeline.stages import commands
+    from pipeline.stages import runner
 
-    print(commands.train(study, loss, jobs))
+    print(runner.train(study, loss, jobs))
 
 
 @cli.command()
@@ -93,9 +93,9 @@ def train(study: str, loss: str, jobs: int | None) -> None:
 @jobs_option
 def attack(study: str, loss: str, jobs: int | None) -> None:
     """Attack every seed of one loss on the test split (a DVC stage)."""
-    from pipeline.stages import commands
+    from pipeline.stages import runner
 
-    print(commands.attack(study, loss, jobs))
+    print(runner.attack(study, loss, jobs))
 
 
 @cli.command()
@@ -112,9 +112,9 @@ def checkpoint(study: str, name: str) -> None:
 @study_argument
 def report(study: str) -> None:
     """Write experiments/STUDY/report (a DVC stage)."""
-    from pipeline.stages import commands
+    from pipeline.stages import runner
 
-    print(commands.report(study))
+    print(runner.report(study))
 
 
 @cli.command()
@@ -129,7 +129,7 @@ def run(
 ) -> None:
     """Train and attack all losses of STUDIES (default: those of params.yaml) at once; dvc repro finds them finished."""
     from pipeline import repository
-    from pipeline.stages import whole_study
+    from pipeline.stages import runner
     from pipeline.study.params import add, check_all
     from pipeline.workers import Engine
 
@@ -140,7 +140,7 @@ def run(
             print(f"params.yaml: {', '.join(added)} added to studies, which dvc repro runs from now on")
         check_all(write)
     engine = Engine(name=name, jobs=jobs, address=address, gpus_per_task=gpus_per_task)
-    print("\n".join(whole_study.run(studies, engine)))
+    print("\n".join(runner.run(studies, engine)))
 
 
 @cli.command("list")
@@ -207,9 +207,9 @@ def evaluate(model: str, out: str, **options: Any) -> None:
 @click.option("--study", "data_of", help="The study on whose first batch MODULE:LOSS is audited.")
 def audit(subject: tuple[str, ...], model: str | None, data_of: str | None) -> None:
     """Does a loss really depend on the input gradient? Exit code 1 when it does not."""
-    from pipeline.stages import audit
+    from pipeline.stages import measured
 
-    sys.exit(audit.run(subject, model, data_of))
+    sys.exit(measured.audit_command(subject, model, data_of))
 
 
 @cli.command()
@@ -256,11 +256,10 @@ def docs() -> None:
 @studies_argument
 def where(studies: list[str]) -> None:
     """Print where the reports of STUDIES (default: all of params.yaml) are, and bring MLflow up to them."""
-    from pipeline import tracking
-    from pipeline.stages import commands
+    from pipeline import listing, tracking
 
     for study in studies:
-        print(f"report: {commands.where(study)}")
+        print(f"report: {listing.where(study)}")
     tracking.catch_up(studies)
 
 

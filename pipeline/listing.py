@@ -1,10 +1,12 @@
-"""What there is: studies, and parts by the first line of their files. Nothing is imported to say it."""
+"""What there is: studies, parts by the first line of their files, and where reports are. Little is imported for it."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+
+from inputgrad.errors import UserError
 
 PARTS = {
     "losses": "inputgrad/losses",
@@ -48,3 +50,19 @@ def first_line(file: Path) -> str:
 def row(name: str, text: str) -> str:
     line = f"  {name:22} {text}"
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
+
+
+def where(study_name: str) -> str:
+    """Where the page of a study is; one that is older than the study or its results is not shown as theirs."""
+    from pipeline.results.report import opened
+    from pipeline.study.read import read_study
+
+    study = read_study(study_name)
+    page = study.folder / "report" / "report.html"
+    if not page.exists():
+        return f"{page} is not written yet; run: dvc repro"
+    try:
+        opened(study)
+    except UserError as error:
+        return f"{page} is not that of the study as it stands: {error}"
+    return page.resolve().as_uri()

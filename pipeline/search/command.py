@@ -22,8 +22,8 @@ from pipeline.search.storage import opened
 from pipeline.search.task import SearchTask
 from pipeline.search.trials import slot
 from pipeline.search.words import conclusion, impossible, introduce
-from pipeline.stages import before, commands
-from pipeline.stages.whole_study import check_device
+from pipeline.stages import before, runner
+from pipeline.stages.runner import check_device
 from pipeline.study.read import read_study
 from pipeline.tracking.search import following
 from pipeline.workers import Engine
@@ -50,7 +50,7 @@ def tasks(
     for task in found:
         _ = task.space  # what is missing is said before anything runs
     if not data.path(study_name).exists():
-        commands.prepare(study_name)
+        runner.prepare(study_name)
     before.check(study)
     for task in found:
         _ = task.settings

@@ -9,10 +9,10 @@ from inputgrad.robustness import given
 from inputgrad.robustness.settings import attack_module
 from pipeline import data
 from pipeline.data import Dataset
-from pipeline.stages import audit, checkpoint
+from pipeline.stages import checkpoint, measured
 from pipeline.stages.attack import refuse_too_many
-from pipeline.stages.optimising import of_training
 from pipeline.stages.train import Trainer, one_step
+from pipeline.stages.training_options import of_training
 from pipeline.study.checks import ATTACKS
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
@@ -69,7 +69,7 @@ def rehearse(run: Run) -> None:
                 known = {name: t[:n] for name, t in trainer.dataset.known("train").items()}
                 one_step(trainer, torch.arange(n, device=run.device), run.loss.strength, known)
         if "use" in study.stated(run.loss_name):
-            audit.of_study(study, run.loss, dataset)
+            measured.of_study(study, run.loss, dataset)
     except UserError as error:
         raise error if str(error).startswith(str(study.file)) else UserError(f"{where}: {error}") from error
     except Exception as error:  # whatever the code of a loss or a net raises

@@ -20,9 +20,8 @@ from inputgrad.gradients.looking import looking
 from inputgrad.losses import Loss
 from pipeline import data, store
 from pipeline.data import Dataset
-from pipeline.stages.augment import augmented
-from pipeline.stages.optimising import average_of, of_training, optimizer_of, schedule_of
 from pipeline.stages.saving import finish, resume, save_epoch
+from pipeline.stages.training_options import augmented, average_of, of_training, optimizer_of, schedule_of
 from pipeline.study.run import Run
 
 

@@ -16,7 +16,7 @@ from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import attacking
 from pipeline import data, store
 from pipeline.report import glossary
-from pipeline.stages import attack, commands, train
+from pipeline.stages import attack, runner, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder, runs
@@ -26,7 +26,7 @@ from tests.conftest import edit, reseal
 @pytest.fixture
 def trained(project):
     """The finished runs of `standard` in the study `tiny`, published where the attack stage looks for them."""
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     study = read_study("tiny")
     found = {f"seed-{run.seed}": train.train(run) for run in runs(study, "standard")}
     store.publish(found, folder(study, "standard", "train"))
@@ -385,7 +385,7 @@ def test_the_jacobian_norm_is_that_of_every_output():
 
 
 def test_training_never_opens_the_test_split(project, monkeypatch):
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     opened = []
     original = data.read_data
     monkeypatch.setattr(data, "read_data", lambda *given: opened.append(given[-1]) or original(*given))

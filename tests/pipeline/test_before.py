@@ -11,8 +11,8 @@ import torch
 from inputgrad.attacks import Threat, apgd_t, fab, square
 from inputgrad.errors import UserError
 from pipeline import data, doctor, repository
-from pipeline.stages import before, whole_study
-from pipeline.stages.whole_study import Part
+from pipeline.stages import before, runner
+from pipeline.stages.runner import Part
 from pipeline.study.params import write_params
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -122,6 +122,8 @@ def test_a_loss_that_fails_is_found_before_the_others_are_trained(project, pipel
     edit(STUDY, "losses:\n", 'losses:\n  bad: {use: "mine:Mine", strength: 0.1}\n')
     said = "losses.bad: a step of training on 8 examples fails (ValueError: no such thing); fix: the loss"
     refused(pipeline, said, "python -m pipeline audit tiny bad", "nothing was trained")
+    expect_refusal(pipeline("train", "tiny", "bad", "--jobs", "1"), said, "nothing was trained")
+    assert not list(Path(".state").glob("*/history.csv"))
 
 
 def test_a_last_batch_of_one_with_batch_norm(project, pipeline):
@@ -148,10 +150,10 @@ def test_the_others_are_called_finished_only_where_there_are_some(project):
     parts = [Part(study, name) for name in study.losses]
     parts[0].error = UserError("it failed")
     with pytest.raises(UserError, match=r"^it failed; every other loss is finished$"):
-        whole_study.refuse_failures(parts)
+        runner.refuse_failures(parts)
     parts[1].error = UserError("so did this")
     with pytest.raises(UserError, match=r"^it failed \(and gradient_norm failed too\); no loss is finished$"):
-        whole_study.refuse_failures(parts)
+        runner.refuse_failures(parts)
 
 
 def test_what_dvc_would_refuse_is_refused_before_the_training(project, pipeline, monkeypatch):

@@ -17,7 +17,7 @@ from inputgrad.robustness import attacking
 from pipeline import data, fingerprint, tracking
 from pipeline.data import _file
 from pipeline.report import page
-from pipeline.stages import attack, commands, train
+from pipeline.stages import attack, runner, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import PARAMS, TINY, edit, only
@@ -40,10 +40,10 @@ def finished(tmp_path_factory):
     with chdir(root), pytest.MonkeyPatch.context() as patch:
         patch.delenv("DVC_ROOT", raising=False)
         silence(patch)
-        commands.prepare("tiny")
-        for stage in (commands.train, commands.attack):
+        runner.prepare("tiny")
+        for stage in (runner.train, runner.attack):
             stage("tiny", "standard", jobs=1)
-        commands.report("tiny")
+        runner.report("tiny")
     return root
 
 

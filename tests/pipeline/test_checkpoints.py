@@ -12,7 +12,7 @@ from pipeline import data, dvc, store
 from pipeline.fingerprint import read_again
 from pipeline.results import elsewhere
 from pipeline.results import report as of_report
-from pipeline.stages import attack, commands, train
+from pipeline.stages import attack, runner, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study import params
 from pipeline.study.read import read_study
@@ -46,7 +46,7 @@ def state(lines):
 @pytest.fixture
 def weights(project):
     """A file with the weights of `standard`, seed 0, and that run."""
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     study = read_study("tiny")
     found = {f"seed-{run.seed}": train.train(run) for run in runs(study, "standard")}
     store.publish(found, folder(study, "standard", "train"))

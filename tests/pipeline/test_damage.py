@@ -13,7 +13,7 @@ from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store
 from pipeline.fingerprint import Origin
-from pipeline.stages import attack, commands
+from pipeline.stages import attack, runner
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from pipeline.tracking import refuse_foreign_attacks
@@ -59,7 +59,7 @@ def test_a_rebuilt_mlflow_does_not_leave_out_a_damaged_attack(study):
 
 
 def test_a_data_file_with_one_changed_bit_anywhere_is_refused(project):
-    file = commands.prepare("tiny")
+    file = runner.prepare("tiny")
     whole, read = (
         file.read_bytes(),
         lambda: data.read_data("tiny", read_study("tiny").data, ("train",)),

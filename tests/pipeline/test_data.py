@@ -12,7 +12,7 @@ from inputgrad.tasks import Classification
 from pipeline import data
 from pipeline.data import _file, decoy_digits
 from pipeline.fingerprint import FILES
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.study.read import read_study
 from tests.conftest import edit
 
@@ -79,7 +79,7 @@ def test_diabetes_is_standardised_with_the_training_split_alone():
 
 
 def test_what_is_written_is_what_is_read(project):
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     arrays, dataset = (
         registry.module("pipeline.data", "digits").load(),
         data.read_data("tiny", read_study("tiny").data, ("train", "test")),
@@ -92,8 +92,8 @@ def test_what_is_written_is_what_is_read(project):
 
 
 def test_preparing_twice_writes_the_same_bytes(project):
-    first = commands.prepare("tiny").read_bytes()
-    assert commands.prepare("tiny").read_bytes() == first
+    first = runner.prepare("tiny").read_bytes()
+    assert runner.prepare("tiny").read_bytes() == first
 
 
 def test_nan_in_the_source_is_counted_and_nothing_is_written(project, monkeypatch):
@@ -112,7 +112,7 @@ def test_nan_in_the_source_is_counted_and_nothing_is_written(project, monkeypatc
 
 
 def test_nan_in_the_prepared_file_is_found(project):
-    file = commands.prepare("tiny")
+    file = runner.prepare("tiny")
     contents = dict(np.load(file))
     contents["x_train"][0] = np.inf
     _file.write(file, contents)
@@ -128,7 +128,7 @@ def test_missing_damaged_and_foreign_files_say_how_to_repair_them(project):
 
     assert refusal() == "data/tiny.npz is missing; fix: dvc repro prepare@tiny"
     again = "; fix: dvc repro -f prepare@tiny"
-    file = commands.prepare("tiny")
+    file = runner.prepare("tiny")
     whole = file.read_bytes()
     file.write_bytes(whole[:500])
     assert re.fullmatch(rf"data/tiny\.npz is not readable \(.+\){again}", refusal())

@@ -11,7 +11,7 @@ import pytest
 from inputgrad.errors import UserError
 from pipeline import fingerprint
 from pipeline.fingerprint import HARMLESS, closure, code_of
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.study.active import active
 from pipeline.study.code import modules, parts
 from pipeline.study.read import read_study
@@ -140,7 +140,7 @@ def test_code_that_is_no_python_is_one_line(tmp_path, monkeypatch):
 
 
 def test_the_origin_says_in_words_what_differs(project):
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     run = Run(read_study("tiny"), "gradient_norm", 0)
     other = json.loads(json.dumps(vars(run.origin)))
     assert run.origin.difference(other | {"versions": {**other["versions"], "torch": "1.0"}}).startswith(

@@ -11,7 +11,7 @@ from PIL import Image
 from inputgrad.errors import UserError
 from pipeline import data
 from pipeline.data import _images, fashion_mnist, image_folder
-from pipeline.stages import commands, train
+from pipeline.stages import runner, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import edit
@@ -169,7 +169,7 @@ def test_a_class_without_test_examples_is_refused(project, monkeypatch):
     monkeypatch.setitem(arrays.y, "test", np.where(arrays.y["test"] == 4, 5, arrays.y["test"]))
     monkeypatch.setattr(module, "load", lambda **_: arrays)
     with pytest.raises(UserError, match=r"data set 'digits', test split: no example of class 4; fix: more examples"):
-        commands.prepare("tiny")
+        runner.prepare("tiny")
     assert not data.path("tiny").exists()
 
 

@@ -16,7 +16,7 @@ from pipeline import data, kept, store
 from pipeline.report import comparison, words
 from pipeline.report.measure import score
 from pipeline.results.statistics import Estimate
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.study.active import active
 from pipeline.study.read import read_study
 from tests.conftest import edit, only
@@ -133,10 +133,10 @@ def repository(project, monkeypatch):
     monkeypatch.setattr("pipeline.tracking.catch_up", lambda *_: None)
     monkeypatch.setattr(kept, "HEADLINE", "tiny")
     only(project, "standard")
-    commands.prepare("tiny")
-    for stage in (commands.train, commands.attack):
+    runner.prepare("tiny")
+    for stage in (runner.train, runner.attack):
         stage("tiny", "standard", jobs=1)
-    commands.report("tiny")
+    runner.report("tiny")
     (project / "README.md").write_text(f"# Tiny\n{kept.BEGIN}\nold\n{kept.END}\nmore\n", encoding="utf-8")
     git = ["git", "-c", "user.name=t", "-c", "user.email=t@localhost"]
     subprocess.run(["git", "init", "--quiet"], check=True)

@@ -95,8 +95,8 @@ def test_with_every_measurement_a_run_ends_as_without_any(run, project, monkeypa
         objective.refuse_unusable(trainer.run, trainer.dataset)
 
     monkeypatch.setattr(train, "save_epoch", look_at_everything)
-    monkeypatch.setattr("pipeline.stages.step_time.ROUNDS", 10)
-    monkeypatch.setattr("pipeline.stages.step_time.FEWEST", 10)
+    monkeypatch.setattr("pipeline.stages.measured.ROUNDS", 10)
+    monkeypatch.setattr("pipeline.stages.measured.FEWEST", 10)
     looked_at = last(study_run)
     nothing = {"validation_accuracy": 0.5, "validation_loss": 1.0}
     monkeypatch.setattr(train, "validate", lambda trainer: nothing)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from inputgrad.errors import UserError
-from pipeline.stages import commands, whole_study
+from pipeline.stages import runner
 from pipeline.study import params
 from pipeline.study.active import active
 from pipeline.study.params import check_all, read_params
@@ -91,17 +91,17 @@ def test_a_file_that_is_behind_is_refused_everywhere(project, edited):
     edit(project / "experiments/tiny.yaml", *EDITS[edited])
     for refused in (
         check_all,
-        lambda: commands.prepare("tiny"),
-        lambda: commands.train("tiny", "standard"),
-        lambda: commands.attack("tiny", "standard"),
-        lambda: commands.report("tiny"),
-        lambda: whole_study.run(["tiny"], Engine()),
+        lambda: runner.prepare("tiny"),
+        lambda: runner.train("tiny", "standard"),
+        lambda: runner.attack("tiny", "standard"),
+        lambda: runner.report("tiny"),
+        lambda: runner.run(["tiny"], Engine()),
     ):
         with pytest.raises(UserError, match=BEHIND):
             refused()
     assert not (project / "data").exists()
     check_all(write=True)
-    commands.prepare("tiny")
+    runner.prepare("tiny")
 
 
 def test_a_study_that_is_no_longer_active_is_behind_until_it_is_written(project):
@@ -109,12 +109,12 @@ def test_a_study_that_is_no_longer_active_is_behind_until_it_is_written(project)
     (project / "params.yaml").write_text("studies: [other, tiny]\n")
     both = written(project)
     (project / "params.yaml").write_text(both.replace("[other, tiny]", "[tiny]"))
-    for refused in (check_all, lambda: commands.prepare("other")):
+    for refused in (check_all, lambda: runner.prepare("other")):
         with pytest.raises(UserError, match=BEHIND):
             refused()
-    commands.prepare("tiny")  # a stage looks at its own study alone
+    runner.prepare("tiny")  # a stage looks at its own study alone
     assert written(project) == PARAMS
-    commands.prepare("other")  # without DVC
+    runner.prepare("other")  # without DVC
 
 
 def test_a_mistake_in_another_study_stops_no_stage(project):
@@ -122,7 +122,7 @@ def test_a_mistake_in_another_study_stops_no_stage(project):
     (project / "params.yaml").write_text("studies: [other, tiny]\n")
     written(project)
     (project / "experiments/other.yaml").write_text("losses: [")
-    assert commands.prepare("tiny").exists()
+    assert runner.prepare("tiny").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from filelock import FileLock
 
 from pipeline import pruning, store
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.measured import measure
 from pipeline.stages.train import train
@@ -23,7 +23,7 @@ from tests.conftest import edit
 @pytest.fixture
 def used(project):
     """The study `tiny` with one loss trained and attacked: the states that it uses."""
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     study = read_study("tiny")
     todo = runs(study, "standard")
     store.publish({f"seed-{run.seed}": train(run) for run in todo}, folder(study, "standard", "train"))

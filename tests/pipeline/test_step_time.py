@@ -9,7 +9,7 @@ import torch
 
 from inputgrad import files
 from pipeline import data, store
-from pipeline.stages import commands, measured, step_time
+from pipeline.stages import measured, runner
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import edit, only
@@ -22,7 +22,7 @@ def rounds(ratio, noise, n=120, seed=0):
 
 
 def test_a_quiet_machine_gives_the_ratio_and_a_narrow_interval():
-    found = step_time.estimate(rounds(2.3, lambda draw, size: 0.02 * draw.random(size)))
+    found = measured.estimate(rounds(2.3, lambda draw, size: 0.02 * draw.random(size)))
     assert found["ratio"] == pytest.approx(2.3, rel=0.01)
     assert found["low"] < found["ratio"] < found["high"]
     assert found["high"] - found["low"] < 0.05
@@ -33,21 +33,21 @@ def test_a_quiet_machine_gives_the_ratio_and_a_narrow_interval():
 
 def test_steps_that_a_neighbour_delays_now_and_then_do_not_move_it():
     """Half of them by up to five times, which moves a mean and a median of ratios."""
-    found = step_time.estimate(rounds(2.3, lambda draw, size: (draw.random(size) < 0.5) * 4 * draw.random(size)))
+    found = measured.estimate(rounds(2.3, lambda draw, size: (draw.random(size) < 0.5) * 4 * draw.random(size)))
     assert found["ratio"] == pytest.approx(2.3, rel=0.05)
 
 
 def test_a_ratio_whose_interval_is_too_wide_is_none():
-    found = step_time.estimate(rounds(2.3, lambda draw, size: draw.exponential(5.0, size)))
+    found = measured.estimate(rounds(2.3, lambda draw, size: draw.exponential(5.0, size)))
     assert found["ratio"] is None
-    assert (found["high"] - found["low"]) / 2 > step_time.LIMIT * 2.3
+    assert (found["high"] - found["low"]) / 2 > measured.LIMIT * 2.3
     assert all(np.isfinite([found["low"], found["high"], found["seconds_per_step"]]))
 
 
 @pytest.fixture
 def run(project):
     """A function that makes a run of the study `tiny`, whose data is prepared."""
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     return lambda loss: Run(read_study("tiny"), loss, 0)
 
 
@@ -57,13 +57,13 @@ def train_split(run):
 
 def test_the_clock_counts_this_thread_and_no_other(run):
     """Waiting costs nothing: so a neighbour who has the processor meanwhile does not either."""
-    assert step_time.clock(lambda: __import__("time").sleep(0.2), torch.device("cpu")) < 0.1
+    assert measured.clock(lambda: __import__("time").sleep(0.2), torch.device("cpu")) < 0.1
 
 
 def test_operations_are_those_of_the_pass_backward_and_double_backward(run):
     """A penalty runs every product of the plain step again, and their backward; the control the first half of it."""
     dataset = train_split(run("standard"))
-    counts = {name: step_time.operations(run(name), dataset) for name in ("standard", "detached_norm", "gradient_norm")}
+    counts = {name: measured.operations(run(name), dataset) for name in ("standard", "detached_norm", "gradient_norm")}
     n, inputs, hidden, outputs = 256, 64, 8, 10
     first, second = 2 * n * inputs * hidden, 2 * n * hidden * outputs
     assert counts["standard"] == 2 * first + 3 * second  # forward, weights; of the second layer also its input
@@ -75,31 +75,31 @@ def test_operations_are_those_of_the_pass_backward_and_double_backward(run):
 def test_the_step_is_that_of_the_study(run, settings, monkeypatch):
     """With whatever its training does at a step; one that is compiled has as many operations as the eager one."""
     for name in ("ROUNDS", "FEWEST"):
-        monkeypatch.setattr(step_time, name, 10)
-    plain = step_time.operations(run("fgsm"), train_split(run("fgsm")))
+        monkeypatch.setattr(measured, name, 10)
+    plain = measured.operations(run("fgsm"), train_split(run("fgsm")))
     edit(Path("experiments/tiny.yaml"), "epochs: 3", f"epochs: 1, {settings}")
-    found = step_time.measure(run("fgsm"), train_split(run("fgsm")))
+    found = measured.step_time(run("fgsm"), train_split(run("fgsm")))
     assert found["n"] == 10
     assert found["operations"] > 1.5
     if settings == "compile: true":
-        assert step_time.operations(run("fgsm"), train_split(run("fgsm"))) == plain
+        assert measured.operations(run("fgsm"), train_split(run("fgsm"))) == plain
 
 
 def test_a_term_on_every_third_step_counts_as_a_third(run):
     edit(Path("experiments/tiny.yaml"), "{strength: 0.3, p: 2}", "{strength: 0.3, p: 2, every: 3}")
     rare, dataset = run("gradient_norm"), train_split(run("standard"))
-    one, plain = (step_time.operations(run(name), dataset) for name in ("gradient_norm", "standard"))
+    one, plain = (measured.operations(run(name), dataset) for name in ("gradient_norm", "standard"))
     edit(Path("experiments/tiny.yaml"), ", every: 3", "")
-    always = step_time.operations(run("gradient_norm"), dataset)
+    always = measured.operations(run("gradient_norm"), dataset)
     assert one == pytest.approx((2 * plain + always) / 3)
-    assert len(step_time.Steps(rare, dataset).strengths) == 3
+    assert len(measured.Steps(rare, dataset).strengths) == 3
 
 
 def test_the_one_that_comes_first_changes_and_long_steps_need_fewer_rounds(monkeypatch):
     order = []
-    monkeypatch.setattr(step_time, "timed", lambda steps: order.append(steps()) or 1.0)
-    found = step_time.in_turn([lambda: "plain", lambda: "own"])
-    assert found.shape == (step_time.FEWEST, 2)  # 40 rounds of 2 s are more than a minute
+    monkeypatch.setattr(measured, "timed", lambda steps: order.append(steps()) or 1.0)
+    found = measured.in_turn([lambda: "plain", lambda: "own"])
+    assert found.shape == (measured.FEWEST, 2)  # 40 rounds of 2 s are more than a minute
     assert order[:4] in (["plain", "own", "own", "plain"], ["own", "plain", "plain", "own"])
 
 
@@ -107,18 +107,18 @@ def test_a_loss_that_could_not_be_timed_is_timed_again_when_its_stage_runs_again
     """Also where everything else is finished and published; a time that is known is kept."""
     only(project, "standard")
     monkeypatch.setattr("pipeline.tracking.mirror", lambda *_: None)
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     known = {"ratio": 2.0, "low": 1.9, "high": 2.1, "n": 120, "operations": 2.0}
     times = iter([{**known, "ratio": None}, known])
-    monkeypatch.setattr(step_time, "measure", lambda run, dataset: next(times))
+    monkeypatch.setattr(measured, "step_time", lambda run, dataset: next(times))
     file = Path("experiments/tiny/runs/standard/measured/step_time.json")
-    commands.train("tiny", "standard", jobs=1)
+    runner.train("tiny", "standard", jobs=1)
     assert json.loads(file.read_text(encoding="utf-8"))["ratio"] is None
     trained = file.parents[1] / "train/seed-0" / store.MANIFEST
     before = trained.read_bytes()
     files.remove(file.parent)  # as DVC does before it runs a stage
-    commands.train("tiny", "standard", jobs=1)
+    runner.train("tiny", "standard", jobs=1)
     assert json.loads(file.read_text(encoding="utf-8")) == known
     assert trained.read_bytes() == before
-    commands.train("tiny", "standard", jobs=1)  # or the iterator would be empty
+    runner.train("tiny", "standard", jobs=1)  # or the iterator would be empty
     assert measured.is_timed(file.parent)

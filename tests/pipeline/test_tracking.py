@@ -24,7 +24,7 @@ from inputgrad.errors import UserError
 from pipeline import data, store, tracking
 from pipeline.fingerprint import hash_of_file
 from pipeline.results import report
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.stages.attack import Evaluation, evaluate, trained
 from pipeline.stages.train import train as train_run
 from pipeline.study import origins
@@ -53,7 +53,7 @@ def empty_database(tmp_path_factory):
 def study(project, empty_database):
     """The study `tiny` with its data and two losses trained."""
     shutil.copy(empty_database, "mlflow.db")
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     for loss in ("standard", "gradient_norm"):
         train(read_study("tiny"), loss)
     return read_study("tiny")

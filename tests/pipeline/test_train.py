@@ -13,7 +13,7 @@ import torch
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store
-from pipeline.stages import commands, saving, train
+from pipeline.stages import runner, saving, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import edit
@@ -22,7 +22,7 @@ from tests.conftest import edit
 @pytest.fixture
 def run(project):
     """A function that makes a run of the study `tiny`, whose data is prepared."""
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     return lambda loss, seed=0: Run(read_study("tiny"), loss, seed)
 
 

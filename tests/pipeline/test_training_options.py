@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data
-from pipeline.stages import commands, optimising, train
-from pipeline.stages.augment import augmented
+from pipeline.stages import runner, train, training_options
+from pipeline.stages.training_options import augmented
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from pipeline.study.schema import Augmentation, Training
@@ -41,7 +41,7 @@ ALL = (
 @pytest.fixture
 def run(project):
     """A function that makes a run of `tiny` with more settings of its training."""
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     file = project / "experiments/tiny.yaml"
     plain = file.read_text(encoding="utf-8")
 
@@ -77,7 +77,7 @@ def parameters(kind, steps=3, **settings):
     """What an optimiser of ours, or a plain one of PyTorch, makes of the same gradients."""
     net = nn.Linear(3, 1)
     nn.init.ones_(net.weight), nn.init.zeros_(net.bias)
-    optimizer = optimising.optimizer_of(training(**settings), net) if kind is None else kind(net.parameters())
+    optimizer = training_options.optimizer_of(training(**settings), net) if kind is None else kind(net.parameters())
     for step in range(steps):
         net.weight.grad, net.bias.grad = torch.full((1, 3), 0.1 * step + 0.1), torch.ones(1)
         optimizer.step()
@@ -99,7 +99,7 @@ def test_optimisers_are_those_of_pytorch(settings, plain):
 
 def rates(schedule, steps=10):
     optimizer = torch.optim.SGD(nn.Linear(1, 1).parameters(), 0.1)
-    found = optimising.schedule_of(training(schedule=schedule), optimizer, steps)
+    found = training_options.schedule_of(training(schedule=schedule), optimizer, steps)
     if found is None:
         return [0.1] * steps
     seen = []
@@ -121,7 +121,7 @@ def test_schedules():
 
 def test_the_average_is_exponential():
     net = nn.Linear(1, 1, bias=False)
-    average = optimising.average_of(training(average=0.75), net)
+    average = training_options.average_of(training(average=0.75), net)
     values = [1.0, 2.0, 5.0]
     for value in values:
         nn.init.constant_(net.weight, value)
@@ -142,15 +142,15 @@ def test_the_model_that_is_kept_is_the_average(run):
 def test_the_task_loss(run):
     dataset = data.read_data("tiny", read_study("tiny").data, ("train",))
     outputs, y = torch.randn(6, 10, dtype=torch.float64), torch.tensor([0, 1, 2, 3, 4, 9])
-    smoothed = optimising.task_loss_of(run("label_smoothing: 0.2").study, dataset)
+    smoothed = training_options.task_loss_of(run("label_smoothing: 0.2").study, dataset)
     logs = outputs.log_softmax(1)
     expected = -0.8 * logs.gather(1, y[:, None])[:, 0] - 0.2 * logs.mean(1)
     torch.testing.assert_close(smoothed(outputs, y), expected)
-    balanced = optimising.task_loss_of(run("class_weights: balanced").study, dataset)
+    balanced = training_options.task_loss_of(run("class_weights: balanced").study, dataset)
     counts = torch.bincount(dataset.y["train"])
     expected = F.cross_entropy(outputs, y, reduction="none") * len(dataset.y["train"]) / (10 * counts[y])
     torch.testing.assert_close(balanced(outputs.float(), y), expected.float())
-    assert optimising.task_loss_of(run().study, dataset) is None
+    assert training_options.task_loss_of(run().study, dataset) is None
 
 
 def test_bfloat16_is_near_float32(run):
@@ -268,7 +268,7 @@ def test_what_augmentation_does_not_move_along_is_refused(project):
     for settings, refused in (("{flip: true}", True), ("{crop: 1}", True), ("{cutout: 2}", False)):
         file.write_text(plain.replace("epochs: 3,", f"epochs: 3, augmentation: {settings},"), encoding="utf-8")
         if not refused:
-            optimising.of_training(read_study("tiny"), dataset)
+            training_options.of_training(read_study("tiny"), dataset)
             continue
         with pytest.raises(UserError, match=r"augmentation moves the inputs, and not the mask that losses.right"):
-            optimising.of_training(read_study("tiny"), dataset)
+            training_options.of_training(read_study("tiny"), dataset)

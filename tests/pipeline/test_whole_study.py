@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.stages import attack, train
+from pipeline.stages import attack, measured, runner, train
+from pipeline.study.read import read_study
+from pipeline.study.run import Run
 from tests.conftest import edit, only
 from tests.pipeline.test_cli import expect_refusal
 from tests.pipeline.test_repro import call, clone, ran
@@ -44,6 +46,7 @@ def untouched(monkeypatch):
     def start():
         monkeypatch.setattr(train, "train_epoch", forbid)
         monkeypatch.setattr(attack, "victim_of", forbid)
+        monkeypatch.setattr(runner, "working", forbid)  # no process is started either
 
     return start
 
@@ -113,9 +116,20 @@ def test_a_run_that_diverges_does_not_stop_the_others(project, pipeline):
     edit(project / "experiments/tiny.yaml", "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 1.0e+39")
     done = pipeline("run", "tiny", "--jobs", "1")
     expect_refusal(done, "tiny/gradient_norm/seed-0: the loss became", "every other loss is finished")
+    assert "seed-1" not in done.err
+    runs_of = (Run(read_study("tiny"), "gradient_norm", seed) for seed in (0, 1))
+    assert [run.state.exists() for run in runs_of] == [True, False], "a loss that has failed begins no further seed"
     there = {folder.name for folder in (project / "experiments/tiny/runs").iterdir()}
     assert there == {"standard", "detached_norm"}
     assert all((project / f"experiments/tiny/runs/{name}/attack/seed-1/manifest.json").exists() for name in there)
+
+
+def test_a_step_that_could_not_be_timed_is_timed_once_for_a_command(project, pipeline, monkeypatch):
+    only(project, "standard")
+    times = iter([{"ratio": None, "low": 1.0, "high": 9.0, "n": 120, "operations": 1.0}])
+    monkeypatch.setattr(measured, "step_time", lambda run, dataset: next(times))
+    done = pipeline("run", "tiny", "--jobs", "1")
+    assert (done.code, done.err) == (0, "")
 
 
 def test_a_worker_that_is_killed_costs_nothing(project, pipeline):

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from inputgrad import losses
 from inputgrad.audit import audit
 from inputgrad.gradients.forward import rows
-from pipeline.stages import commands
+from pipeline.stages import runner
 from tests.inputgrad.losses.bench import ASKS_NO_GRADIENT, CONTROLS, batch, cases, make, net
 
 
@@ -251,7 +251,7 @@ def test_the_command(project, pipeline, monkeypatch):
     ],
 )
 def test_mistakes_are_one_line(project, pipeline, arguments, piece):
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     done = pipeline("audit", *arguments)
     assert done.code == 2
     assert done.err.count("\n") == 1
@@ -259,9 +259,9 @@ def test_mistakes_are_one_line(project, pipeline, arguments, piece):
 
 
 def test_the_train_stage_keeps_the_verdict(project):
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     for loss, kind in (("gradient_norm", "depends"), ("detached_norm", "detached")):
-        commands.train("tiny", loss)
+        runner.train("tiny", loss)
         kept = json.loads((project / f"experiments/tiny/runs/{loss}/measured/audit.json").read_text(encoding="utf-8"))
         assert kept["kind"] == kind
         assert len(kept["rows"]) == 11

@@ -15,7 +15,7 @@ from pipeline.search.loop import Loop
 from pipeline.search.objective import Scores
 from pipeline.search.record import Record
 from pipeline.search.task import SearchTask
-from pipeline.stages import commands
+from pipeline.stages import runner
 from pipeline.study.read import read_study
 from pipeline.workers.local import Here
 from tests.conftest import edit
@@ -27,7 +27,7 @@ ROOT = Path(__file__).parents[3]
 def searchable(project: Path) -> Path:
     """The study `tiny` with its data; eight epochs, so that trials may be pruned after 2 and 4."""
     edit(project / "experiments/tiny.yaml", "epochs: 3", "epochs: 8")
-    commands.prepare("tiny")
+    runner.prepare("tiny")
     return project
 
 

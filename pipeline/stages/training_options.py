@@ -1,4 +1,4 @@
-"""What `training:` says of the optimiser: the step, its schedule, the average of the weights, the task loss."""
+"""What `training:` of a study asks for: optimiser, schedule, average of the weights, task loss, changed images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inputgrad.errors import UserError
 from pipeline.data import Dataset
-from pipeline.study.schema import Study, Training
+from pipeline.study.schema import Augmentation, Study, Training
+
+GREY = 0.5
+"""What a cut-out square holds."""
 
 
 def optimizer_of(training: Training, model: nn.Module) -> torch.optim.Optimizer:
@@ -86,3 +89,36 @@ def task_loss_of(study: Study, dataset: Dataset) -> Callable[[Tensor, Tensor], T
 def weighted_cross_entropy(outputs: Tensor, y: Tensor, weights: Tensor | None, smoothing: float) -> Tensor:
     """Of every example, (N,). Weights are 1 in the mean over the training split, so that a strength keeps its scale."""
     return F.cross_entropy(outputs, y, weight=weights, label_smoothing=smoothing, reduction="none")
+
+
+def augmented(x: Tensor, wanted: Augmentation, generator: torch.Generator) -> Tensor:
+    """Images (N, C, H, W), each changed by draws of its own from a generator on the CPU."""
+    if wanted.crop:
+        x = cropped(x, wanted.crop, generator)
+    if wanted.flip:
+        turned = torch.rand(len(x), generator=generator) < 0.5
+        x = torch.where(turned.to(x.device)[:, None, None, None], x.flip(3), x)
+    if wanted.cutout:
+        x = torch.where(squares(x, wanted.cutout, generator), GREY, x)
+    return x
+
+
+def cropped(x: Tensor, padding: int, generator: torch.Generator) -> Tensor:
+    """A window of the image's size from the image with a border of zeros."""
+    n, channels, height, width = x.shape
+    padded = F.pad(x, (padding,) * 4)
+    top, left = torch.randint(2 * padding + 1, (2, n, 1), generator=generator).to(x.device)
+    rows = (top + torch.arange(height, device=x.device))[:, None, :, None]
+    columns = (left + torch.arange(width, device=x.device))[:, None, None, :]
+    examples = torch.arange(n, device=x.device)[:, None, None, None]
+    return padded[examples, torch.arange(channels, device=x.device)[None, :, None, None], rows, columns]
+
+
+def squares(x: Tensor, side: int, generator: torch.Generator) -> Tensor:
+    """True inside a square of each image, (N, 1, H, W); its centre lies anywhere, also at the edge."""
+    inside = []
+    for length in x.shape[2:]:
+        centre = torch.randint(length, (len(x), 1), generator=generator).to(x.device)
+        place = torch.arange(length, device=x.device) - centre + side // 2
+        inside.append((place >= 0) & (place < side))
+    return (inside[0][:, :, None] & inside[1][:, None, :])[:, None]
