@@ -17,7 +17,7 @@ _HOME = {
 }
 """Public name -> the module that defines it: the stub next to this file is the one list, for type checkers too."""
 
-_EXTRA = ("pandas", "pyarrow", "pyautoattack", "foolbox")
+_EXTRA = ("pandas", "pyarrow", "scipy", "pyautoattack", "foolbox")
 """What the attacks need, and the losses do not."""
 _FIX = f"fix: pip install {' '.join(_EXTRA)}"
 """By their own names: nobody has published this library's."""

@@ -30,4 +30,5 @@ def refuse_without_dvc() -> None:
 
 def git(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run git; its words are English."""
-    return subprocess.run(["git", *arguments], capture_output=True, text=True, env={**os.environ, "LC_ALL": "C"})
+    environment = {**os.environ, "LC_ALL": "C"}
+    return subprocess.run(["git", *arguments], capture_output=True, text=True, encoding="utf-8", env=environment)
