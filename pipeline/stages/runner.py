@@ -66,8 +66,11 @@ def prepare(study_name: str) -> Path:
 def train(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
     """experiments/STUDY/runs/LOSS/train: a folder per seed; next to it `measured`. Seeds train side by side."""
     study = read_in_stage(study_name)
+    part = Part(study, loss_name, untrained=True)
+    for run in part.runs:
+        _ = run.fingerprint  # of the data as they are now: what is replaced from here on is noticed
     before.check(study)
-    return make(Part(study, loss_name, untrained=True), "train", jobs)
+    return make(part, "train", jobs)
 
 
 def attack(study_name: str, loss_name: str, jobs: int | None = None) -> Path:
