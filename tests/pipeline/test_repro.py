@@ -208,7 +208,7 @@ EDITS = {
     ),
     "a helper of one's own": ("mine/helper.py", "EDITED = 1\n", {"train@tiny-mine"}),
     "an attack": ("inputgrad/attacks/_square.py", "EDITED = 1\n", {n.replace("train", "attack") for n in TRAINED}),
-    "the training": ("pipeline/stages/optimising.py", "EDITED = 1\n", TRAINED),
+    "the training": ("pipeline/stages/training_options.py", "EDITED = 1\n", TRAINED),
     "the report": ("pipeline/report/words.py", "EDITED = 1\n", {"report@tiny"}),
     "a template": ("pipeline/report/report.md.j2", "\nedited\n", {"report@tiny"}),
 }
