@@ -186,7 +186,7 @@ def same(a, b):
     " leaves. *Ours*: loss and gradients are those of the right lines above it.",
     "The same numbers; tested against closed forms.",
 )
-@says("docs/for/tokens.md", "What lies in front of an input that requires a gradient is trained too: here the embeddings")
+@says("docs/for/tokens.md", "an input that requires a gradient is trained too: here the embeddings")
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
 def test_a_snippet_trains_as_its_first_word_says(page):
     right = None
