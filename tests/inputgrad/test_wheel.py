@@ -172,7 +172,7 @@ print(inputgrad.__all__)
     *needing, names = fresh.run("python", "-c", code).stdout.splitlines()
     assert "GradientNorm" in names
     assert needing == [
-        f"inputgrad.{name} needs pandas; fix: pip install pandas pyarrow pyautoattack foolbox"
+        f"inputgrad.{name} needs pandas; fix: pip install pandas pyarrow scipy pyautoattack foolbox"
         for name in ("Evaluation", "evaluate")
     ]
 
