@@ -231,7 +231,7 @@ def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) ->
         outputs=int(contents["outputs"]),
         features=tuple(contents["features"].tolist()),
         examples=examples,
-        counts={s: len(contents[f"y_{s}"]) for s in SPLITS},
+        counts={s: len(contents[f"y_{s}"]) for s in SPLITS if f"y_{s}" in contents},
     )
 
 
