@@ -31,7 +31,7 @@ def mirror(study: Study, loss_name: str) -> None:
 
 
 def catch_up(study_names: Iterable[str]) -> None:
-    """Bring MLflow up to what is published of these studies now, whoever published it; fails like `mirror`.
+    """Bring MLflow up to what is published of these studies now, however it was published; fails like `mirror`.
 
     Before anything shows MLflow, and at the end of a study: a stage that DVC takes from its cache does not run, and so
     tells MLflow nothing. Takes milliseconds where nothing has changed. A database that is not there shows nothing that
