@@ -257,11 +257,14 @@ def docs() -> None:
 def where(studies: list[str]) -> None:
     """Print where the reports of STUDIES (default: all of params.yaml) are, and bring MLflow up to them."""
     from pipeline import tracking
+    from pipeline.results.opened import OpenStudy
     from pipeline.stages import commands
+    from pipeline.study.read import read_study
 
-    for study in studies:
+    opened = {name: OpenStudy(read_study(name)) for name in studies}
+    for study in opened.values():
         print(f"report: {commands.where(study)}")
-    tracking.catch_up(studies)
+    tracking.catch_up(opened, opened)
 
 
 @cli.command()

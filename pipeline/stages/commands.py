@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from inputgrad.errors import UserError
 from pipeline import data, fingerprint, store
 from pipeline.progress import progress
+from pipeline.results.opened import OpenStudy
 from pipeline.study.params import read_in_stage
 from pipeline.study.read import read_study
 from pipeline.study.run import Run, folder, runs
@@ -88,8 +89,9 @@ def publish(stage: str, todo: Sequence[Run], results: Mapping[Path, Mapping[str,
 def refuse_changes(todo: Sequence[Run], stage: str) -> None:
     """Publish nothing that does not belong to study, code and data as they are now; the finished work is kept."""
     fingerprint.read_again()
+    now = read_study(todo[0].study.name)
     for run in todo:
-        run.refuse_changes(stage, read_study(run.study.name))
+        run.refuse_changes(stage, now)
 
 
 def epochs_done(run: Run) -> int:
@@ -128,22 +130,19 @@ def report(study_name: str) -> Path:
     from pipeline import tracking
     from pipeline.report import write
 
-    study = read_in_stage(study_name)
-    target = write(study, list(study.losses))
-    tracking.catch_up([study_name])
+    opened = OpenStudy(read_in_stage(study_name))
+    target = write(opened, list(opened.study.losses))
+    tracking.catch_up([study_name], {study_name: opened})
     return target
 
 
-def where(study_name: str) -> str:
+def where(opened: OpenStudy) -> str:
     """Where the page of a study is; one that is older than the study or its results is not shown as theirs."""
-    from pipeline.results.report import opened
-
-    study = read_study(study_name)
-    page = study.folder / "report" / "report.html"
+    page = opened.study.folder / "report" / "report.html"
     if not page.exists():
         return f"{page} is not written yet; run: dvc repro"
     try:
-        opened(study)
+        opened.report()
     except UserError as error:
         return f"{page} is not that of the study as it stands: {error}"
     return page.resolve().as_uri()
