@@ -26,7 +26,8 @@ from benchmarks import small_study as small
 from benchmarks.mutants import Mutation, bases, folders, mutations
 from benchmarks.small_study import LOSS, LOSSES, NAME, Files
 from inputgrad.errors import UserError
-from pipeline.results import read, report
+from pipeline.results import read
+from pipeline.results.opened import OpenStudy
 from pipeline.study.read import read_study
 from pipeline.tracking import refuse_foreign_attacks
 from pipeline.tracking.results import LossFolder
@@ -37,16 +38,17 @@ BAD = ("silently used", "traceback", "refused without advice", "not repaired")
 
 def track() -> None:
     """What MLflow is told of a loss."""
-    refuse_foreign_attacks(read_study(NAME), LOSS)
-    loss = LossFolder(read_study(NAME), LOSS)
+    opened = OpenStudy(read_study(NAME))
+    refuse_foreign_attacks(opened, LOSS)
+    loss = LossFolder(opened, LOSS)
     _ = list(loss.points), loss.facts, loss.audit, loss.sheet
 
 
 READERS: dict[str, Callable[[], object]] = {
     "train": lambda: small.make("train", LOSS),
     "attack": lambda: small.make("attack", LOSS),
-    "report": lambda: read.read_results(read_study(NAME), LOSSES),
-    "page": lambda: report.opened(read_study(NAME)),
+    "report": lambda: read.read_results(OpenStudy(read_study(NAME)), LOSSES),
+    "page": lambda: OpenStudy(read_study(NAME)).report(),
     "track": track,
 }
 

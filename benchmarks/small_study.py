@@ -11,6 +11,7 @@ from pathlib import Path
 
 from inputgrad import files
 from pipeline import fingerprint, report, store
+from pipeline.results.opened import OpenStudy
 from pipeline.stages import attack, measured, runner, train
 from pipeline.study import origins
 from pipeline.study.params import write_params
@@ -58,7 +59,7 @@ def make(stage: str, loss: str = "") -> None:
     if stage == "prepare":
         runner.prepare(NAME)
     elif stage == "report":
-        report.write(study, LOSSES)
+        report.write(OpenStudy(study), LOSSES)
     elif stage == "train":
         for run in runs(study, loss):
             train.train(run)

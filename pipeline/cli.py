@@ -257,10 +257,13 @@ def docs() -> None:
 def where(studies: list[str]) -> None:
     """Print where the reports of STUDIES (default: all of params.yaml) are, and bring MLflow up to them."""
     from pipeline import listing, tracking
+    from pipeline.results.opened import OpenStudy
+    from pipeline.study.read import read_study
 
-    for study in studies:
+    opened = {name: OpenStudy(read_study(name)) for name in studies}
+    for study in opened.values():
         print(f"report: {listing.where(study)}")
-    tracking.catch_up(studies)
+    tracking.catch_up(opened, opened)
 
 
 @cli.command()

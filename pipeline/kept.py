@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
@@ -17,7 +16,7 @@ from pipeline import data, store
 from pipeline.fingerprint import Origin, closure, code_of, hash_of_file
 from pipeline.report import comparison
 from pipeline.report.measure import score
-from pipeline.results.report import opened
+from pipeline.results.opened import OpenStudy
 from pipeline.results.statistics import Estimate
 from pipeline.study import origins
 from pipeline.study.code import modules
@@ -44,13 +43,11 @@ def keep(study_name: str) -> Path:
     study = read_study(study_name)
     if unknown := git("ls-files", "--others", "--exclude-standard", "--", str(study.file), *own_code(study)):
         raise UserError(f"git does not know {unknown.split()[0]}, which made this report; fix: git add, commit, keep")
-    report, target = opened(study), FOLDER / study.name
+    report, target = OpenStudy(study).report(), FOLDER / study.name
     made = datetime.fromtimestamp((report / store.MANIFEST).stat().st_mtime, UTC)
     facts = {"commit": git("rev-parse", "HEAD"), "date": made.date().isoformat(), "origin": asdict(origin(study))}
     with files.replacing(target) as folder:
-        for name in (*store.manifest_of(report, "")["files"], store.MANIFEST):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(report / name, folder / name)
+        store.copy(report, folder)
         files.write_json(folder / FACTS, facts)
     if study.name == HEADLINE:
         with files.replacing(README) as temporary:

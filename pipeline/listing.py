@@ -5,8 +5,12 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from inputgrad.errors import UserError
+
+if TYPE_CHECKING:
+    from pipeline.results.opened import OpenStudy
 
 PARTS = {
     "losses": "inputgrad/losses",
@@ -52,17 +56,13 @@ def row(name: str, text: str) -> str:
     return line if len(line) <= WIDTH else f"{line[: WIDTH - 1]}…"
 
 
-def where(study_name: str) -> str:
+def where(opened: OpenStudy) -> str:
     """Where the page of a study is; one that is older than the study or its results is not shown as theirs."""
-    from pipeline.results.report import opened
-    from pipeline.study.read import read_study
-
-    study = read_study(study_name)
-    page = study.folder / "report" / "report.html"
+    page = opened.study.folder / "report" / "report.html"
     if not page.exists():
         return f"{page} is not written yet; run: dvc repro"
     try:
-        opened(study)
+        opened.report()
     except UserError as error:
         return f"{page} is not that of the study as it stands: {error}"
     return page.resolve().as_uri()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,8 @@ from filelock import FileLock, Timeout
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import store
-from pipeline.study import origins
+from pipeline.results.opened import OpenStudy
 from pipeline.study.read import read_study
-from pipeline.study.run import Run, runs
 from pipeline.tracking import address, server
 
 STATE = re.compile(r"[0-9a-f]{16}")
@@ -78,25 +77,13 @@ def fingerprints(name: str) -> Iterator[str]:
         UserError: the study is not valid, so that nobody knows what it uses.
     """
     study = read_study(name)
-    for checkpoint in study.checkpoints:
-        with suppress(UserError):  # its data are not there: it has never been attacked here
-            yield origins.of_checkpoint(study, checkpoint).fingerprint
-    for loss in study.losses:
-        with suppress(UserError):  # its data are not there
-            yield origins.of_measured(runs(study, loss)[0]).fingerprint
-        for run in runs(study, loss):
-            yield from known(run)
-
-
-def known(run: Run) -> Iterable[str]:
-    try:
-        training = run.fingerprint
-    except UserError:  # its data are not there: it has never been trained here
-        return []
-    try:
-        return [training, run.attack_origin.fingerprint]
-    except UserError:  # not trained
-        return [training]
+    opened, seeds = OpenStudy(study), study.training.seeds
+    results: list[tuple[str, str, int | None]] = [("checkpoint", name, None) for name in study.checkpoints]
+    results += [("measured", loss, None) for loss in study.losses]
+    results += [(stage, loss, seed) for loss in study.losses for seed in seeds for stage in ("train", "attack")]
+    for result in results:
+        with suppress(UserError):  # its data are not there, or it is not trained: it was never made here
+            yield opened.origin(*result).fingerprint
 
 
 def is_held(folder: Path) -> bool:

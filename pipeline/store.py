@@ -12,7 +12,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +24,10 @@ from pipeline.fingerprint import Origin, hash_of, hash_of_file
 
 MANIFEST = "manifest.json"
 """Written last: its folder is complete."""
+
+
+Stamps = dict[str, tuple[int, ...]]
+"""File of a folder -> what the system changes whenever the file is."""
 
 
 class ForeignError(UserError):
@@ -76,6 +80,16 @@ def opened(folder: Path, origin: Origin, fix: str) -> Path:
         if path.stat().st_size != known["size"] or hash_of_file(path) != known["sha256"]:
             raise UserError(f"{path} is damaged: its bytes are not those that were written; {fix}")
     return folder
+
+
+def stamps(folder: Path) -> Stamps:
+    """By which a change of a folder is noticed without reading it; empty where it is missing."""
+    found: Stamps = {}
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            stat = path.stat()
+            found[str(path)] = (stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+    return found
 
 
 def manifest_of(folder: Path, fix: str) -> dict[str, Any]:
@@ -131,10 +145,14 @@ def publish(parts: Mapping[str, Path], target: Path) -> None:
     """Copy finished state folders into `target`/NAME, all at once; of each what its manifest lists, nothing else."""
     with replacing(target) as temporary:
         for name, source in parts.items():
-            (temporary / name).mkdir(parents=True)
-            for file in (*read_json(source / MANIFEST, "run it again")["files"], MANIFEST):
-                (temporary / name / file).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(source / file, temporary / name / file)
+            copy(source, temporary / name)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy what the manifest of a checked folder lists, and the manifest."""
+    for file in (*read_json(source / MANIFEST, "run it again")["files"], MANIFEST):
+        (target / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source / file, target / file)
 
 
 def read_json(path: Path, fix: str) -> Any:

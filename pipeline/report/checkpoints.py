@@ -6,14 +6,14 @@ from typing import Any
 
 from inputgrad.robustness.scores import wilson
 from pipeline.report.measure import Measure
-from pipeline.results import elsewhere
+from pipeline.results.read import Results
 from pipeline.results.statistics import Estimate
 from pipeline.study.schema import Study
 
 
-def section(study: Study, measure: Measure) -> dict[str, Any] | None:
+def section(results: Results, measure: Measure) -> dict[str, Any] | None:
     """The table; None where the study names no such net."""
-    found = elsewhere.read(study)
+    study, found = results.study, results.given_nets
     if not found:
         return None
     rows = [

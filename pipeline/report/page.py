@@ -76,7 +76,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "settings": settings(summary),
         "search": search,
         "published": published.section(summary, measure),
-        "checkpoints": checkpoints.section(study, measure),
+        "checkpoints": checkpoints.section(results, measure),
         "iterations": tables.iteration_tables(results, summary),
         "limits": limits.limitations(summary, search is not None, data.repeated(results.dataset)),
         "source": limits.data_source(summary),

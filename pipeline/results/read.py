@@ -1,22 +1,66 @@
-"""Run folders -> tidy frames. Together with `attacked` and `trained` the one place of the report that opens results."""
+"""Folders of an open study -> tidy frames: the one place of the report that reads results."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from inputgrad.errors import UserError
-from pipeline import data
-from pipeline.results import attacked, masking, trained
-from pipeline.results.attacked import Attacked
+from inputgrad.robustness import scores
+from pipeline import data, store
+from pipeline.results import descriptors, distances, masking
+from pipeline.results.iterations import iterations
+from pipeline.results.opened import OpenStudy
+from pipeline.results.scores import complete, seed_scores
 from pipeline.study.run import folder
 from pipeline.study.schema import Study
 
 Run = tuple[str, int]
 """A loss and a seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attacked:
+    """What the attack stage left of one run, reduced to what the report needs.
+
+    Attributes:
+        scores: norm, epsilon, attack, score.
+        steps: norm, step, score, change: what each attack adds at the headline ε.
+        iterations: norm, attack, gradients, score: FGSM and PGD at the headline ε.
+        distances: norm, example, distance: the nearest wrong answer found.
+        headline: the worst case at the headline ε, a row, a column per example: 1 where broken, or the squared error.
+        descriptors: descriptor, value, left_out, examples.
+        findings: of the masking sheet.
+    """
+
+    scores: pd.DataFrame
+    steps: pd.DataFrame
+    iterations: pd.DataFrame
+    distances: pd.DataFrame
+    headline: pd.DataFrame
+    descriptors: pd.DataFrame
+    findings: masking.Findings
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenNet:
+    """A net that was trained elsewhere: its scores over `examples` examples, the checks of masking that it fails."""
+
+    name: str
+    source: str
+    clean: float
+    robust: float
+    examples: int
+    flags: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        return {"clean": self.clean, "robust": self.robust, "examples": self.examples, "flags": list(self.flags)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +81,7 @@ class Results:
         weights: hash of best.pt and last.pt of every (loss, seed).
         costs: loss -> step_time.json, without its seconds.
         audits: loss -> audit.json: whether the loss depends on the input gradient, and why.
+        given_nets: those that were trained elsewhere, in the study's order.
         pictures: loss -> examples, x, y and gradients of the same test examples, of `shown_seed`.
         shown_seed: the study's first seed.
         dataset: the training and the test split, for feature names, units and the number of examples.
@@ -55,16 +100,18 @@ class Results:
     weights: dict[Run, str]
     costs: dict[str, dict[str, Any]]
     audits: dict[str, dict[str, str]]
+    given_nets: list[GivenNet]
     pictures: dict[str, dict[str, np.ndarray]]
     shown_seed: int
     dataset: data.Dataset
 
 
-def read_results(study: Study, losses: list[str]) -> Results:
+def read_results(opened: OpenStudy, losses: list[str]) -> Results:
+    study = opened.study
     runs = [(loss, seed) for loss in losses for seed in study.training.seeds]
     shown = study.training.seeds[0]
-    found = {run: attacked.attacked(study, *run) for run in runs}
-    pictures = {loss: attacked.pictures(study, loss, shown) for loss in losses}
+    found = {run: attacked(opened, *run) for run in runs}
+    pictures = {loss: pictures_of(opened, loss, shown) for loss in losses}
     return Results(
         study=study,
         losses=losses,
@@ -77,13 +124,98 @@ def read_results(study: Study, losses: list[str]) -> Results:
         masking={
             loss: masking.over_seeds({s: one.findings for (n, s), one in found.items() if n == loss}) for loss in losses
         },
-        history=stacked({run: trained.history(study, *run) for run in runs}),
-        weights={run: trained.weights_hash(study, *run) for run in runs},
-        costs={loss: trained.cost(study, loss) for loss in losses},
-        audits={loss: trained.audit(study, loss) for loss in losses},
+        history=stacked({run: history(opened, *run) for run in runs}),
+        weights={run: weights_hash(opened, *run) for run in runs},
+        costs={loss: cost(opened, loss) for loss in losses},
+        audits={loss: audit(opened, loss) for loss in losses},
+        given_nets=[given_net(opened, name) for name in study.checkpoints],
         pictures=same_examples(study, pictures),
         shown_seed=shown,
         dataset=data.read_data(study.name, study.data, ("train", "test")),
+    )
+
+
+def attacked(opened: OpenStudy, loss: str, seed: int) -> Attacked:
+    study, attack = opened.study, opened.study.attack
+    outcomes = opened.read("attack", loss, seed, "outcomes.parquet", lambda f: complete(pd.read_parquet(f), study))
+    harm = scores.harm(outcomes, study.task)
+    headline = scores.worst_at(harm, attack.norm, attack.epsilon)
+    return Attacked(
+        scores=seed_scores(harm, study),
+        steps=scores.waterfall(harm, attack, study.task),
+        iterations=iterations(harm, study),
+        distances=distances.to_boundary(outcomes, study),
+        headline=headline.to_frame().T.reset_index(drop=True),
+        descriptors=opened.read("attack", loss, seed, "descriptors.parquet", described),
+        findings=findings(opened, loss, seed),
+    )
+
+
+def described(file: Path) -> pd.DataFrame:
+    return descriptors.means(descriptors.complete(pd.read_parquet(file)))
+
+
+def findings(opened: OpenStudy, loss: str, seed: int) -> masking.Findings:
+    return opened.read("attack", loss, seed, "masking.json", masking.read_sheet)
+
+
+def pictures_of(opened: OpenStudy, loss: str, seed: int) -> dict[str, np.ndarray]:
+    """gradients.npz of the attack stage: examples (k,), x and gradients (k, *input), y."""
+
+    def how(file: Path) -> dict[str, np.ndarray]:
+        with np.load(file, allow_pickle=False) as contents:
+            return {key: contents[key] for key in ("examples", "x", "y", "gradients")}
+
+    return opened.read("attack", loss, seed, "gradients.npz", how)
+
+
+def history(opened: OpenStudy, loss: str, seed: int) -> pd.DataFrame:
+    score = opened.study.task.validation_key
+    columns = ["epoch", score, "input_gradient_norm", "term_gradient_ratio"]
+    frame = opened.read("train", loss, seed, "history.csv", lambda f: pd.read_csv(f)[columns])
+    return frame.rename(columns={score: "validation_score"})
+
+
+def weights_hash(opened: OpenStudy, loss: str, seed: int) -> str:
+    """Equal for two runs exactly when every bit of best.pt's and last.pt's weights is."""
+
+    def how(file: Path) -> dict[str, Any]:
+        return dict(store.load_checkpoint(file, opened.fix("train", loss))["model"])
+
+    weights = {name: opened.read("train", loss, seed, name, how) for name in ("best.pt", "last.pt")}
+    return store.hash_of_contents(weights)
+
+
+def cost(opened: OpenStudy, loss: str) -> dict[str, Any]:
+    """The time of a training step relative to `standard`, its interval, the number of rounds, the operations' ratio.
+
+    A ratio that would mean nothing is None: the machine was too busy, or the net has no operations that are counted.
+    """
+    return measured(opened, loss, "step_time.json", ("ratio", "low", "high", "n", "operations"))
+
+
+def audit(opened: OpenStudy, loss: str) -> dict[str, str]:
+    return measured(opened, loss, "audit.json", ("kind", "verdict"))
+
+
+def measured(opened: OpenStudy, loss: str, file: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Some keys of a file that the train stage keeps once for a loss."""
+    fix = opened.fix("measured", loss)
+    return opened.read("measured", loss, None, file, lambda path: {k: store.read_json(path, fix)[k] for k in keys})
+
+
+def given_net(opened: OpenStudy, name: str) -> GivenNet:
+    given, fix = opened.study.checkpoints[name], opened.fix("checkpoint", name)
+    here = opened.folder("checkpoint", name)
+    facts, sheet = (store.read_json(here / file, fix) for file in ("evaluation.json", "masking.json"))
+    return GivenNet(
+        name=name,
+        source=", ".join(filter(None, (given.model or "the study's net", given.weights))),
+        clean=facts["clean"],
+        robust=facts["robust"],
+        examples=facts["examples"],
+        flags=tuple(check for check, one in sheet.items() if not one["ok"]),
+        notes=tuple(facts["notes"]),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from inputgrad.robustness.scores import harm, scores, worst
+from inputgrad.robustness.scores import scores, worst
 from pipeline.study.schema import Study
 
 WORST = "worst"
@@ -75,9 +75,13 @@ def spared(outcomes: pd.DataFrame, study: Study) -> Iterator[str]:
                     yield f"{where} did not see {len(missed)} of the {len(standing)} examples that still stand"
 
 
-def seed_scores(outcomes: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Scores of one run: norm, epsilon, attack (`clean`, each that sees every example everywhere, `worst`), score."""
-    table = harm(outcomes, study.task)
+def seed_scores(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Scores of one run: norm, epsilon, attack (`clean`, each that sees every example everywhere, `worst`), score.
+
+    Args:
+        table: from `inputgrad.robustness.scores.harm`.
+        study: whose attacks they are.
+    """
     each = table[table.index.get_level_values("attack").isin(["clean", *on_all_examples(study)])]
     total = worst(table).assign(attack=WORST).set_index("attack", append=True)
     rows: pd.DataFrame = scores(pd.concat([each, total]), study.task).rename("score").reset_index()

@@ -9,17 +9,19 @@ from torch import nn
 
 from inputgrad import files
 from inputgrad.audit.given import model_of
-from inputgrad.errors import UserError
+from inputgrad.errors import UserError, nearest
 from inputgrad.robustness import command, evaluation
 from pipeline import data, fingerprint, store
 from pipeline.data import Dataset
-from pipeline.results import elsewhere
 from pipeline.stages.attack import examples_of
 from pipeline.study import origins
 from pipeline.study.params import read_in_stage
 from pipeline.study.read import read_study
-from pipeline.study.run import runs
+from pipeline.study.run import folder, runs
 from pipeline.study.schema import Study
+
+FILES = ("outcomes.parquet", "descriptors.parquet", "input_gradients.npy", "masking.json", "evaluation.json")
+"""What an evaluation consists of; see `inputgrad.robustness.evaluation.write`."""
 
 
 def run(study_name: str, name: str) -> Path:
@@ -29,7 +31,8 @@ def run(study_name: str, name: str) -> Path:
         UserError: no such checkpoint, or its weights or outputs do not fit, or something changed meanwhile.
     """
     study = read_in_stage(study_name)
-    elsewhere.named(study, name)
+    if name not in study.checkpoints:
+        raise UserError(f"{study.file}: checkpoints: no '{name}'; {nearest(name, study.checkpoints)}")
     run = runs(study, "standard")[0]
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("warn" if run.device.type == "cuda" else "error")
@@ -39,7 +42,7 @@ def run(study_name: str, name: str) -> Path:
         if not store.is_finished(state, origin):
             dataset = data.read_data(study.name, study.data, ("test",)).to(run.device)
             attack_it(study, net_of(study, name, dataset), dataset, state)
-            store.seal(state, origin, elsewhere.FILES)
+            store.seal(state, origin, FILES)
     fingerprint.read_again()
     now = origins.of_checkpoint(read_study(study_name), name)
     if now != origin:
@@ -47,7 +50,7 @@ def run(study_name: str, name: str) -> Path:
             f"checkpoint {name} of {study_name} is {now.difference(vars(origin))}: this changed while the command ran,"
             " so nothing is published; fix: run it again"
         )
-    target = elsewhere.folder(study, name)
+    target = folder(study, name, "checkpoint")
     store.publish({"": state}, target)
     return target
 
@@ -64,9 +67,9 @@ def net_of(study: Study, name: str, dataset: Dataset) -> nn.Module:
         raise UserError(f"{where}: {error}") from error
 
 
-def attack_it(study: Study, net: nn.Module, dataset: Dataset, folder: Path) -> None:
+def attack_it(study: Study, net: nn.Module, dataset: Dataset, target: Path) -> None:
     wanted, attack = examples_of(study, dataset), study.attack
-    files.remove(folder / evaluation.FACTS)  # of an evaluation that was killed before it was sealed
+    files.remove(target / evaluation.FACTS)  # of an evaluation that was killed before it was sealed
     evaluation.evaluate(
         net,
         dataset.inputs("test", wanted),
@@ -75,5 +78,5 @@ def attack_it(study: Study, net: nn.Module, dataset: Dataset, folder: Path) -> N
         norm=attack.norm,
         bounds=dataset.context.bounds,
         attack=attack,
-        folder=folder,
+        folder=target,
     )

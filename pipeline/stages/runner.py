@@ -18,6 +18,7 @@ from inputgrad.errors import UserError
 from pipeline import data, fingerprint, store, tracking
 from pipeline.dvc import Record
 from pipeline.progress import progress
+from pipeline.results.opened import OpenStudy
 from pipeline.stages import before, measured
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.train import train as train_run
@@ -117,9 +118,9 @@ def report(study_name: str) -> Path:
     """experiments/STUDY/report"""
     from pipeline.report import write
 
-    study = read_in_stage(study_name)
-    target = write(study, list(study.losses))
-    tracking.catch_up([study_name])
+    opened = OpenStudy(read_in_stage(study_name))
+    target = write(opened, list(opened.study.losses))
+    tracking.catch_up([study_name], {study_name: opened})
     return target
 
 

@@ -20,10 +20,15 @@ def of_training(run: Run) -> Origin:
     return origin(run, "train", run.settings, files)
 
 
-def of_attack(run: Run) -> Origin:
-    """The attack on a trained run: its settings, the data, the weights of the run and of the source of transfer."""
+def of_attack(run: Run, trained: Iterable[Path]) -> Origin:
+    """The attack on a trained run: its settings, the data, and the weights.
+
+    Args:
+        run: that is attacked.
+        trained: the checked folders of its own training and of that of its source of transfer.
+    """
     attack = run.study.attack.model_dump(mode="json")
-    weights = [one.opened("train") / "best.pt" for one in (run, run.source)]
+    weights = [folder / "best.pt" for folder in trained]
     settings = {"attack": attack, "model": run.study.model, "seed": run.seed}
     return origin(run, "attack", settings, [data.path(run.study.name), *weights])
 

@@ -68,7 +68,7 @@ class Run:
     @cached_property
     def attack_origin(self) -> Origin:
         """Everything that changes the attack on it; the trainings that it starts from are checked."""
-        return origins.of_attack(self)
+        return origins.of_attack(self, [one.opened("train") for one in (self, self.source)])
 
     @property
     def fingerprint(self) -> str:

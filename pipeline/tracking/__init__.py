@@ -7,7 +7,7 @@ the folders alone. MLflow itself is imported when a function first talks to it, 
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from inputgrad.errors import UserError
@@ -16,6 +16,7 @@ from pipeline.tracking import current, server
 from pipeline.tracking.address import database, reason, shown, uri
 
 if TYPE_CHECKING:
+    from pipeline.results.opened import OpenStudy
     from pipeline.study.schema import Study
 
 
@@ -25,43 +26,49 @@ def mirror(study: Study, loss_name: str) -> None:
     A failure is one line on stderr and no exception. This runs at the end of a stage whose results are complete on
     disk: a view that cannot be written must not make DVC throw away hours of training.
     """
+    from pipeline.results.opened import OpenStudy
     from pipeline.tracking import contents
 
-    _or_warn(lambda: contents.mirror_loss(study, loss_name), f"{study.name}/{loss_name}")
+    _or_warn(lambda: contents.mirror_loss(OpenStudy(study), loss_name), f"{study.name}/{loss_name}")
 
 
-def catch_up(study_names: Iterable[str]) -> None:
+def catch_up(study_names: Iterable[str], opened: Mapping[str, OpenStudy] | None = None) -> None:
     """Bring MLflow up to what is published of these studies now, however it was published; fails like `mirror`.
 
     Before anything shows MLflow, and at the end of a study: a stage that DVC takes from its cache does not run, and so
     tells MLflow nothing. Takes milliseconds where nothing has changed. A database that is not there shows nothing that
     is wrong; `python -m pipeline ui` makes it.
+
+    Args:
+        study_names: files of experiments/.
+        opened: those among them that the command has opened already; the others are opened here, if need be.
     """
     if (file := database()) is not None and not file.exists():
         return
     for name in study_names:
-        _or_warn(lambda name=name: current.show(name), name)  # type: ignore[misc]
+        _or_warn(lambda name=name: current.show(name, (opened or {}).get(name)), name)  # type: ignore[misc]
 
 
 def track(study_names: list[str]) -> None:
     """Rebuild MLflow from the folders of these studies; what it has already is left alone."""
+    from pipeline.results.opened import OpenStudy
     from pipeline.study.read import read_study
     from pipeline.tracking import contents, silence
 
     silence.forget()
-    studies = [read_study(name) for name in study_names]
-    pairs = [(study, name) for study in studies for name in study.losses]
+    studies = {name: OpenStudy(read_study(name)) for name in study_names}
+    pairs = [(name, loss) for name, opened in studies.items() for loss in opened.study.losses]
     runs: dict[tuple[str, str], set[str]] = {}  # (study, loss) -> those that show it
     wanted = {name: current.published(name) for name in study_names}
     try:
         with progress("track", len(pairs), lambda: len(runs), "losses"):
-            for study, name in pairs:
-                refuse_foreign_attacks(study, name)
-                runs[study.name, name] = contents.mirror_loss(study, name)
-            for study in studies:
-                if wanted[study.name] or current.shown(study.name):
-                    found = (runs[study.name, name] for name in study.losses)
-                    contents.complete(study, set().union(contents.mirror_report(study), *found), wanted[study.name])
+            for name, loss in pairs:
+                refuse_foreign_attacks(studies[name], loss)
+                runs[name, loss] = contents.mirror_loss(studies[name], loss)
+            for name, opened in studies.items():
+                if wanted[name] or current.shown(name):
+                    found = (runs[name, loss] for loss in opened.study.losses)
+                    contents.complete(opened, set().union(contents.mirror_report(opened), *found), wanted[name])
     except Exception as error:
         if not server.is_foreign(error):
             raise
@@ -74,13 +81,13 @@ def track(study_names: list[str]) -> None:
     print(f"{done} losses are in {shown(uri())}; look at them with: python -m pipeline ui")
 
 
-def refuse_foreign_attacks(study: Study, loss_name: str) -> None:
+def refuse_foreign_attacks(opened: OpenStudy, loss_name: str) -> None:
     """A stage passes over the attack on an earlier training, for it is repeated later; here nothing is left out."""
     from pipeline.study.run import runs
 
-    for run in runs(study, loss_name):
+    for run in runs(opened.study, loss_name):
         if run.folder("attack").exists():
-            run.opened("attack")
+            opened.folder("attack", loss_name, run.seed)
 
 
 def _or_warn(action: Callable[[], object], what: str) -> None:

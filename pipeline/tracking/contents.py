@@ -11,8 +11,8 @@ import numpy as np
 from inputgrad.errors import UserError
 from pipeline import data, store
 from pipeline.fingerprint import hash_of, hash_of_file
+from pipeline.results.opened import OpenStudy
 from pipeline.results.pictures import gradient_picture
-from pipeline.study.run import runs
 from pipeline.study.schema import Study
 from pipeline.tracking import current, search, server
 from pipeline.tracking.outcome import metric
@@ -100,11 +100,11 @@ def of_seed(
     )
 
 
-def mirror_study(study: Study, wanted: str) -> None:
+def mirror_study(opened: OpenStudy, wanted: str) -> None:
     """Mirror everything of a study that is of it as it stands, and nothing else as current.
 
     Args:
-        study: whose folders are read.
+        opened: the study whose folders are read.
         wanted: what `current.published` gave before.
 
     Raises:
@@ -112,42 +112,45 @@ def mirror_study(study: Study, wanted: str) -> None:
     """
     shown: set[str] = set()
     errors: list[UserError] = []
-    for name in study.losses:
+    for name in opened.study.losses:
         try:
-            shown |= mirror_loss(study, name)
+            shown |= mirror_loss(opened, name)
         except store.ForeignError:  # made from something else than the study states now: not current
             continue
         except UserError as error:
             errors.append(error)
     with suppress(UserError):  # a report that is older than the results is not shown as theirs
-        shown |= mirror_report(study)
-    complete(study, shown, "" if errors else wanted)
+        shown |= mirror_report(opened)
+    complete(opened, shown, "" if errors else wanted)
     if errors:
         raise errors[0]
 
 
-def complete(study: Study, shown: set[str], wanted: str) -> None:
+def complete(opened: OpenStudy, shown: set[str], wanted: str) -> None:
     """After losses and report of a study, whose runs are `shown`: its searches, and an end to what is past."""
-    for folder in search.folders(study):
+    for folder in search.folders(opened.study):
         search.mirror(folder)
     with server.connected() as client:
-        where = experiment(client, study)
-        known = stated(study)
+        where = experiment(client, opened.study)
+        known = stated(opened)
         others = client.search_runs([where], "tags.current = 'true'", max_results=50_000)
         past = (run for run in others if run.data.tags["fingerprint"] not in known)
         server.mark(client, [run for run in past if run.info.run_id not in shown], now=False)
         client.set_experiment_tag(where, current.TAG, wanted)
 
 
-def stated(study: Study) -> set[str]:
+def stated(opened: OpenStudy) -> set[str]:
     """The fingerprints of all trainings that a study states: one that is not published may be under way."""
-    of_seeds = {name: [run.fingerprint for run in runs(study, name)] for name in study.losses}
+    study = opened.study
+    of_seeds = {
+        name: [opened.origin("train", name, seed).fingerprint for seed in study.training.seeds] for name in study.losses
+    }
     return {one for several in of_seeds.values() for one in (*several, loss_fingerprint(several))}
 
 
-def mirror_loss(study: Study, name: str) -> set[str]:
+def mirror_loss(opened: OpenStudy, name: str) -> set[str]:
     """Mirror the folders of one loss; the runs that show it now, none if there are no folders."""
-    loss = LossFolder(study, name)
+    loss, study = LossFolder(opened, name), opened.study
     if not loss.seeds:
         return set()
     started, ended = min(seed.started for seed in loss.seeds), max(seed.ended for seed in loss.seeds)
@@ -215,14 +218,12 @@ def log_pictures(client: MlflowClient, run_id: str, seed: SeedFolder) -> None:
                 client.log_image(run_id, picture, key="input_gradients", step=int(epoch), timestamp=seed.ended)
 
 
-def mirror_report(study: Study) -> set[str]:
+def mirror_report(opened: OpenStudy) -> set[str]:
     """Mirror the report of a study; its run, none if there is no report. A changed report is a new run."""
-    folder = study.folder / "report"
-    if not folder.exists():
+    study = opened.study
+    if not (study.folder / "report").exists():
         return set()
-    from pipeline.results.report import opened
-
-    opened(study)
+    folder = opened.report()
     moment = milliseconds(folder / "metrics.json")
     found = store.read_json(folder / "metrics.json", f"write it again with: dvc repro -f report@{study.name}")["losses"]
     with server.connected() as client:

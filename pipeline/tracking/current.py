@@ -9,11 +9,15 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline import store
 from pipeline.fingerprint import hash_of, hash_of_file
 from pipeline.tracking import silence
 from pipeline.tracking.address import database
+
+if TYPE_CHECKING:
+    from pipeline.results.opened import OpenStudy
 
 TAG = "shows"
 """Of an experiment: `published` at the time when all of it was shown; empty while only a part is."""
@@ -50,12 +54,13 @@ def shown(study: str) -> str:
     return row[0] if row else ""
 
 
-def show(study_name: str) -> None:
-    """Make the current runs of a study those that are published, unless they are."""
+def show(study_name: str, opened: OpenStudy | None = None) -> None:
+    """Make the current runs of a study those that are published, unless they are; it is opened here unless it is."""
     wanted = published(study_name)
     if wanted == shown(study_name):
         return
+    from pipeline.results.opened import OpenStudy
     from pipeline.study.read import read_study
     from pipeline.tracking import contents
 
-    contents.mirror_study(read_study(study_name), wanted)
+    contents.mirror_study(opened or OpenStudy(read_study(study_name)), wanted)

@@ -92,8 +92,7 @@ def save(seed: SeedFolder, path: Path, model_id: str, location: str, run_id: str
 
 
 def trained(seed: SeedFolder, shape: tuple[int, ...]) -> nn.Module:
-    fix = f"write it again with: dvc repro -f train@{seed.study.name}-{seed.loss}"
-    weights = store.load_checkpoint(seed.train / "best.pt", fix)["model"]
+    weights = store.load_checkpoint(seed.train / "best.pt", seed.opened.fix("train", seed.loss))["model"]
     model = models.build(seed.study.model, shape, seed.facts["outputs"])
     model.load_state_dict(weights)
     return model.eval()

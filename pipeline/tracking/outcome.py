@@ -7,18 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 
 from pipeline.results import descriptors, masking
-from pipeline.results.attacked import attacked
-from pipeline.results.files import attack_file
+from pipeline.results.opened import OpenStudy
+from pipeline.results.read import attacked
 from pipeline.results.scores import WORST
-from pipeline.study.run import folder
-from pipeline.study.schema import Study
 from pipeline.tracking.point import Point, milliseconds
 
 
-def points(study: Study, loss: str, seed: int) -> list[Point]:
+def points(opened: OpenStudy, loss: str, seed: int) -> list[Point]:
     """The headline numbers, and the worst-case score as a curve over ε."""
-    moment = milliseconds(folder(study, loss, "attack") / f"seed-{seed}" / "gradients.npz")
-    found = attacked(study, loss, seed)
+    study, found = opened.study, attacked(opened, loss, seed)
+    moment = milliseconds(opened.folder("attack", loss, seed) / "gradients.npz")
     key, scores, threat = study.task.key, found.scores, study.attack
     worst = scores[scores["attack"] == WORST]
     headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]
@@ -51,10 +49,6 @@ def steps_per_unit(radii: Sequence[float]) -> int:
 def metric(name: str) -> str:
     """What MLflow calls a number of metrics.json; descriptors say `test_`, for the validation split has some too."""
     return name if name.startswith(("clean_", "robust_", "median_distance_")) else f"test_{name}"
-
-
-def findings(study: Study, loss: str, seed: int) -> masking.Findings:
-    return attack_file(study, loss, seed, "masking.json", masking.read_sheet)
 
 
 def tags(found: dict[int, masking.Findings]) -> dict[str, str]:

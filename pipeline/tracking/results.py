@@ -13,9 +13,9 @@ import pandas as pd
 from inputgrad.errors import UserError
 from pipeline import store
 from pipeline.fingerprint import hash_of
-from pipeline.results import masking
-from pipeline.results.files import measured, train_file
-from pipeline.study.run import Run, folder
+from pipeline.results import masking, read
+from pipeline.results.opened import OpenStudy
+from pipeline.study.run import folder
 from pipeline.study.schema import Study
 from pipeline.tracking import outcome
 from pipeline.tracking.point import Point, milliseconds
@@ -25,26 +25,26 @@ from pipeline.tracking.point import Point, milliseconds
 class SeedFolder:
     """One finished run: train/seed-N, and attack/seed-N as soon as it is there."""
 
-    study: Study
+    opened: OpenStudy
     loss: str
     seed: int
 
-    @cached_property
-    def run(self) -> Run:
-        return Run(self.study, self.loss, self.seed)
+    @property
+    def study(self) -> Study:
+        return self.opened.study
 
-    @cached_property
+    @property
     def train(self) -> Path:
-        return self.run.opened("train")
+        return self.opened.folder("train", self.loss, self.seed)
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        fix = f"fix: dvc repro -f train@{self.study.name}-{self.loss}"
-        return train_file(self.study, self.loss, self.seed, "run.json", lambda file: dict(store.read_json(file, fix)))
+        fix = self.opened.fix("train", self.loss)
+        return self.opened.read("train", self.loss, self.seed, "run.json", lambda f: dict(store.read_json(f, fix)))
 
     @property
     def fingerprint(self) -> str:
-        return self.run.fingerprint
+        return self.opened.origin("train", self.loss, self.seed).fingerprint
 
     @cached_property
     def attack(self) -> Path | None:
@@ -53,20 +53,20 @@ class SeedFolder:
         Raises:
             UserError: it is of these weights and damaged.
         """
-        if not self.run.folder("attack").exists():
+        if not (folder(self.study, self.loss, "attack") / f"seed-{self.seed}").exists():
             return None
         try:
-            self.run.attack_origin  # noqa: B018  transfer starts from `standard`, whose training may not be there yet
-        except UserError:
+            self.opened.origin("attack", self.loss, self.seed)
+        except UserError:  # transfer starts from `standard`, whose training may not be there yet
             return None
         try:
-            return self.run.opened("attack")
+            return self.opened.folder("attack", self.loss, self.seed)
         except store.ForeignError:
             return None
 
     @property
     def attack_fingerprint(self) -> str | None:
-        return None if self.attack is None else self.run.attack_origin.fingerprint
+        return self.opened.origin("attack", self.loss, self.seed).fingerprint if self.attack else None
 
     @property
     def ended(self) -> int:
@@ -87,7 +87,7 @@ class SeedFolder:
             pace = (self.ended - self.started) / max(1, len(frame))
             return history_points(frame, [self.started + int(pace * (i + 1)) for i in range(len(frame))])
 
-        return train_file(self.study, self.loss, self.seed, "history.csv", how)
+        return self.opened.read("train", self.loss, self.seed, "history.csv", how)
 
     @cached_property
     def best(self) -> list[Point]:
@@ -97,11 +97,11 @@ class SeedFolder:
 
     @cached_property
     def outcome(self) -> list[Point]:
-        return [] if self.attack is None else outcome.points(self.study, self.loss, self.seed)
+        return [] if self.attack is None else outcome.points(self.opened, self.loss, self.seed)
 
     @cached_property
     def findings(self) -> masking.Findings | None:
-        return None if self.attack is None else outcome.findings(self.study, self.loss, self.seed)
+        return None if self.attack is None else read.findings(self.opened, self.loss, self.seed)
 
     @property
     def sheet(self) -> dict[str, str]:
@@ -112,22 +112,24 @@ class SeedFolder:
 class LossFolder:
     """All seeds of one loss that have a training folder."""
 
-    study: Study
+    opened: OpenStudy
     name: str
 
-    @cached_property
-    def train(self) -> Path:
-        return folder(self.study, self.name, "train")
+    @property
+    def study(self) -> Study:
+        return self.opened.study
 
     @property
     def measured(self) -> Path:
-        return folder(self.study, self.name, "measured")
+        return self.opened.folder("measured", self.name)
 
     @cached_property
     def seeds(self) -> list[SeedFolder]:
         """The study's, once the loss has been trained; a folder of another study, or a damaged one, is an error."""
-        seeds = [SeedFolder(self.study, self.name, seed) for seed in self.study.training.seeds]
-        return [seed for seed in seeds if seed.train] if self.train.exists() else []
+        if not folder(self.study, self.name, "train").exists():
+            return []
+        seeds = [SeedFolder(self.opened, self.name, seed) for seed in self.study.training.seeds]
+        return [seed for seed in seeds if seed.train]
 
     @property
     def fingerprint(self) -> str:
@@ -154,13 +156,13 @@ class LossFolder:
         for name, step, value, moment, n in means.reset_index().to_numpy():
             if not (str(name).startswith("median_distance_") and n < len(self.seeds)):  # a seed's may be infinite
                 yield Point(str(name), float(value), int(moment), int(step))
-        ratio = measured(self.study, self.name, "step_time.json", ("ratio",))["ratio"]
+        ratio = read.cost(self.opened, self.name)["ratio"]
         if ratio is not None:
             yield Point("step_time_ratio", ratio, milliseconds(self.measured / "step_time.json"))
 
     @property
     def audit(self) -> dict[str, str]:
-        found = measured(self.study, self.name, "audit.json", ("kind", "verdict"))
+        found = read.audit(self.opened, self.name)
         return {"audit": found["kind"], "audit.verdict": found["verdict"]}
 
     @property

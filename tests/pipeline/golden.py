@@ -19,6 +19,7 @@ import torch
 from inputgrad import files
 from pipeline import data, store
 from pipeline.results import read, summary
+from pipeline.results.opened import OpenStudy
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.train import train
 from pipeline.study import origins
@@ -98,7 +99,7 @@ def measure() -> dict[str, Any]:
                 store.publish({f"seed-{run.seed}": evaluate(Evaluation(run))}, folder(study, loss, "attack"))
                 found[f"{name}/{loss}"] = of_run(run)
             write_measured(runs(study, loss)[0])
-        metrics = summary.summarise(read.read_results(study, list(study.losses))).metrics()
+        metrics = summary.summarise(read.read_results(OpenStudy(study), list(study.losses))).metrics()
         found[f"{name}/metrics"] = {"metrics": hash_of(json.dumps(metrics, sort_keys=True))}
     return found
 

@@ -7,25 +7,29 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from contextlib import chdir
 from pathlib import Path
 
 import pytest
 
 from inputgrad.errors import UserError
-from inputgrad.robustness import attacking
-from pipeline import data, fingerprint, tracking
+from inputgrad.robustness import attacking, scores
+from pipeline import data, fingerprint, store, tracking
 from pipeline.data import _file
 from pipeline.report import page
 from pipeline.stages import attack, runner, train
+from pipeline.study import read
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
+from pipeline.tracking import model
 from tests.conftest import PARAMS, TINY, edit, only
 from tests.pipeline.test_cli import expect_refusal
 from tests.pipeline.test_repro import clone
 
 RUNS = Path("experiments/tiny/runs/standard")
 STUDY = Path("experiments/tiny.yaml")
+CATCH_UP = tracking.catch_up
 MEANWHILE = "this changed while the command ran, so nothing is published"
 
 
@@ -225,7 +229,7 @@ def test_a_change_while_reporting_publishes_nothing(project, pipeline, monkeypat
 
 
 def test_a_result_that_is_replaced_while_it_is_read_is_noticed(project, pipeline, monkeypatch):
-    from pipeline.results import trained
+    from pipeline.results import read as numbers
 
     manifest = RUNS / "measured/manifest.json"
 
@@ -239,8 +243,37 @@ def test_a_result_that_is_replaced_while_it_is_read_is_noticed(project, pipeline
         file.write_text(str({**numbers, "ratio": 9.0}).replace("'", '"'), encoding="utf-8")
         reseal(manifest.parent)
 
-    during(monkeypatch, trained, "cost", measured_again)
+    during(monkeypatch, numbers, "cost", measured_again)
     expect_refusal(pipeline("report", "tiny"), f"the report of tiny is made from another {manifest}", MEANWHILE)
+
+
+def counted(monkeypatch, module, name):
+    """How often a function was called with each first argument."""
+    original, calls = getattr(module, name), Counter()
+
+    def counting(first, *rest):
+        calls[str(first)] += 1
+        return original(first, *rest)
+
+    monkeypatch.setattr(module, name, counting)
+    return calls
+
+
+def test_a_report_checks_every_folder_once_and_computes_harm_once(project, pipeline, monkeypatch):
+    """With all that follows in MLflow; the study is read at the door, and once more in front of publishing."""
+    for name in ("mirror", "score"):
+        monkeypatch.setattr(model, name, lambda *_: "models:/m-none")
+    shutil.rmtree("experiments/tiny/report")
+    tracking.track(["tiny"])
+    monkeypatch.setattr(tracking, "catch_up", CATCH_UP)
+    checked, manifests = (counted(monkeypatch, store, name) for name in ("opened", "manifest_of"))
+    studies, harms = counted(monkeypatch, read, "read_yaml"), counted(monkeypatch, scores, "harm")
+    assert pipeline("report", "tiny").code == 0
+    folders = [RUNS / stage / f"seed-{seed}" for stage in ("train", "attack") for seed in (0, 1)]
+    folders += [RUNS / "measured", Path("experiments/tiny/report")]
+    assert checked == manifests == dict.fromkeys(map(str, folders), 1)
+    assert studies == {str(STUDY): 2}
+    assert sum(harms.values()) == 2
 
 
 def test_data_that_are_replaced_before_they_are_read_are_not_trained_on(project, finished, pipeline, monkeypatch):

@@ -10,8 +10,8 @@ import torch
 from inputgrad.errors import UserError
 from pipeline import data, dvc, store
 from pipeline.fingerprint import read_again
-from pipeline.results import elsewhere
-from pipeline.results import report as of_report
+from pipeline.results import read
+from pipeline.results.opened import OpenStudy
 from pipeline.stages import attack, runner, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study import params
@@ -54,11 +54,16 @@ def weights(project):
     return Run(study, "standard", 0)
 
 
+def given_net(name):
+    """What the report reads of it."""
+    return read.given_net(OpenStudy(read_study("tiny")), name)
+
+
 def test_the_same_weights_have_the_same_outcomes(weights, pipeline):
     state("{theirs: {weights: theirs.pt}}")
     done = pipeline("checkpoint", "tiny", "theirs")
     assert (done.code, done.err) == (0, "")
-    target = elsewhere.folder(read_study("tiny"), "theirs")
+    target = folder(read_study("tiny"), "theirs", "checkpoint")
     mine = pd.read_parquet(target / "outcomes.parquet")
     theirs = pd.read_parquet(attack.evaluate(Evaluation(weights)) / "outcomes.parquet").drop(columns="seed")
     theirs = theirs[theirs["attack"] != "transfer"]  # made on another net of the study
@@ -69,7 +74,7 @@ def test_the_same_weights_have_the_same_outcomes(weights, pipeline):
         mine[mine["attack"] != "square"][common].reset_index(drop=True),
         theirs[before_black_box][common].reset_index(drop=True),
     )
-    [one] = elsewhere.read(read_study("tiny"))
+    one = given_net("theirs")
     clean = mine[mine["attack"] == "clean"]
     assert one.clean == 1 - clean["broken"].mean()
     assert one.examples == len(clean)
@@ -80,7 +85,7 @@ def test_a_net_of_ones_own_with_and_without_weights(weights, pipeline):
     Path("mynets.py").write_text(OWN_NET)
     state("{mine: {model: 'mynets:net'}}")
     assert pipeline("checkpoint", "tiny", "mine").code == 0
-    [one] = elsewhere.read(read_study("tiny"))
+    one = given_net("mine")
     assert 0 <= one.robust <= one.clean < 0.6  # it was never trained
     assert params.expected([read_study("tiny")])[1]["tiny-mine"] == {"study": "tiny", "checkpoint": "mine"}
     before = dvc.current()["checkpoint"]["tiny-mine"]
@@ -96,7 +101,7 @@ def test_what_changes_makes_it_stale(weights, pipeline):
     Path("mynets.py").write_text(OWN_NET.replace("manual_seed(3)", "manual_seed(4)"))
     read_again()
     with pytest.raises(UserError, match="made by another mynets"):
-        elsewhere.read(read_study("tiny"))
+        given_net("mine")
 
 
 def test_other_weights_or_attacks_are_another_result(weights, pipeline):
@@ -107,14 +112,14 @@ def test_other_weights_or_attacks_are_another_result(weights, pipeline):
     torch.save({key: 2 * value for key, value in contents.items()}, "theirs.pt")
     assert dvc.current()["checkpoint"]["tiny-theirs"] != before
     with pytest.raises(UserError, match=r"dvc repro -f checkpoint@tiny-theirs"):
-        elsewhere.read(read_study("tiny"))
+        given_net("theirs")
     with pytest.raises(UserError, match="checkpoint"):
-        list(of_report.manifests(read_study("tiny"), []))
+        list(OpenStudy(read_study("tiny")).manifests([]))
     assert pipeline("checkpoint", "tiny", "theirs").code == 0
-    assert len(elsewhere.read(read_study("tiny"))) == 1
+    given_net("theirs")
     edit(Path("experiments/tiny.yaml"), "queries: 20", "queries: 30")
     with pytest.raises(UserError, match=r"dvc repro -f checkpoint@tiny-theirs"):
-        elsewhere.read(read_study("tiny"))
+        given_net("theirs")
 
 
 @pytest.mark.parametrize(
@@ -155,7 +160,7 @@ def test_what_does_not_fit_is_one_line(weights, pipeline, given, said):
     assert (done.code, done.out) == (2, "")
     assert done.err.count("\n") == 1
     assert said in done.err
-    assert not elsewhere.folder(read_study("tiny"), "theirs").exists()
+    assert not folder(read_study("tiny"), "theirs", "checkpoint").exists()
 
 
 @pytest.mark.parametrize("name", ["my weights, {last}: #1.pt", "größe.pt"])

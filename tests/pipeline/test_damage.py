@@ -13,6 +13,7 @@ from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store
 from pipeline.fingerprint import Origin
+from pipeline.results.opened import OpenStudy
 from pipeline.stages import attack, runner
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -52,10 +53,10 @@ def test_the_sample_can_fail(study, monkeypatch):
 def test_a_rebuilt_mlflow_does_not_leave_out_a_damaged_attack(study):
     small.put(study[1]["finished"])
     small.forget()
-    refuse_foreign_attacks(read_study("tiny"), small.LOSS)
+    refuse_foreign_attacks(OpenStudy(read_study("tiny")), small.LOSS)
     (small.HERE / "runs" / small.LOSS / "attack" / "seed-1" / "masking.json").unlink()
     with pytest.raises(UserError, match=r"masking\.json is missing; fix: dvc repro -f attack@tiny-gradient_norm"):
-        refuse_foreign_attacks(read_study("tiny"), small.LOSS)
+        refuse_foreign_attacks(OpenStudy(read_study("tiny")), small.LOSS)
 
 
 def test_a_data_file_with_one_changed_bit_anywhere_is_refused(project):

@@ -23,7 +23,7 @@ from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import data, store, tracking
 from pipeline.fingerprint import hash_of_file
-from pipeline.results import report
+from pipeline.results.opened import OpenStudy
 from pipeline.stages import runner
 from pipeline.stages.attack import Evaluation, evaluate, trained
 from pipeline.stages.train import train as train_run
@@ -461,7 +461,7 @@ def write_report(study, numbers, page):
     target = study.folder / "report"
     files.write_json(target / "metrics.json", numbers)
     files.write_text(target / "report.html", page)
-    store.seal(target, report.origin(study, ["standard"]), ("metrics.json", "report.html"))
+    store.seal(target, OpenStudy(study).report_origin(["standard"]), ("metrics.json", "report.html"))
 
 
 def test_the_report_is_logged_once_and_its_intervals_stand_beside_the_means(study, untraced, capsys):
@@ -541,9 +541,9 @@ def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(st
         (parent,) = client.search_runs([experiment], "tags.kind = 'loss'")
     assert parent.data.tags["model"] == logged.model_uri
     assert mlflow.models.get_model_info(logged.model_uri).signature.inputs.inputs[0].shape == (-1, 1, 8, 8)
-    best = next(s for s in results.LossFolder(study, "standard").seeds if str(s.seed) == logged.tags["seed"])
+    best = next(s for s in results.LossFolder(OpenStudy(study), "standard").seeds if str(s.seed) == logged.tags["seed"])
     assert best.facts["best"]["validation_accuracy"] == max(
-        seed.facts["best"]["validation_accuracy"] for seed in results.LossFolder(study, "standard").seeds
+        seed.facts["best"]["validation_accuracy"] for seed in results.LossFolder(OpenStudy(study), "standard").seeds
     )
     x = data.read_data("tiny", read_study("tiny").data, ("test",)).x["test"][:7]
     run = runs(study, "standard")[best.seed]
@@ -566,7 +566,7 @@ def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(st
 def test_four_processes_may_touch_a_fresh_database_at_once(study, untraced):
     Path("mlflow.db").unlink()
     fork = multiprocessing.get_context("fork")
-    workers = [fork.Process(target=contents.mirror_loss, args=(study, "standard")) for _ in range(4)]
+    workers = [fork.Process(target=contents.mirror_loss, args=(OpenStudy(study), "standard")) for _ in range(4)]
     for worker in workers:
         worker.start()
     for worker in workers:

@@ -15,6 +15,7 @@ import torch
 from inputgrad import files
 from inputgrad.tasks import Classification, Regression
 from pipeline import data, store
+from pipeline.results.opened import OpenStudy
 from pipeline.results.read import Results, read_results
 from pipeline.study import origins
 from pipeline.study.read import read_study
@@ -190,4 +191,4 @@ def study(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study
 def results(built: Path) -> Results:
     """What the report reads of `toy`."""
     with chdir(built):
-        return read_results(read_study("toy"), LOSSES)
+        return read_results(OpenStudy(read_study("toy")), LOSSES)

@@ -12,6 +12,7 @@ from inputgrad.robustness import scores
 from pipeline import report
 from pipeline.report import attack_words, tables
 from pipeline.results import descriptors, distances, pairwise
+from pipeline.results.opened import OpenStudy
 from pipeline.results.quantity import compare
 from pipeline.results.read import Results, read_results
 from pipeline.results.scores import WORST
@@ -132,7 +133,7 @@ def test_a_descriptor_that_is_nowhere_finite_has_no_number(study: Study) -> None
     for file in Path("experiments/toy/runs").glob("*/attack/*/descriptors.parquet"):
         pd.read_parquet(file).assign(gradient_alignment=np.nan).to_parquet(file)
         reseal(file.parent)
-    found = json.loads((report.write(study, LOSSES) / "metrics.json").read_text())["losses"]["fgsm"]
+    found = json.loads((report.write(OpenStudy(study), LOSSES) / "metrics.json").read_text())["losses"]["fgsm"]
     assert found["gradient_alignment"] is None
     assert found["gradient_stability"]["mean"] == pytest.approx(0.8)
 
@@ -200,7 +201,7 @@ def test_other_attacked_examples_are_refused(study: Study) -> None:
     frame[frame["example"] < 99].to_parquet(file)
     reseal(file.parent)
     with pytest.raises(report.UserError, match="seed-1 holds other test examples than the runs before it"):
-        read_results(study, LOSSES)
+        read_results(OpenStudy(study), LOSSES)
 
 
 def test_few_attacked_examples_are_said(results: Results) -> None:
@@ -215,7 +216,7 @@ def test_results_of_an_older_attack_stage_are_named(study: Study) -> None:
         report.UserError,
         match=r"outcomes.parquet does not hold what it should .*distance.*dvc repro -f attack@toy-fgsm",
     ):
-        read_results(study, LOSSES)
+        read_results(OpenStudy(study), LOSSES)
 
 
 def test_the_standard_ensemble_is_named_only_where_it_ran_as_it_is(toy: Study) -> None:

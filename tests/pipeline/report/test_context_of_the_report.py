@@ -10,7 +10,8 @@ from inputgrad.errors import UserError
 from pipeline import data, report
 from pipeline.report import attack_words, limits, published, tables
 from pipeline.report.measure import score
-from pipeline.results import elsewhere
+from pipeline.results import read
+from pipeline.results.opened import OpenStudy
 from pipeline.results.read import Results
 from pipeline.results.statistics import Estimate
 from pipeline.results.summary import summarise
@@ -50,7 +51,7 @@ def test_a_study_states_published_rows_and_the_report_shows_them(study: Study) -
         file.write(
             "published:\n  - {name: trees & more, clean: 0.9, robust: 0.768, certified: true, source: a paper}\n"
         )
-    target = report.write(read_study("toy"), LOSSES)
+    target = report.write(OpenStudy(read_study("toy")), LOSSES)
     assert "| trees & more | 90.0 % | 76.8 %, certified | a paper |" in (target / "report.md").read_text()
     assert "trees &amp; more" in (target / "report.html").read_text()
 
@@ -70,11 +71,12 @@ def test_a_misspelt_key_of_a_row_is_named(study: Study) -> None:
 
 
 def test_nets_trained_elsewhere_stand_beside_the_losses(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
-    one = elsewhere.Elsewhere(
+    one = read.GivenNet(
         name="theirs", source="nets:theirs, <w>.pt", clean=0.9, robust=0.5, examples=100, flags=("black_box",), notes=()
     )
-    monkeypatch.setattr(elsewhere, "read", lambda study: [one])
-    target = report.write(study, LOSSES)
+    found = replace(read.read_results(OpenStudy(study), LOSSES), given_nets=[one])
+    monkeypatch.setattr(read, "read_results", lambda *_: found)
+    target = report.write(OpenStudy(study), LOSSES)
     low, high = 0.4038, 0.5962  # Wilson's interval of 50 of 100
     row = f"| 50.0 % [{100 * low:.1f}, {100 * high:.1f}] | ⚑ black_box |"
     assert row in (target / "report.md").read_text()
@@ -110,7 +112,7 @@ def test_limitations_follow_the_study(results: Results) -> None:
 
 
 def test_the_data_name_their_source(study: Study) -> None:
-    target = report.write(study, LOSSES)
+    target = report.write(OpenStudy(study), LOSSES)
     assert "Data: 1,797 handwritten digits" in (target / "report.md").read_text()
     assert "UCI" in Path(target / "report.html").read_text()
 

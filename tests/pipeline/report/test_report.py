@@ -14,6 +14,7 @@ from inputgrad.errors import UserError
 from pipeline import report
 from pipeline.report import pictures
 from pipeline.report.style import styles
+from pipeline.results.opened import OpenStudy
 from pipeline.results.read import Results, read_results
 from pipeline.results.summary import summarise
 from pipeline.study.read import read_study
@@ -34,7 +35,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def test_report_is_complete_self_contained_and_deterministic(study: Study) -> None:
-    target = report.write(study, LOSSES)
+    target = report.write(OpenStudy(study), LOSSES)
     first = contents(target)
     assert target == Path("experiments/toy/report")
     assert set(first) == {
@@ -49,7 +50,7 @@ def test_report_is_complete_self_contained_and_deterministic(study: Study) -> No
     check_metrics(json.loads(first["metrics.json"]))
     for loss in LOSSES:
         assert f"| `{loss}` |" in first["report.md"].decode()
-    assert contents(report.write(study, LOSSES)) == first
+    assert contents(report.write(OpenStudy(study), LOSSES)) == first
 
 
 def check_page(html: str) -> None:
@@ -100,7 +101,7 @@ def test_robustness_csv_is_long(results: Results) -> None:
 def test_regression_with_one_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     losses = ["standard", "fgsm"]
-    target = report.write(write_runs(write_study("patients", "diabetes", (0,)), losses), losses)
+    target = report.write(OpenStudy(write_runs(write_study("patients", "diabetes", (0,)), losses)), losses)
     value = json.loads((target / "metrics.json").read_text())["losses"]["fgsm"]
     assert value["robust_rmse"] == {"mean": pytest.approx(2.0), "low": None, "high": None, "n": 1}
     text = (target / "report.md").read_text()
@@ -115,16 +116,16 @@ def test_all_seeds_of_the_study_are_needed(study: Study) -> None:
         Path(f"experiments/toy/runs/fgsm/{stage}/seed-1").rename(f"experiments/toy/runs/fgsm/{stage}/gone")
     expected = "experiments/toy/runs/fgsm/train/seed-1/manifest.json is missing; fix: dvc repro -f train@toy-fgsm"
     with pytest.raises(UserError, match=f"^{re.escape(expected)}$"):
-        report.write(study, LOSSES)
+        report.write(OpenStudy(study), LOSSES)
     edit(study.file, "seeds: [0, 1, 2]", "seeds: [0, 1, 2, 3]")
     with pytest.raises(UserError, match=r"^\S*standard/train/seed-3/manifest.json is missing; .*train@toy-standard$"):
-        report.write(read_study("toy"), LOSSES)
+        report.write(OpenStudy(read_study("toy")), LOSSES)
     assert not Path("experiments/toy/report").exists()
 
 
 def test_the_order_of_losses_is_the_argument(study: Study) -> None:
     names = ["gradient_norm", "fgsm", "standard"]  # neither the alphabet nor the study
-    assert list(summarise(read_results(study, names)).metrics()["losses"]) == names
+    assert list(summarise(read_results(OpenStudy(study), names)).metrics()["losses"]) == names
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_a_broken_result_is_named_with_its_fix(study: Study, file: str, stage: s
     else:
         path.write_bytes(b"" if damage == "empty" else b"\x93garbage\xff")
     with pytest.raises(UserError) as caught:
-        report.write(study, LOSSES)
+        report.write(OpenStudy(study), LOSSES)
     message = str(caught.value)
     assert message.startswith(f"{path} is ")
     assert message.endswith(f"fix: dvc repro -f {stage}")
@@ -164,7 +165,7 @@ def test_a_loss_that_never_ran_is_named(study: Study) -> None:
     Path("experiments/toy/runs/fgsm").rename("experiments/toy/runs/other")
     fix = "experiments/toy/runs/fgsm/train/seed-0/manifest.json is missing; fix: dvc repro -f train@toy-fgsm"
     with pytest.raises(UserError, match=re.escape(fix)):
-        read_results(study, LOSSES)
+        read_results(OpenStudy(study), LOSSES)
 
 
 def test_other_test_examples_are_refused(study: Study) -> None:
@@ -174,12 +175,12 @@ def test_other_test_examples_are_refused(study: Study) -> None:
     np.savez(path, **changed)
     reseal(path.parent)
     with pytest.raises(UserError, match="shows other test examples than standard does"):
-        read_results(study, LOSSES)
+        read_results(OpenStudy(study), LOSSES)
 
 
 def test_standard_is_needed(study: Study) -> None:
     with pytest.raises(UserError, match="add 'standard'"):
-        report.write(study, ["fgsm"])
+        report.write(OpenStudy(study), ["fgsm"])
 
 
 def test_a_failing_report_keeps_the_old_one(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,7 +193,7 @@ def test_a_failing_report_keeps_the_old_one(study: Study, monkeypatch: pytest.Mo
 
     monkeypatch.setattr("pipeline.report.page.write", stop)
     with pytest.raises(KeyboardInterrupt):
-        report.write(study, LOSSES)
+        report.write(OpenStudy(study), LOSSES)
     assert [f.name for f in old.parent.parent.iterdir() if "report" in f.name] == ["report"]
     assert old.read_text() == "old"
 

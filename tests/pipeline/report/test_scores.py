@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from inputgrad.robustness.scores import harm
 from pipeline.results.scores import WORST, complete, seed_scores
 from pipeline.study.schema import Study
 from tests.pipeline.report.conftest import outcomes, stronger, write_study
@@ -16,9 +18,13 @@ def any_study(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     return write_study(data_name=request.param)
 
 
+def scored(frame: pd.DataFrame, study: Study) -> pd.DataFrame:
+    return seed_scores(harm(frame, study.task), study)
+
+
 def scores_of(study: Study, harm: dict[str, list[float]]) -> dict[tuple[str, float, str], float]:
     frame = complete(outcomes(study, 0, stronger({k: np.array(v, dtype=float) for k, v in harm.items()})), study)
-    rows = seed_scores(frame, study)
+    rows = scored(frame, study)
     return dict(zip(zip(rows["norm"], rows["epsilon"], rows["attack"], strict=True), rows["score"], strict=True))
 
 
@@ -46,7 +52,7 @@ def test_what_a_smaller_ball_holds_counts_in_every_larger_one_of_its_norm(any_st
     frame = outcomes(any_study, 0, lambda attack: np.zeros(4))
     inside = (frame["norm"] == "linf") & (frame["epsilon"] == 0.1) & (frame["attack"] == "fgsm")
     frame.loc[inside & (frame["example"] == 2), "broken"] = True
-    scores = seed_scores(complete(frame, any_study), any_study).set_index(["norm", "epsilon", "attack"])["score"]
+    scores = scored(complete(frame, any_study), any_study).set_index(["norm", "epsilon", "attack"])["score"]
     assert scores["linf", 0.1, WORST] == scores["linf", 0.2, WORST] == 0.75
     assert scores["linf", 0.2, "fgsm"] == scores["l2", 0.5, WORST] == scores["linf", 0.0, WORST] == 1
 
@@ -55,7 +61,7 @@ def test_what_a_smaller_ball_holds_counts_in_every_larger_one_of_its_norm(any_st
 def test_the_largest_error_of_a_smaller_ball_counts_too(any_study: Study) -> None:
     frame = outcomes(any_study, 0, lambda attack: np.ones(4))
     frame.loc[(frame["epsilon"] == 0.1) & (frame["attack"] == "pgd") & (frame["example"] == 2), "loss_after"] = 13.0
-    scores = seed_scores(complete(frame, any_study), any_study).set_index(["norm", "epsilon", "attack"])["score"]
+    scores = scored(complete(frame, any_study), any_study).set_index(["norm", "epsilon", "attack"])["score"]
     assert scores["linf", 0.1, WORST] == scores["linf", 0.2, WORST] == 2
     assert scores["linf", 0.2, "pgd"] == 1
 

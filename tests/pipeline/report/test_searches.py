@@ -9,6 +9,7 @@ import pytest
 from inputgrad.errors import UserError
 from pipeline import report
 from pipeline.report import searches
+from pipeline.results.opened import OpenStudy
 from pipeline.search.task import SearchTask
 from pipeline.study.read import read_study
 from pipeline.study.schema import Study
@@ -44,7 +45,7 @@ def write(loss: str, strength: float | None, trials: int = 30, at_edge: tuple[st
 
 def test_without_a_search_there_is_no_section(study: Study) -> None:
     assert searches.section(study, LOSSES) is None
-    assert "searched" not in (report.write(study, LOSSES) / "report.md").read_text()
+    assert "searched" not in (report.write(OpenStudy(study), LOSSES) / "report.md").read_text()
 
 
 def test_the_budget_and_what_was_found(study: Study) -> None:
@@ -52,7 +53,7 @@ def test_the_budget_and_what_was_found(study: Study) -> None:
     write("fgsm", 2.5, at_edge=("strength",))
     write("detached_norm", None)
     write("pgd", 1.0, trials=7)  # not reported
-    page = (report.write(study, LOSSES) / "report.md").read_text()
+    page = (report.write(OpenStudy(study), LOSSES) / "report.md").read_text()
     assert "Every searched loss got the same budget: 30 trials of 40 epochs each." in page
     assert (
         "judged on the validation split under pgd (steps 10), with seed 3, which no run of this report has; the" in page
