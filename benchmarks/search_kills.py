@@ -11,7 +11,7 @@ import sys
 import time
 
 from benchmarks.elsewhere import elsewhere
-from pipeline.search import trials
+from pipeline.search import loop
 from pipeline.search.task import SearchTask
 from pipeline.study.read import read_study
 from tests.pipeline.search.conftest import ROOT, stored
@@ -20,9 +20,7 @@ from tests.pipeline.search.test_kills import in_training, workers
 
 def finished(task: SearchTask) -> dict[int, tuple[object, ...]]:
     """Slot -> what it holds."""
-    return {
-        trials.slot(t): (t.number, t.state.name, str(t.params), t.values) for t in trials.finished(task, stored(task))
-    }
+    return {loop.slot(t): (t.number, t.state.name, str(t.params), t.values) for t in loop.finished(task, stored(task))}
 
 
 def main(kills: int) -> None:
@@ -42,7 +40,7 @@ def main(kills: int) -> None:
     code = process.wait()
     end, found = finished(task), stored(task).get_trials()
     lost = sum(end.get(slot) != value for slot, value in seen.items())
-    counted = [trials.slot(t) for t in found if t.state in trials.FINISHED]
+    counted = [loop.slot(t) for t in found if t.state in loop.FINISHED]
     exact = sorted(counted) == list(range(task.trials))
     print(f"{killed} kills, exit code {code}: {lost} finished trials lost or changed, {len(counted)} trials", end=" ")
     print(f"({'every slot exactly once' if exact else 'NOT EXACT'}) of {task.trials} asked,", end=" ")

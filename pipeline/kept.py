@@ -15,7 +15,7 @@ from inputgrad.errors import UserError
 from pipeline import data, store
 from pipeline.fingerprint import Origin, closure, code_of, hash_of_file
 from pipeline.report import comparison
-from pipeline.report.measure import score
+from pipeline.report.units import score
 from pipeline.results.opened import OpenStudy
 from pipeline.results.statistics import Estimate
 from pipeline.study import origins

@@ -17,7 +17,7 @@ from inputgrad.errors import UserError
 from pipeline import store
 from pipeline.results.opened import OpenStudy
 from pipeline.study.read import read_study
-from pipeline.tracking import address, server
+from pipeline.tracking import server
 
 STATE = re.compile(r"[0-9a-f]{16}")
 """The name of a state: a fingerprint."""
@@ -51,7 +51,7 @@ class Found:
                 for run_id in self.superseded:
                     client.delete_run(run_id)
             # for good, with their artifacts
-            uri = ["--backend-store-uri", address.uri(), "--tracking-uri", address.uri()]
+            uri = ["--backend-store-uri", server.uri(), "--tracking-uri", server.uri()]
             done(sys.executable, "-m", "mlflow", "gc", *uri, "--run-ids", ",".join(self.superseded))
         if self.cached:
             done(sys.executable, "-m", "dvc", "gc", "--workspace", "--force", "--quiet")
@@ -96,7 +96,7 @@ def is_held(folder: Path) -> bool:
 
 def superseded() -> list[str]:
     """Runs whose settings no study has any more; a server's are left to those who keep it."""
-    if address.is_remote() or not Path(address.uri().removeprefix("sqlite:///")).exists():
+    if server.is_remote() or not Path(server.uri().removeprefix("sqlite:///")).exists():
         return []
     with server.connected() as client:
         where = [experiment.experiment_id for experiment in client.search_experiments()]

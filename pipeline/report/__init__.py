@@ -36,7 +36,7 @@ def write(opened: OpenStudy, losses: list[str]) -> Path:
         others = {one.name: one.metrics for one in found.given_nets}
         files.write_json(folder / "metrics.json", compared.metrics() | ({"checkpoints": others} if others else {}))
         compared.pairs.to_csv(folder / "pairwise.csv", index=False, encoding="utf-8")
-        summary.robustness(found).to_csv(folder / "robustness.csv", index=False, encoding="utf-8")
+        summary.curves(found).to_csv(folder / "robustness.csv", index=False, encoding="utf-8")
         page.write(found, compared, folder)
         store.seal(folder, made_from, [str(f.relative_to(folder)) for f in sorted(folder.rglob("*")) if f.is_file()])
         refuse_changes(opened, losses, made_from)

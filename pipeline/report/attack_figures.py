@@ -12,10 +12,9 @@ from matplotlib.figure import Figure
 
 from inputgrad.robustness.scores import SMALLER
 from pipeline.report import attack_words, units, words
-from pipeline.report.drawing import Drawing, score_axis
-from pipeline.report.measure import Measure, score
-from pipeline.report.style import curves, legend
-from pipeline.results import distances
+from pipeline.report.style import Drawing, curves, legend, score_axis
+from pipeline.report.units import Measure, score
+from pipeline.results import robustness
 from pipeline.results.read import Results
 from pipeline.results.statistics import intervals
 from pipeline.results.summary import Summary
@@ -96,7 +95,7 @@ def survival(results: Results, summary: Summary) -> Drawing | None:
     figure = Figure(figsize=(4.4 * len(threats), 4))
     for ax, threat in zip(figure.subplots(1, len(threats), squeeze=False)[0], threats, strict=True):
         points = np.linspace(0, max(threat.radii), POINTS)
-        standing = distances.survival(results.distances, threat.norm, points)
+        standing = robustness.survival(results.distances, threat.norm, points)
         table = intervals(standing, ["loss", "distance"], "standing", (0.0, 1.0))
         ax.axvline(threat.epsilon, color="0.5", linestyle=":", linewidth=1)
         curves(ax, table, "distance", results.losses)

@@ -13,11 +13,10 @@ import pandas as pd
 from inputgrad import tasks
 from inputgrad.tasks import Task
 from pipeline.report import words
-from pipeline.report.measure import score, times
 from pipeline.report.page import environment
-from pipeline.results import pairwise
-from pipeline.results.quantity import BASELINE, Quantity
-from pipeline.results.statistics import Estimate
+from pipeline.report.units import score, times
+from pipeline.results import statistics
+from pipeline.results.statistics import BASELINE, Estimate, Quantity
 
 Metrics = Mapping[str, Any]
 """What metrics.json of a report holds."""
@@ -38,7 +37,7 @@ class Kept:
     @cached_property
     def robust(self) -> dict[str, Quantity]:
         """Of every loss, the robust score beside that of the baseline, with the report's own test."""
-        differences = pairwise.against_baseline(self.pairs)
+        differences = statistics.against_baseline(self.pairs)
         found = {}
         for loss, numbers in self.metrics["losses"].items():
             difference, p = differences.get(loss, (None, None))

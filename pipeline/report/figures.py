@@ -16,13 +16,11 @@ from matplotlib.figure import Figure
 
 from pipeline.report import attack_words, pictures, units, words
 from pipeline.report.attack_figures import pairs, survival, waterfall
-from pipeline.report.drawing import Drawing, reach, score_axis
-from pipeline.report.measure import score
-from pipeline.report.style import curves, legend, report_style, styles
-from pipeline.results.quantity import BASELINE
+from pipeline.report.style import Drawing, curves, legend, reach, report_style, score_axis, styles
+from pipeline.report.units import score
 from pipeline.results.read import Results
-from pipeline.results.scores import WORST, on_all_examples
-from pipeline.results.statistics import intervals
+from pipeline.results.robustness import WORST, on_all_examples
+from pipeline.results.statistics import BASELINE, intervals
 from pipeline.results.summary import Summary
 
 COVERED = f"A line that runs inside the broad black one is the same as `{BASELINE}`."

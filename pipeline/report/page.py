@@ -13,11 +13,11 @@ from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
 from pipeline import data
-from pipeline.report import attack_words, checkpoints, glossary, limits, published, searches, tables, units, words
+from pipeline.report import attack_words, searches, tables, units, words
 from pipeline.report.figures import draw
-from pipeline.report.measure import score
-from pipeline.results.quantity import BASELINE
+from pipeline.report.units import score
 from pipeline.results.read import Results
+from pipeline.results.statistics import BASELINE
 from pipeline.results.summary import Summary
 
 
@@ -69,17 +69,17 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "rows": [tables.table_row(row, measure) for row in ordered],
         "about": [words.about(row, summary) for row in summary.others],
         "comparisons": words.comparisons(summary),
-        "reading": glossary.reading(summary, input_unit, target_unit),
+        "reading": attack_words.reading(summary, input_unit, target_unit),
         "baseline": BASELINE,
         "void": words.VOID,
         "right": words.RIGHT,
         "settings": settings(summary),
         "search": search,
-        "published": published.section(summary, measure),
-        "checkpoints": checkpoints.section(results, measure),
+        "published": tables.published_section(summary, measure),
+        "checkpoints": tables.given_nets_section(results, measure),
         "iterations": tables.iteration_tables(results, summary),
-        "limits": limits.limitations(summary, search is not None, data.repeated(results.dataset)),
-        "source": limits.data_source(summary),
+        "limits": attack_words.limitations(summary, search is not None, data.repeated(results.dataset)),
+        "source": attack_words.data_source(summary),
     }
 
 

@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from pipeline.results.quantity import BASELINE
 from pipeline.results.read import Results
+from pipeline.results.statistics import BASELINE
 
 SIGNED = "RdBu_r"  # diverging and safe for colour-blind eyes; white is 0
 

@@ -9,9 +9,9 @@ from typing import Any
 from inputgrad.errors import UserError
 from pipeline import store
 from pipeline.fingerprint import flattened
-from pipeline.report.measure import score
+from pipeline.report.units import score
 from pipeline.results.statistics import Estimate
-from pipeline.study.parts import listed
+from pipeline.study.checks import listed
 from pipeline.study.schema import Study
 
 FIGURES = {

@@ -1,4 +1,4 @@
-"""One look per loss in every figure, and the marks that all figures share."""
+"""One look per loss in every figure, the marks and axes that all figures share, and what a figure hands over."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import PercentFormatter
 
-from pipeline.results.quantity import BASELINE
+from pipeline.report import units
+from pipeline.results.read import Results
+from pipeline.results.statistics import BASELINE, Estimate
 
 BLACK, ORANGE, SKY, GREEN, _YELLOW, BLUE, VERMILLION, PURPLE = mpl.color_sequences["okabe_ito"]
 COLORS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY)  # yellow is too pale for a line on white
@@ -109,3 +112,29 @@ def legend(figure: Figure, losses: list[str], *, points: bool = False) -> None:
     ]
     columns = max(1, int(figure.get_figwidth() / 1.9))
     figure.legend(handles=handles, loc="outside upper left", ncols=min(len(losses), columns))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Drawing:
+    """A figure with its words: file name without suffix, title, caption, alternative text with the numbers."""
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    figure: Figure
+
+
+def score_axis(axis: Any, results: Results, what: str = "") -> None:
+    task = results.study.task
+    if task.factor == 100:
+        axis.set_major_formatter(PercentFormatter(1, decimals=None))
+    unit = "" if task.unit else f" ({units.targets(results.dataset)})"
+    axis.set_label_text(f"{what}{task.noun}{unit}")
+
+
+def reach(estimate: Estimate) -> list[list[float]] | None:
+    """Lengths of an error bar below and above the mean."""
+    if estimate.low is None or estimate.high is None:
+        return None
+    return [[estimate.mean - estimate.low], [estimate.high - estimate.mean]]

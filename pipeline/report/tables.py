@@ -1,4 +1,4 @@
-"""Numbers -> cells of the page's tables."""
+"""Numbers -> cells of the page's tables: the losses, published tables next to them, nets trained elsewhere."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from typing import Any
 
 import pandas as pd
 
+from inputgrad.robustness.scores import wilson
 from pipeline.report import attack_words
-from pipeline.report.measure import DISTANCE, GRADIENT, UNKNOWN, Measure, score, times
-from pipeline.results import descriptors, masking
-from pipeline.results.quantity import BASELINE, Quantity
+from pipeline.report.units import DISTANCE, GRADIENT, UNKNOWN, Measure, score, times
+from pipeline.results import masking, robustness
 from pipeline.results.read import Results
-from pipeline.results.statistics import Estimate, intervals
+from pipeline.results.statistics import BASELINE, Estimate, Quantity, intervals
 from pipeline.results.summary import Row, Summary
+from pipeline.study.schema import Published, Study
 
 Cell = dict[str, str]
 NOTHING: Cell = {"text": "–", "interval": "", "n": "", "verdict": ""}
@@ -126,14 +127,14 @@ def descriptor_table(summary: Summary) -> dict[str, Any]:
     for row in [summary.baseline, *summary.others]:
         cells = []
         for name in names:
-            found, measure = row.descriptors[name], Measure(name=descriptors.label(name))
+            found, measure = row.descriptors[name], Measure(name=robustness.label(name))
             parts = {"value": NOTHING, "difference": None}
             if found.quantity is not None:
                 parts = measured(found.quantity, measure)
             left_out = f"{found.left_out} of {found.examples} left out" if found.left_out else ""
             cells.append(parts | {"left_out": left_out})
         rows.append({"name": row.name, "cells": cells})
-    return {"heads": [descriptors.label(name) for name in names], "rows": rows}
+    return {"heads": [robustness.label(name) for name in names], "rows": rows}
 
 
 def waterfall_tables(results: Results, summary: Summary) -> list[dict[str, Any]]:
@@ -180,3 +181,65 @@ def step_cell(table: pd.DataFrame, loss: str, step: str, measure: Measure) -> Ce
     known = n > 1
     estimate = Estimate(float(mean), float(low) if known else None, float(high) if known else None, int(n))
     return cell(measure.value(estimate), estimate, measure)
+
+
+def published_section(summary: Summary, measure: Measure) -> dict[str, Any] | None:
+    """The table of the published rows and a sentence for each; None where the study states none."""
+    stated = summary.study.published
+    if not stated:
+        return None
+    rows = [
+        {
+            "name": row.name,
+            "clean": "–" if row.clean is None else plain(row.clean, measure),
+            "robust": plain(row.robust, measure) + (", certified" if row.certified else ""),
+            "source": row.source,
+        }
+        for row in stated
+    ]
+    return {"rows": rows, "sentences": [compared(row, summary, measure) for row in stated]}
+
+
+def plain(value: float, measure: Measure) -> str:
+    return measure.value(Estimate(value, None, None, 1))
+
+
+def compared(published: Published, summary: Summary, measure: Measure) -> str:
+    """Which losses lie above it, below it, and too near to tell: by the interval over the seeds."""
+    sides: dict[str, list[str]] = {"above": [], "below": [], "too near to tell": []}
+    if summary.baseline.robust[0].value.low is None:
+        sides = {"one seed, which cannot tell": []}
+    for row in summary.rows:
+        low, high = row.robust[0].value[1:3]
+        if low is None or high is None:
+            side = "one seed, which cannot tell"
+        else:
+            side = "above" if low > published.robust else "below" if high < published.robust else "too near to tell"
+        sides[side].append(f"`{row.name}`")
+    line = f"{published.name}, {plain(published.robust, measure)}{' (certified)' if published.certified else ''}"
+    return f"{line}: " + "; ".join(f"{side} {', '.join(names) or 'none'}" for side, names in sides.items()) + "."
+
+
+def given_nets_section(results: Results, measure: Measure) -> dict[str, Any] | None:
+    """The table; None where the study names no such net."""
+    study, found = results.study, results.given_nets
+    if not found:
+        return None
+    rows = [
+        {
+            "name": one.name,
+            "source": one.source,
+            "clean": written(one.clean, one.examples, study, measure),
+            "robust": written(one.robust, one.examples, study, measure),
+            "masking": f"⚑ {', '.join(one.flags)}" if one.flags else "every check is fine",
+        }
+        for one in found
+    ]
+    return {"rows": rows, "examples": found[0].examples, "notes": [f"{o.name}: {n}" for o in found for n in o.notes]}
+
+
+def written(value: float, n: int, study: Study, measure: Measure) -> str:
+    """For classes with the 95 % interval over the examples."""
+    low, high = wilson(value, n) if study.task.has_classes else (None, None)
+    estimate = Estimate(value, low, high, n)
+    return f"{measure.value(estimate)} {measure.interval(estimate)}".strip()

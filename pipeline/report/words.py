@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from pipeline.report.measure import DERIVATIVE, GRADIENT, Measure, score
-from pipeline.results.quantity import BASELINE, Quantity
+from pipeline.report.units import DERIVATIVE, GRADIENT, Measure, score
+from pipeline.results.statistics import BASELINE, Quantity
 from pipeline.results.summary import Row, Summary
 
 QUESTION = "Does a loss that depends on the input gradient change the network, and what does it improve?"

@@ -12,10 +12,9 @@ import pandas as pd
 from inputgrad.errors import UserError
 from inputgrad.robustness import scores
 from pipeline import data, store
-from pipeline.results import descriptors, distances, masking
-from pipeline.results.iterations import iterations
+from pipeline.results import masking, robustness
 from pipeline.results.opened import OpenStudy
-from pipeline.results.scores import complete, seed_scores
+from pipeline.results.robustness import complete, iterations, seed_scores
 from pipeline.study.run import folder
 from pipeline.study.schema import Study
 
@@ -144,7 +143,7 @@ def attacked(opened: OpenStudy, loss: str, seed: int) -> Attacked:
         scores=seed_scores(harm, study),
         steps=scores.waterfall(harm, attack, study.task),
         iterations=iterations(harm, study),
-        distances=distances.to_boundary(outcomes, study),
+        distances=robustness.to_boundary(outcomes, study),
         headline=headline.to_frame().T.reset_index(drop=True),
         descriptors=opened.read("attack", loss, seed, "descriptors.parquet", described),
         findings=findings(opened, loss, seed),
@@ -152,7 +151,7 @@ def attacked(opened: OpenStudy, loss: str, seed: int) -> Attacked:
 
 
 def described(file: Path) -> pd.DataFrame:
-    return descriptors.means(descriptors.complete(pd.read_parquet(file)))
+    return robustness.means(robustness.complete_descriptors(pd.read_parquet(file)))
 
 
 def findings(opened: OpenStudy, loss: str, seed: int) -> masking.Findings:

@@ -10,12 +10,11 @@ import numpy as np
 import pandas as pd
 
 from inputgrad.errors import UserError
-from pipeline.results import descriptors, distances, pairwise
+from pipeline.results import robustness, statistics
 from pipeline.results.masking import Sheet, failed
-from pipeline.results.quantity import BASELINE, Quantity, compare
 from pipeline.results.read import Results
-from pipeline.results.scores import WORST
-from pipeline.results.statistics import Estimate, estimate, intervals, paired_difference
+from pipeline.results.robustness import WORST
+from pipeline.results.statistics import BASELINE, Estimate, Quantity, compare, estimate, intervals, paired_difference
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
@@ -88,7 +87,7 @@ class Summary:
     """All rows of a study, in the order of its losses.
 
     Attributes:
-        pairs: every loss against every other, as `pairwise.compare` has it.
+        pairs: every loss against every other, as `statistics.all_pairs` has it.
         examples: how many test examples were attacked.
         available: how many the test split has.
     """
@@ -118,7 +117,7 @@ class Summary:
                 row.name: {
                     f"clean_{name}": row.clean.value._asdict(),
                     f"robust_{name}": row.robust[0].value._asdict(),
-                    **{descriptors.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
+                    **{robustness.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
                     **{f"median_distance_{norm}": stated(quantity) for norm, quantity in row.distances.items()},
                     "step_time": row.cost,
                     "masking": {
@@ -138,7 +137,7 @@ def summarise(results: Results) -> Summary:
     return Summary(
         study=results.study,
         rows=rows(results),
-        pairs=pairwise.compare(results.headline, results.study, results.losses),
+        pairs=statistics.all_pairs(results.headline, results.study, results.losses),
         examples=results.headline.shape[1],
         available=len(results.dataset.x["test"]),
     )
@@ -160,7 +159,7 @@ def rows(results: Results) -> list[Row]:
             "max" if results.study.task.better > 0 else "min"
         )
         mine = clean[clean["loss"] == loss].set_index("seed")["score"]
-        gradient = described[loss][descriptors.HEADLINE].quantity
+        gradient = described[loss][robustness.HEADLINE].quantity
         assert gradient is not None  # `attacked` has looked
         found.append(
             Row(
@@ -204,7 +203,7 @@ def to_boundary(results: Results, same: Mapping[str, bool]) -> dict[str, dict[st
 
     A loss has none where half the examples of a seed were never broken: a mean without such seeds would flatter it.
     """
-    medians = distances.medians(results.distances)
+    medians = robustness.medians(results.distances)
     bounded = medians.groupby(["loss", "norm"])["distance"].transform("max") < np.inf
     return {
         str(norm): compare(medians[bounded & (medians["norm"] == norm)], "distance", same)
@@ -226,7 +225,7 @@ def equal_weights(results: Results, loss: str) -> list[bool]:
     return [mine[seed] == base[seed] for seed in common]
 
 
-def robustness(results: Results) -> pd.DataFrame:
+def curves(results: Results) -> pd.DataFrame:
     """The curves for `dvc plots`, long: loss, norm, epsilon, score (worst case), low, high, n."""
     worst = results.scores[results.scores["attack"] == WORST]
     by = ["loss", "norm", "epsilon"]

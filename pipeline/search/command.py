@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,20 +13,19 @@ from optuna.study import Study as OptunaStudy
 
 from inputgrad.errors import UserError
 from pipeline import data
+from pipeline.search import space
 from pipeline.search.apply import apply, line
-from pipeline.search.display import display
 from pipeline.search.figures import draw
-from pipeline.search.loop import Loop
-from pipeline.search.record import Record, knobs
-from pipeline.search.sampler import SEEDS
-from pipeline.search.storage import opened
+from pipeline.search.loop import Loop, slot
+from pipeline.search.record import Record, facts, knobs
+from pipeline.search.storage import SEEDS, opened
 from pipeline.search.task import SearchTask
-from pipeline.search.trials import slot
-from pipeline.search.words import conclusion, impossible, introduce
 from pipeline.stages import before, runner
 from pipeline.stages.runner import check_device
+from pipeline.study.checks import listed
 from pipeline.study.read import read_study
 from pipeline.tracking.search import following
+from pipeline.tracking.server import shown
 from pipeline.workers import Engine
 from pipeline.workers.local import Workers
 
@@ -152,3 +152,117 @@ def search(
                 print(f"not found: {error}", file=sys.stderr)
     if failures:
         raise UserError(f"{len(failures)} of {len(asked)} searches found nothing to apply; their lines are above")
+
+
+@contextmanager
+def display(first: Record) -> Iterator[Callable[[Record], None]]:
+    """A function that shows a record while the block runs; it does nothing where stderr is no terminal.
+
+    Args:
+        first: what was known before, which is not this command's speed.
+    """
+    if not sys.stderr.isatty():
+        yield lambda record: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("search {task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[words]}"),
+        TimeElapsedColumn(),
+    )
+    start, before = time.monotonic(), len(first.finished)
+    # drawn by the caller's looks: a thread of its own would be in the way of starting processes
+    with Progress(*columns, console=Console(stderr=True), auto_refresh=False) as shown:
+        bar = shown.add_task(f"{first.task.study.name} {first.task.loss}", total=first.task.trials, words="")
+
+        def show(record: Record) -> None:
+            done = len(record.finished)
+            shown.update(bar, completed=done, words=words(record, done - before, time.monotonic() - start))
+            shown.refresh()
+
+        show(first)
+        yield show
+
+
+def words(record: Record, done: int, seconds: float) -> str:
+    """Such as: best 62.2 % (trial 17) · 43 % pruned · 4.1/min · 3 min left"""
+    parts = [best(record)]
+    if record.finished:
+        parts.append(f"{record.pruned / len(record.finished):.0%} pruned")
+    if done:
+        left = (record.task.trials - len(record.finished)) * seconds / done
+        parts += [f"{60 * done / seconds:.1f}/min", f"{duration(left)} left"]
+    return " · ".join(parts)
+
+
+def best(record: Record) -> str:
+    if record.best is None:
+        return "no trial meets the constraint yet"
+    return f"best {score(record, facts(record.best)['robust'])} (trial {slot(record.best)})"
+
+
+def score(record: Record, value: float) -> str:
+    task = record.task.study.task
+    return f"{task.factor * value:.{task.decimals}f}{task.unit}"
+
+
+def duration(seconds: float) -> str:
+    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
+
+
+def introduce(task: SearchTask, record: Record) -> None:
+    study, epochs = task.study, task.run.epochs
+    drop, noun = study.search.max_clean_drop, study.task.noun
+    judged = f"robust validation {noun} under {listed(task.judges)}, {study.attack.norm} ε = {study.attack.epsilon:g}"
+    if task.objective == "robust":
+        judged += (
+            f"; clean validation {noun} at most {drop:g} {'below' if task.higher_is_better else 'above'} standard's"
+        )
+    else:
+        judged = f"clean and {judged}, together"
+    lines = [
+        f"search {task.name}: {'; '.join(space.described(name, r) for name, r in task.space.items())}",
+        f"judged by: {judged}",
+        f"budget: {task.trials} trials of {epochs} epochs = {task.trials * epochs} epochs, the same for every loss;"
+        f" trials train with seed {task.run.seed}, which no reported run has",
+        f"trials are kept in {shown(task.storage)}",
+    ]
+    if record.finished:
+        lines.append(f"{len(record.finished)} trials are there already")
+    print("\n".join(lines), flush=True)
+
+
+def conclusion(record: Record) -> str:
+    task, done = record.task, len(record.finished)
+    pruned = f", {record.pruned} pruned" if record.pruned else ""
+    said = f"{done} of {task.trials} trials{pruned}, {record.epochs_used} of {task.trials * task.run.epochs} epochs"
+    if record.best is None or record.standard is None:
+        return f"{said}; no trial meets the constraint yet"
+    values = ", ".join(f"{name} {value:g}" for name, value in knobs(record.best).items())
+    found = {name: score(record, facts(record.best)[name]) for name in ("clean", "robust")}
+    base = {name: score(record, value) for name, value in record.standard.items()}
+    edges = record.at_edge(record.best)
+    beyond = f"; {' and '.join(edges)} at an end of the range: better may lie beyond" if edges else ""
+    return (
+        f"{said}; best: trial {slot(record.best)}, {values}: robust {found['robust']} (standard {base['robust']}),"
+        f" clean {found['clean']} (standard {base['clean']}){beyond}"
+    )
+
+
+def impossible(record: Record) -> str:
+    """Why there is nothing to apply, and what would help."""
+    task = record.task
+    if not record.complete or record.limit is None:
+        return f"{task.name}: no trial came to its end; narrow search.ranges in {task.study.file}"
+    better = max if task.higher_is_better else min
+    closest = better(float(facts(trial)["clean"]) for trial in record.complete)
+    drop = task.shortfall(closest, record.limit) + task.study.search.max_clean_drop
+    return (
+        f"{task.name}: 0 of {len(record.complete)} complete trials meet the constraint (clean score"
+        f" {score(record, record.limit)}, the best has {score(record, closest)}); raise search.max_clean_drop in"
+        f" {task.study.file} to {math.ceil(1000 * drop) / 1000:g} or more, or narrow search.ranges"
+    )

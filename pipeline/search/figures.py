@@ -16,8 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
 from pipeline.report.style import BLACK, BLUE, ORANGE, VERMILLION, report_style
+from pipeline.search.loop import slot
 from pipeline.search.record import Record, facts, knobs
-from pipeline.search.trials import slot
 
 PALE = "0.7"
 

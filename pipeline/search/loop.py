@@ -1,4 +1,7 @@
-"""The search itself: asks Optuna for values, gives rungs to workers, tells Optuna the scores."""
+"""The search itself: asks Optuna for values, gives rungs to workers, tells Optuna the scores.
+
+Also its slots: which one is next, and what became of a trial that nobody finished.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,24 @@ from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from optuna.distributions import FloatDistribution
 from optuna.study import Study as OptunaStudy
-from optuna.trial import Trial, TrialState
+from optuna.trial import FrozenTrial, Trial, TrialState
 
 from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import fingerprint
-from pipeline.search import objective, rung, space, trials
+from pipeline.search import objective, rung, space
 from pipeline.search.rung import Rung, RungResult, TrialRun
 from pipeline.search.task import SearchTask
 from pipeline.workers.local import Workers
 
 SHOW = 0.5
 """Seconds between two refreshes of the display."""
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+"""What counts. A failed trial does not: its slot is open again."""
+KEPT = ("slot", "looks")
+"""What the next trial of a slot takes over from one that was not finished."""
 
 
 @dataclass
@@ -50,7 +58,7 @@ class Loop:
             UserError: the loss cannot be trained at any strength, a trial failed, or another command has taken over.
         """
         self.study.set_user_attr("command", self.name)
-        trials.release(self.study)
+        release(self.study)
         try:
             if "standard" not in self.study.user_attrs:
                 self.study.set_user_attr("standard", asdict(self.workers.submit(rung.reference, self.task).result()))
@@ -65,7 +73,7 @@ class Loop:
             for future in self.running:
                 future.cancel()
             if self.study.user_attrs["command"] == self.name:
-                trials.release(self.study)
+                release(self.study)
 
     def check_alone(self) -> None:
         """Stop where another command has begun the same search: where machines share no disk, no lock prevents it."""
@@ -75,7 +83,7 @@ class Loop:
     def fill(self) -> bool:
         """Begin trials while there are idle workers and open slots; False when nothing is left to wait for."""
         self.check_alone()
-        while len(self.running) < self.workers.jobs and (trial := trials.begin(self.task, self.study)) is not None:
+        while len(self.running) < self.workers.jobs and (trial := begin(self.task, self.study)) is not None:
             self.advance(Running(trial, self.run_of(trial), objective.rungs(self.task.run.epochs)))
         return bool(self.running)
 
@@ -150,3 +158,41 @@ class Loop:
         one.trial.set_user_attr("facts", {**facts, "seconds": round(seconds, 3)})
         self.study.tell(one.trial, values, state)
         files.remove(one.run.place)
+
+
+def slot(trial: FrozenTrial) -> int:
+    return int(trial.user_attrs["slot"])
+
+
+def finished(task: SearchTask, study: OptunaStudy) -> list[FrozenTrial]:
+    """One trial for every finished slot, in the order of the slots."""
+    found = study.get_trials(deepcopy=False, states=FINISHED)
+    return sorted((trial for trial in found if slot(trial) < task.trials), key=slot)
+
+
+def release(study: OptunaStudy) -> None:
+    """Fail every trial that was begun and not finished: its slot is open again. Only for the search's one command."""
+    while study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+        study.ask()  # only a running trial can be told
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def begin(task: SearchTask, study: OptunaStudy) -> Trial | None:
+    """A trial of the first open slot, with its values; None when every slot is finished or has a running trial.
+
+    A slot that was begun before is tried again with the same values, and keeps what was seen at its rungs. The first
+    slot tries what the study states now: a search does not end below it.
+    """
+    all_of_them = study.get_trials(deepcopy=False)
+    taken = {slot(trial) for trial in all_of_them if trial.state != TrialState.FAIL}
+    number = next((number for number in range(task.trials) if number not in taken), None)
+    if number is None:
+        return None
+    values, attributes = (space.present(task.study, task.loss) if number == 0 else None) or {}, {"slot": number}
+    before = [trial for trial in all_of_them if slot(trial) == number and trial.params]
+    if before:
+        values = before[-1].params
+        attributes = {key: value for key, value in before[-1].user_attrs.items() if key in KEPT}
+    study.enqueue_trial(values, user_attrs=attributes)
+    return study.ask({name: FloatDistribution(r.low, r.high, log=r.log) for name, r in task.space.items()})

@@ -11,7 +11,7 @@ from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
-from pipeline.search import space, trials
+from pipeline.search import loop, space
 from pipeline.search.task import SearchTask
 
 
@@ -25,7 +25,7 @@ class Record:
 
     @classmethod
     def of(cls, task: SearchTask, study: OptunaStudy) -> Record:
-        return cls(task, study, trials.finished(task, study))
+        return cls(task, study, loop.finished(task, study))
 
     @cached_property
     def standard(self) -> dict[str, float] | None:
@@ -58,7 +58,7 @@ class Record:
         candidates = [trial for trial in self.complete if self.meets(trial)]
         return max(
             candidates,
-            key=lambda t: (sign * facts(t)["robust"], sign * facts(t)["clean"], -trials.slot(t)),
+            key=lambda t: (sign * facts(t)["robust"], sign * facts(t)["clean"], -loop.slot(t)),
             default=None,
         )
 
@@ -83,7 +83,7 @@ class Record:
     def row(self, trial: FrozenTrial) -> dict[str, Any]:
         return {
             "trial": trial.number,
-            "slot": trials.slot(trial),
+            "slot": loop.slot(trial),
             "state": trial.state.name.lower(),
             **knobs(trial),
             "clean": facts(trial).get("clean"),

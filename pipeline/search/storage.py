@@ -9,24 +9,28 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.distributions import BaseDistribution
 from optuna.exceptions import ExperimentalWarning
-from optuna.pruners import NopPruner
+from optuna.pruners import BasePruner, NopPruner
+from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalRedisBackend, JournalStorage
+from optuna.study import Study as OptunaStudy
 from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from inputgrad.errors import UserError
-from pipeline.search.sampler import BySlot, Halving
+from pipeline.fingerprint import hash_of
 from pipeline.search.task import SearchTask
-from pipeline.tracking.address import shown
+from pipeline.tracking.server import shown
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)  # what happens is shown by the display
 
@@ -35,6 +39,8 @@ MALFORMED = (ValueError, KeyError, AssertionError, AttributeError, TypeError, Ar
 
 
 REMOVED = "its last line was not written to its end, and is removed"
+SEEDS = 2**32
+"""Optuna's samplers take seeds from 0 up to this number, without it."""
 
 
 class Held(JournalFileOpenLock):
@@ -159,3 +165,65 @@ def flattened(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
         return
     for name, inner in value.items():
         yield from flattened(inner, f"{key}.{name}" if key else name)
+
+
+SAMPLERS: dict[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+class BySlot(BaseSampler):
+    """A fresh sampler for every trial, seeded by the search's seed and the trial's slot.
+
+    One sampler with one seed would begin its random numbers anew whenever a search is continued, and suggest again what
+    it suggested first. Here a suggestion depends on nothing but the slot and the finished trials.
+    """
+
+    def __init__(self, kind: str, seed: int) -> None:
+        self.kind, self.seed = kind, seed
+        self.inner = SAMPLERS[kind](seed)
+
+    def before_trial(self, study: OptunaStudy, trial: FrozenTrial) -> None:
+        slot = trial.user_attrs["slot"]
+        self.inner = SAMPLERS[self.kind](int(hash_of([self.seed, slot])[:8], 16))
+        self.inner.before_trial(study, trial)
+
+    def infer_relative_search_space(self, study: OptunaStudy, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        return self.inner.infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: OptunaStudy, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        return self.inner.sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: OptunaStudy, trial: FrozenTrial, name: str, distribution: BaseDistribution
+    ) -> Any:
+        return self.inner.sample_independent(study, trial, name, distribution)
+
+    def after_trial(
+        self, study: OptunaStudy, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        self.inner.after_trial(study, trial, state, values)
+
+
+class Halving(BasePruner):
+    """Successive halving: at every rung the better half of the trials that have come that far goes on.
+
+    Optuna's own pruner also counts failed trials, so that a trial that was killed and tried again would count twice.
+    """
+
+    def prune(self, study: OptunaStudy, trial: FrozenTrial) -> bool:
+        rung = trial.last_step
+        if rung is None:
+            return False
+        value = trial.intermediate_values[rung]
+        others = [
+            other.intermediate_values[rung]
+            for other in study.get_trials(deepcopy=False)
+            if other.number != trial.number and other.state != TrialState.FAIL and rung in other.intermediate_values
+        ]
+        sign = -1 if study.direction == StudyDirection.MAXIMIZE else 1
+        ranked = sorted(sign * each for each in [value, *others])
+        return sign * value > ranked[max(len(ranked) // 2, 1) - 1]

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from inputgrad import losses, registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
-from pipeline.study import checks, parts
+from pipeline.study import checks
 from pipeline.study.schema import Study, study_file
 from pipeline.study.validation import named, read_yaml, validated
 
@@ -28,7 +28,7 @@ def read_study(name: str) -> Study:
     for section, key in checks.ATTACKS:
         for attack, given in nested(raw, section, key).items():
             use, knobs = use_and_knobs(given)
-            module = parts.part(file, f"{section}.{key}", attack, use, parts.attack)
+            module = checks.part(file, f"{section}.{key}", attack, use, checks.attack)
             validated(settings_of(file, module.perturb), knobs, file, f"{section}.{key}.{attack}")
     uses = {name: str(use) for name, given in nested(raw, "losses").items() if (use := use_and_knobs(given)[0])}
     if isinstance(raw.get("losses"), dict):
@@ -57,9 +57,9 @@ def options(file: Path, key: str, raw: dict[str, Any]) -> dict[str, Any]:
         raise UserError(f"{file}: {key}.name is missing; {nearest('', registry.names(PACKAGES[key]))}")
     name, use = raw["name"], raw.get("use")
     if key == "data":
-        function = parts.part(file, "data.name", name, use, parts.data_set).load
+        function = checks.part(file, "data.name", name, use, checks.data_set).load
     else:
-        function = parts.part(file, "model.name", name, use, parts.model)
+        function = checks.part(file, "model.name", name, use, checks.model)
     chosen = validated(settings_of(file, function), registry.options(raw), file, key).model_dump(mode="json")
     if use is None:
         refuse_numbers(file, key, chosen)
@@ -91,4 +91,4 @@ def settings_of(file: Path, function: Any) -> type[BaseModel]:
 
 def one_loss(file: Path, name: Any, given: Any) -> Loss:
     use, knobs = use_and_knobs(given)
-    return validated(parts.part(file, "losses", name, use, losses.load), knobs, file, f"losses.{name}")
+    return validated(checks.part(file, "losses", name, use, losses.load), knobs, file, f"losses.{name}")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from inputgrad.errors import UserError
 from pipeline.progress import progress
 from pipeline.tracking import current, server
-from pipeline.tracking.address import database, reason, shown, uri
+from pipeline.tracking.server import database, reason, shown, uri
 
 if TYPE_CHECKING:
     from pipeline.results.opened import OpenStudy
@@ -53,9 +53,9 @@ def track(study_names: list[str]) -> None:
     """Rebuild MLflow from the folders of these studies; what it has already is left alone."""
     from pipeline.results.opened import OpenStudy
     from pipeline.study.read import read_study
-    from pipeline.tracking import contents, silence
+    from pipeline.tracking import contents
 
-    silence.forget()
+    server.forget()
     studies = {name: OpenStudy(read_study(name)) for name in study_names}
     pairs = [(name, loss) for name, opened in studies.items() for loss in opened.study.losses]
     runs: dict[tuple[str, str], set[str]] = {}  # (study, loss) -> those that show it

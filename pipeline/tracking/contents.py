@@ -15,10 +15,8 @@ from pipeline.results.opened import OpenStudy
 from pipeline.results.pictures import gradient_picture
 from pipeline.study.schema import Study
 from pipeline.tracking import current, search, server
-from pipeline.tracking.outcome import metric
-from pipeline.tracking.point import Point, milliseconds
-from pipeline.tracking.results import LossFolder, SeedFolder, loss_fingerprint, parameters
-from pipeline.tracking.server import Mirror, Wanted
+from pipeline.tracking.results import LossFolder, SeedFolder, loss_fingerprint, metric, parameters
+from pipeline.tracking.server import Mirror, Point, Wanted, milliseconds
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

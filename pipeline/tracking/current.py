@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import store
 from pipeline.fingerprint import hash_of, hash_of_file
-from pipeline.tracking import silence
-from pipeline.tracking.address import database
+from pipeline.tracking.server import database
 
 if TYPE_CHECKING:
     from pipeline.results.opened import OpenStudy
@@ -47,7 +46,7 @@ def shown(study: str) -> str:
             found = client.get_experiment_by_name(study)
             return str(found.tags.get(TAG, "")) if found else ""
     try:
-        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=silence.WAIT)) as base:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=server.WAIT)) as base:
             row = base.execute(QUERY, (study, TAG)).fetchone()
     except sqlite3.Error:  # what is wrong with it is said when it is written
         return ""

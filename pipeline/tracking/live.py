@@ -12,9 +12,8 @@ import pandas as pd
 from pipeline import store
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
-from pipeline.tracking.address import reason
-from pipeline.tracking.point import milliseconds
 from pipeline.tracking.results import history_points, loss_fingerprint, parameters
+from pipeline.tracking.server import milliseconds, reason
 
 EVERY = 10.0
 """Seconds between two looks. The first comes after as many: a short training pays nothing, not even MLflow's import."""

@@ -11,8 +11,8 @@ import numpy as np
 
 from pipeline import models, store
 from pipeline.study.run import goodness
-from pipeline.tracking.point import Point
 from pipeline.tracking.results import LossFolder, SeedFolder
+from pipeline.tracking.server import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

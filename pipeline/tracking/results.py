@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from inputgrad.errors import UserError
 from pipeline import store
 from pipeline.fingerprint import hash_of
-from pipeline.results import masking, read
+from pipeline.results import masking, read, robustness
 from pipeline.results.opened import OpenStudy
+from pipeline.results.read import attacked
+from pipeline.results.robustness import WORST
 from pipeline.study.run import folder
 from pipeline.study.schema import Study
-from pipeline.tracking import outcome
-from pipeline.tracking.point import Point, milliseconds
+from pipeline.tracking.server import Point, milliseconds
+
+SETTINGS = ("study", "loss", "data", "model", "training", "seed", "seeds", "parameters", "steps", "torch", "device")
+"""What of run.json is a parameter; the rest are results."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ class SeedFolder:
 
     @cached_property
     def outcome(self) -> list[Point]:
-        return [] if self.attack is None else outcome.points(self.opened, self.loss, self.seed)
+        return [] if self.attack is None else points(self.opened, self.loss, self.seed)
 
     @cached_property
     def findings(self) -> masking.Findings | None:
@@ -105,7 +110,7 @@ class SeedFolder:
 
     @property
     def sheet(self) -> dict[str, str]:
-        return {} if self.findings is None else outcome.tags({self.seed: self.findings})
+        return {} if self.findings is None else tags({self.seed: self.findings})
 
 
 @dataclass(frozen=True)
@@ -169,7 +174,7 @@ class LossFolder:
     def sheet(self) -> dict[str, str]:
         """The masking sheet over the seeds as tags, once every seed has one."""
         found = {seed.seed: seed.findings for seed in self.seeds if seed.findings is not None}
-        return outcome.tags(found) if len(found) == len(self.seeds) else {}
+        return tags(found) if len(found) == len(self.seeds) else {}
 
     def outcome_of(self, seed: SeedFolder) -> list[Point]:
         """A mean over some of the seeds would be called the mean over all: none before every seed is attacked."""
@@ -190,10 +195,6 @@ def history_points(frame: pd.DataFrame, moments: list[int]) -> list[Point]:
     ]
 
 
-SETTINGS = ("study", "loss", "data", "model", "training", "seed", "seeds", "parameters", "steps", "torch", "device")
-"""What of run.json is a parameter; the rest are results."""
-
-
 def parameters(facts: dict[str, Any]) -> dict[str, str]:
     """The settings of a run, flat and in the words of the study: `loss` and `data` are names, the rest is dotted."""
     flat: dict[str, Any] = {}
@@ -205,3 +206,52 @@ def parameters(facts: dict[str, Any]) -> dict[str, str]:
         elif value is not None:
             flat[key] = value
     return {name: str(value) for name, value in flat.items()}
+
+
+def points(opened: OpenStudy, loss: str, seed: int) -> list[Point]:
+    """The headline numbers, and the worst-case score as a curve over ε."""
+    study, found = opened.study, attacked(opened, loss, seed)
+    moment = milliseconds(opened.folder("attack", loss, seed) / "gradients.npz")
+    key, scores, threat = study.task.key, found.scores, study.attack
+    worst = scores[scores["attack"] == WORST]
+    headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]
+    distances = found.distances.groupby("norm")["distance"].median()
+    described = found.descriptors.set_index("descriptor")["value"]
+    named = {
+        f"clean_{key}": scores.loc[scores["norm"] == "none", "score"].item(),
+        f"robust_{key}": headline["score"].item(),
+        **{f"median_distance_{norm}": value for norm, value in distances.items()},
+        **{metric(robustness.key(str(name))): value for name, value in described.items()},
+    }
+    scale = steps_per_unit(worst["epsilon"].unique().tolist())
+    curve = [
+        # a step is a whole number, and the part before the slash is the section of the chart
+        Point(f"robust_{key}/{norm}_{scale}_epsilon", float(score), moment, round(scale * epsilon))
+        for norm, epsilon, score in worst.sort_values("epsilon")[["norm", "epsilon", "score"]].to_numpy()
+    ]
+    # a number that does not exist has no point
+    return [*(Point(name, float(value), moment) for name, value in named.items() if np.isfinite(value)), *curve]
+
+
+def steps_per_unit(radii: Sequence[float]) -> int:
+    """1000, or the power of ten above it that keeps all radii apart."""
+    scale = 1000
+    while len({round(scale * radius) for radius in radii}) < len(set(radii)) and scale < 10**12:
+        scale *= 10
+    return scale
+
+
+def metric(name: str) -> str:
+    """What MLflow calls a number of metrics.json; descriptors say `test_`, for the validation split has some too."""
+    return name if name.startswith(("clean_", "robust_", "median_distance_")) else f"test_{name}"
+
+
+def tags(found: dict[int, masking.Findings]) -> dict[str, str]:
+    """`masking`: ok, or which checks fail; `masking.CHECK`: ok or FLAG, and the value of the worst seed."""
+    sheet = masking.over_seeds(found)
+    each = {f"masking.{check.name}": shown(check) for check in sheet.values()}
+    return {"masking": ", ".join(masking.failed(sheet)) or "ok", **each}
+
+
+def shown(check: masking.CheckOverSeeds) -> str:
+    return ("ok" if check.ok else "FLAG") + ("" if check.worst.value is None else f" {check.worst.figure}")

@@ -14,11 +14,10 @@ import pandas as pd
 
 from pipeline import store
 from pipeline.fingerprint import hash_of
-from pipeline.study.parts import listed
+from pipeline.study.checks import listed
 from pipeline.study.schema import Study
-from pipeline.tracking.address import reason
 from pipeline.tracking.live import EVERY, repeating
-from pipeline.tracking.point import Point
+from pipeline.tracking.server import Point, reason
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

@@ -1,21 +1,28 @@
-"""The conversation with MLflow: find or create a run by its fingerprint, log what is new, nothing twice."""
+"""Where MLflow is, whether it answers, and the conversation with it: log what is new, nothing twice.
+
+A server that does not answer costs its time-out once, not once for every stage of a `dvc repro`. A database that is no
+database is said at once too: MLflow itself tries for two minutes to open a folder.
+"""
 
 from __future__ import annotations
 
 import gc
 import logging
 import os
+import re
+import sqlite3
+import time
 import warnings
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from inputgrad import files
+from inputgrad.errors import UserError
 from pipeline import store
 from pipeline.quiet import NO_TELEMETRY
-from pipeline.tracking import silence
-from pipeline.tracking.address import artifacts, is_remote, uri
-from pipeline.tracking.point import Point
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -30,6 +37,13 @@ ENVIRONMENT = {
     "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
+SQLITE = "sqlite:///"
+WAIT = 5.0
+"""Seconds that a server may take to say that it is there, and a database to be free."""
+DELETE = "fix: delete it, then: python -m pipeline track"
+FREE = "fix: end what holds it, or make it writable, then: python -m pipeline track"
+REMEMBERED = 600.0
+"""Seconds after which a server that was silent is asked again."""
 
 
 @contextmanager
@@ -47,7 +61,7 @@ def connected() -> Iterator[MlflowClient]:
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
-        silence.refuse()
+        check()
         yield MlflowClient(uri())
 
 
@@ -209,3 +223,110 @@ def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
     """`items` in parts of at most `size`: MLflow refuses more at once."""
     for start in range(0, len(items), size):
         yield items[start : start + size]
+
+
+def uri() -> str:
+    """MLFLOW_TRACKING_URI, or mlflow.db in the project's root."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root() / 'mlflow.db'}"
+
+
+def database() -> Path | None:
+    """The file of a database that is one, which need not be there yet; else None."""
+    return Path(uri().removeprefix(SQLITE)) if uri().startswith(SQLITE) else None
+
+
+def is_remote() -> bool:
+    """Whether a server keeps the runs, and therefore also the artifacts."""
+    return uri().startswith(("http:", "https:", "databricks", "uc:"))
+
+
+def artifacts() -> str:
+    """Where artifacts go when no server keeps them."""
+    return (store.root() / "mlartifacts").as_uri()
+
+
+def shown(text: str) -> str:
+    """`text` without the passwords of addresses in it."""
+    return re.sub(r"//[^/@\s]+@", "//…@", text)
+
+
+def reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, UserError):
+        return shown(text)
+    if "Max retries exceeded" in text:  # else requests tells the story of its connection pool
+        return f"no answer from {shown(uri())}"
+    return shown(f"{type(error).__name__}: {text}")[:200]
+
+
+class Point(NamedTuple):
+    """One value of a metric. `moment` is in milliseconds since 1970, as MLflow has it."""
+
+    name: str
+    value: float
+    moment: int
+    step: int = 0
+
+
+def milliseconds(file: Path) -> int:
+    """When a file was last written, as MLflow counts time."""
+    return file.stat().st_mtime_ns // 1_000_000
+
+
+class NoAnswer(UserError):
+    """A server that was asked, now or a moment ago, and said nothing; or a file that is no database or is held."""
+
+
+def check() -> None:
+    """Ask a server whether it is there, or a database whether it can be written.
+
+    Raises:
+        NoAnswer: it is not, or was not a moment ago, when another command or stage asked.
+    """
+    if (file := database()) is not None:
+        refuse_file(file)
+    if not uri().startswith(("http:", "https:")):
+        return
+    if remembered():
+        raise NoAnswer(f"no answer from {shown(uri())} a moment ago; it is asked again in {REMEMBERED / 60:g} minutes")
+    import requests
+
+    try:
+        requests.get(f"{uri().rstrip('/')}/health", timeout=WAIT)
+    except requests.RequestException as error:
+        files.write_text(mark_of_silence(), shown(uri()))
+        raise NoAnswer(f"no answer from {shown(uri())}") from error
+
+
+def refuse_file(file: Path) -> None:
+    if not file.exists():  # MLflow makes it
+        return
+    if file.is_dir():
+        raise NoAnswer(f"{file} is a folder, no database; {DELETE}")
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=rw", uri=True, timeout=WAIT)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("SELECT count(*) FROM sqlite_master")
+            connection.rollback()
+    except sqlite3.Error as error:
+        # what is no database is of no use; one that is held, read-only or on a full disk must not be deleted
+        whole = isinstance(error, sqlite3.OperationalError)
+        raise NoAnswer(f"{file}: {error}; {FREE if whole else DELETE}") from error
+
+
+def mark_of_silence() -> Path:
+    return store.root() / ".state" / "mlflow-silent"
+
+
+def remembered() -> bool:
+    """Whether this server, and no other, was silent a moment ago."""
+    try:
+        fresh = 0 <= time.time() - mark_of_silence().stat().st_mtime < REMEMBERED
+        return fresh and mark_of_silence().read_text(encoding="utf-8") == shown(uri())
+    except FileNotFoundError:
+        return False
+
+
+def forget() -> None:
+    """Ask again at once: a person says that it is there now."""
+    mark_of_silence().unlink(missing_ok=True)

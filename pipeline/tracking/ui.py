@@ -18,7 +18,7 @@ from inputgrad.errors import UserError
 from pipeline import interrupts, store, tracking
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.study.active import active
-from pipeline.tracking import address, server, silence
+from pipeline.tracking import server
 from pipeline.tracking.contents import BANDS_TAG, VIEW_TAG
 
 TIMEOUT = 60.0
@@ -27,9 +27,9 @@ TIMEOUT = 60.0
 
 def serve(port: int, host: str = "127.0.0.1") -> None:
     """Show the UI until Ctrl-C, with what is published now."""
-    if address.is_remote():
+    if server.is_remote():
         refresh()
-        print(f"MLFLOW_TRACKING_URI names a server, its UI is at {address.shown(address.uri())}")
+        print(f"MLFLOW_TRACKING_URI names a server, its UI is at {server.shown(server.uri())}")
         return
     refuse_port_in_use(port, host)
     refresh()
@@ -54,11 +54,11 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
 
 def refresh() -> None:
     """Bring MLflow up to what is published; a database that is missing is made from the run folders."""
-    if address.is_remote():
+    if server.is_remote():
         tracking.catch_up(active())
         return
-    silence.refuse()
-    if (file := address.database()) is not None and not file.exists():
+    server.check()
+    if (file := server.database()) is not None and not file.exists():
         tracking.track(active())
     else:
         tracking.catch_up(active())
@@ -97,9 +97,9 @@ charts with a band for each loss.</p><ul>
 
 def command(port: int, host: str) -> list[str]:
     options = {
-        "--backend-store-uri": address.uri(),
-        "--registry-store-uri": address.uri(),
-        "--artifacts-destination": address.artifacts(),
+        "--backend-store-uri": server.uri(),
+        "--registry-store-uri": server.uri(),
+        "--artifacts-destination": server.artifacts(),
         "--host": host,
         "--port": str(port),
         "--workers": "1",

@@ -15,7 +15,7 @@ from inputgrad.gradients.descriptors import descriptors, jacobian_norm
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import attacking
 from pipeline import data, store
-from pipeline.report import glossary
+from pipeline.report import attack_words
 from pipeline.stages import attack, runner, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study.read import read_study
@@ -174,8 +174,8 @@ def test_with_one_seed_standard_is_not_its_own_transfer(trained):
     one = study.model_copy(update={"training": study.training.model_copy(update={"seeds": [trained.run.seed]})})
     assert attack.victim_of(attack.Evaluation(Run(one, "standard", trained.run.seed))).source is None
     assert attack.victim_of(trained).source is not None
-    assert "itself gets none with one seed" in glossary.source(one)
-    assert glossary.source(study) == "another seed of `standard`"
+    assert "itself gets none with one seed" in attack_words.source(one)
+    assert attack_words.source(study) == "another seed of `standard`"
 
 
 @pytest.mark.parametrize("steps", [1, 4])

@@ -14,7 +14,7 @@ from inputgrad.errors import UserError
 from inputgrad.tasks import Classification
 from pipeline import data, kept, store
 from pipeline.report import comparison, words
-from pipeline.report.measure import score
+from pipeline.report.units import score
 from pipeline.results.statistics import Estimate
 from pipeline.stages import runner
 from pipeline.study.active import active

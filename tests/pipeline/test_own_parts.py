@@ -14,7 +14,7 @@ from inputgrad import losses, registry
 from inputgrad.errors import UserError
 from inputgrad.robustness.attacking import plan
 from pipeline import dvc, fingerprint, imports
-from pipeline.study import parts
+from pipeline.study import checks
 from pipeline.study.code import modules
 from pipeline.study.params import check_all
 from pipeline.study.read import read_study
@@ -350,6 +350,6 @@ def test_a_mistake_in_the_path_of_a_part_is_one_line(project, old, new, message)
 )
 def test_every_shipped_part_offers_what_one_s_own_must(kind, package):
     for name in registry.names(package):
-        found = getattr(parts, kind)(name, None)
+        found = getattr(checks, kind)(name, None)
         assert found is not None
         assert inspect.getmodule(found) is registry.module(package, name) or found is registry.module(package, name)

@@ -6,7 +6,7 @@ from inputgrad.errors import UserError
 from inputgrad.robustness.attacking import PROBES
 from inputgrad.robustness.scores import CLEAN
 from inputgrad.tasks import Classification
-from pipeline.results import scores
+from pipeline.results import robustness
 from pipeline.study import checks
 from pipeline.study.read import read_study
 from tests.conftest import edit
@@ -114,4 +114,4 @@ def test_a_study_has_a_plain_name(project, name):
 
 
 def test_an_attack_has_no_name_that_means_something_else():
-    assert set(checks.TAKEN) == {"transfer", scores.WORST, CLEAN[2], *PROBES}
+    assert set(checks.TAKEN) == {"transfer", robustness.WORST, CLEAN[2], *PROBES}

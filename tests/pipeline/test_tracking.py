@@ -30,7 +30,7 @@ from pipeline.stages.train import train as train_run
 from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import folder, runs
-from pipeline.tracking import address, contents, live, model, outcome, results, server, silence, ui
+from pipeline.tracking import contents, live, model, results, server, ui
 from tests.conftest import edit, reseal
 from tests.pipeline.test_ui import free_port
 
@@ -534,7 +534,7 @@ def test_the_model_loads_and_gives_the_checkpoints_outputs_for_any_batch_size(st
     tracking.mirror(study, "standard")
     attack(study, "standard")
     tracking.mirror(study, "standard")
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address.uri())
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", server.uri())
     with server.connected() as client:
         experiment = client.get_experiment_by_name("tiny").experiment_id
         (logged,) = client.search_logged_models([experiment])
@@ -594,7 +594,7 @@ def test_a_server_that_is_down_costs_no_result(study, monkeypatch, capsys):
 def test_a_server_that_never_answers_costs_its_time_out_once(study, monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it accepts, and says nothing
         monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        monkeypatch.setattr(silence, "WAIT", 0.2)
+        monkeypatch.setattr(server, "WAIT", 0.2)
         asked = []
         get = requests.get
         monkeypatch.setattr(requests, "get", lambda *a, **k: asked.append(a) or get(*a, **k))
@@ -605,11 +605,11 @@ def test_a_server_that_never_answers_costs_its_time_out_once(study, monkeypatch,
         with pytest.raises(UserError, match="no answer from http"):  # a person who asks is believed
             tracking.track(["tiny"])
         assert len(asked) == 2
-        os.utime(silence.mark(), (1e9, 1e9))
+        os.utime(server.mark_of_silence(), (1e9, 1e9))
         tracking.mirror(study, "standard")
         assert len(asked) == 3
     monkeypatch.setenv("MLFLOW_TRACKING_URI", NOWHERE)
-    assert not silence.remembered()  # of another server
+    assert not server.remembered()  # of another server
 
 
 def make_folder(file):
@@ -643,15 +643,15 @@ def test_nobody_is_told_to_delete_a_database_that_is_whole(study, monkeypatch, r
         raise sqlite3.OperationalError(reason)
 
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(silence.sqlite3, "connect", connect)
+    monkeypatch.setattr(server.sqlite3, "connect", connect)
     with pytest.raises(UserError, match=f"{reason}; fix: end what holds it, or make it writable") as caught:
-        silence.refuse()
+        server.check()
     assert "delete it" not in str(caught.value)
 
 
 def test_a_database_that_is_held_is_waited_for_only_so_long(study, monkeypatch, capsys):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.setattr(silence, "WAIT", 0.1)
+    monkeypatch.setattr(server, "WAIT", 0.1)
     with closing(sqlite3.connect("mlflow.db", isolation_level=None)) as holder:
         holder.execute("CREATE TABLE IF NOT EXISTS something (one INTEGER)")
         holder.execute("BEGIN EXCLUSIVE")
@@ -690,6 +690,6 @@ def test_to_find_that_nothing_has_changed_imports_nothing_heavy(project):
 
 def test_radii_below_a_thousandth_are_points_of_their_own():
     """They were rounded to one step, and the last one written was shown as the score without attack."""
-    assert outcome.steps_per_unit([0.0, 0.05, 0.1]) == 1000
-    assert outcome.steps_per_unit([0.0, 0.0001, 0.0002, 0.0004]) == 10_000
-    assert outcome.steps_per_unit([0.0, 8 / 255, 8.01 / 255]) == 100_000
+    assert results.steps_per_unit([0.0, 0.05, 0.1]) == 1000
+    assert results.steps_per_unit([0.0, 0.0001, 0.0002, 0.0004]) == 10_000
+    assert results.steps_per_unit([0.0, 8 / 255, 8.01 / 255]) == 100_000

@@ -11,11 +11,11 @@ from scipy import stats
 from inputgrad.robustness import scores
 from pipeline import report
 from pipeline.report import attack_words, tables
-from pipeline.results import descriptors, distances, pairwise
+from pipeline.results import robustness, statistics
 from pipeline.results.opened import OpenStudy
-from pipeline.results.quantity import compare
 from pipeline.results.read import Results, read_results
-from pipeline.results.scores import WORST
+from pipeline.results.robustness import WORST
+from pipeline.results.statistics import compare
 from pipeline.results.summary import Row, summarise
 from pipeline.study.schema import Study
 from tests.conftest import reseal
@@ -82,15 +82,15 @@ def test_the_table_of_steps_has_intervals_and_n(results: Results) -> None:
 def test_distances_are_the_smallest_that_broke(toy: Study) -> None:
     harm = four(clean=[1, 0, 0, 0], pgd=[1, 1, 0, 0], square=[0, 0, 1, 0])
     frame = outcomes(toy, 0, stronger(harm))
-    found = distances.to_boundary(frame, toy).set_index(["norm", "example"])["distance"]
+    found = robustness.to_boundary(frame, toy).set_index(["norm", "example"])["distance"]
     assert found["linf"].tolist() == pytest.approx([0, 0.09, 0.09, np.inf])  # nine tenths of 0.1, and never
     assert found["l2"].tolist() == pytest.approx([0, 0.45, 0.45, np.inf])
 
 
 def test_medians_and_survival() -> None:
     frame = pd.DataFrame({"loss": "a", "seed": 0, "norm": "l2", "example": range(4), "distance": [0, 1, 3, np.inf]})
-    assert distances.medians(frame)["distance"].item() == 2
-    standing = distances.survival(frame, "l2", np.array([0.0, 0.5, 1.0, 9.0]))["standing"]
+    assert robustness.medians(frame)["distance"].item() == 2
+    standing = robustness.survival(frame, "l2", np.array([0.0, 0.5, 1.0, 9.0]))["standing"]
     assert standing.tolist() == [0.75, 0.75, 0.5, 0.25]
 
 
@@ -112,7 +112,7 @@ def test_descriptors_are_means_over_the_finite_ones() -> None:
     frame = pd.DataFrame(
         {"example": range(3), "seed": 0, "gradient_alignment": [np.nan, 0.2, 0.4], "mine": [np.nan] * 3}
     )
-    found = descriptors.means(frame).set_index("descriptor")
+    found = robustness.means(frame).set_index("descriptor")
     assert found.loc["gradient_alignment"].tolist() == [pytest.approx(0.3), 1, 3]
     assert np.isnan(found.loc["mine", "value"])
 
@@ -150,8 +150,8 @@ def test_pairs_agree_with_scipy(toy: Study) -> None:
     rng = np.random.default_rng(0)
     shares = {"standard": 0.8, "fgsm": 0.3, "pgd": 0.35, "trades": 0.1}
     harm = {name: (rng.random((5, 60)) < share).astype(float) for name, share in shares.items()}
-    table = pairwise.compare(harm_of(**{k: v.tolist() for k, v in harm.items()}), toy, list(shares))
-    assert list(table) == pairwise.COLUMNS
+    table = statistics.all_pairs(harm_of(**{k: v.tolist() for k, v in harm.items()}), toy, list(shares))
+    assert list(table) == statistics.PAIR_COLUMNS
     assert len(table) == 6
     first = table.iloc[0]
     expected = stats.ttest_rel(1 - harm["standard"].mean(1), 1 - harm["fgsm"].mean(1))
@@ -169,17 +169,17 @@ def test_pairs_agree_with_scipy(toy: Study) -> None:
 def test_a_pair_needs_both_kinds_of_luck_excluded(toy: Study) -> None:
     # every seed agrees on one example of forty: sure over seeds, and nothing over examples
     harm = harm_of(standard=[[1.0] + [0.0] * 39] * 5, fgsm=[[0.0] * 40] * 4 + [[0.0, 0.0, 1.0] + [0.0] * 37])
-    found = pairwise.compare(harm, toy, ["standard", "fgsm"]).iloc[0]
+    found = statistics.all_pairs(harm, toy, ["standard", "fgsm"]).iloc[0]
     assert found["examples_low"] < 0 < found["examples_high"]
     assert not found["beyond_luck"]
-    same = pairwise.compare(harm_of(a=[[1, 0]] * 3, b=[[1, 0]] * 3), toy, ["a", "b"]).iloc[0]
+    same = statistics.all_pairs(harm_of(a=[[1, 0]] * 3, b=[[1, 0]] * 3), toy, ["a", "b"]).iloc[0]
     assert (same["p"], same["q"], same["beyond_luck"]) == (1, 1, False)
 
 
 def test_equal_differences_of_few_seeds_are_no_certainty(toy: Study) -> None:
     """Two seeds that both differ by one example of four had p = 0 and an interval of no width: "better"."""
     for n, expected in ((2, 0.5), (5, 0.0625), (6, 0.03125)):
-        found = pairwise.compare(harm_of(a=[[1, 0, 0, 0]] * n, b=[[0, 0, 0, 0]] * n), toy, ["a", "b"]).iloc[0]
+        found = statistics.all_pairs(harm_of(a=[[1, 0, 0, 0]] * n, b=[[0, 0, 0, 0]] * n), toy, ["a", "b"]).iloc[0]
         assert found["p"] == expected
         scores = pd.DataFrame({"loss": ["a"] * n + ["standard"] * n, "seed": [*range(n)] * 2})
         scores["score"] = [0.75 + s / 10 for s in range(n)] + [0.5 + s / 10 for s in range(n)]
@@ -189,7 +189,7 @@ def test_equal_differences_of_few_seeds_are_no_certainty(toy: Study) -> None:
 
 
 def test_one_seed_tests_nothing(toy: Study) -> None:
-    found = pairwise.compare(harm_of(a=[[1, 0]], b=[[0, 0]]), toy, ["a", "b"]).iloc[0]
+    found = statistics.all_pairs(harm_of(a=[[1, 0]], b=[[0, 0]]), toy, ["a", "b"]).iloc[0]
     assert np.isnan(found["p"])
     assert np.isnan(found["low"])
     assert not found["beyond_luck"]

@@ -8,8 +8,8 @@ import pytest
 
 from inputgrad.errors import UserError
 from pipeline import data, report
-from pipeline.report import attack_words, limits, published, tables
-from pipeline.report.measure import score
+from pipeline.report import attack_words, tables
+from pipeline.report.units import score
 from pipeline.results import read
 from pipeline.results.opened import OpenStudy
 from pipeline.results.read import Results
@@ -34,7 +34,7 @@ def test_losses_lie_above_below_or_too_near(results: Results) -> None:
         summary,
         study=summary.study.model_copy(update={"published": [row(between, True), row(found["fgsm"].mean), row(0.0)]}),
     )
-    section = published.section(stated, score(summary.study.task))
+    section = tables.published_section(stated, score(summary.study.task))
     assert section is not None
     first, near, lowest = section["sentences"]
     assert first.startswith("trees, ")
@@ -100,7 +100,7 @@ def test_longer_attacks_stand_in_the_order_of_their_gradients(results: Results) 
 
 def test_limitations_follow_the_study(results: Results) -> None:
     summary = summarise(results)
-    said = " ".join(limits.limitations(summary, searched=False))
+    said = " ".join(attack_words.limitations(summary, searched=False))
     assert "(`mlp`) and 3 epochs" in said
     assert "100 of" in said
     assert "`apgd_ce`, `fab_t` did not run" in said
@@ -108,7 +108,10 @@ def test_limitations_follow_the_study(results: Results) -> None:
     whole = {name: {} for name in ("apgd_ce", "apgd_t", "fab_t", "square")}
     attack = summary.study.attack.model_copy(update={"at_epsilon": whole})
     other = replace(summary, study=summary.study.model_copy(update={"attack": attack}))
-    assert len(limits.limitations(other, searched=True)) == len(limits.limitations(summary, searched=False)) - 2
+    assert (
+        len(attack_words.limitations(other, searched=True))
+        == len(attack_words.limitations(summary, searched=False)) - 2
+    )
 
 
 def test_the_data_name_their_source(study: Study) -> None:
@@ -145,14 +148,14 @@ def test_with_one_seed_nothing_is_said_of_intervals(results: Results) -> None:
     training = summary.study.training.model_copy(update={"seeds": [0]})
     study = summary.study.model_copy(update={"published": [row(0.5)], "training": training})
     one = replace(summary, rows=rows, study=study)
-    section = published.section(one, score(study.task))
+    section = tables.published_section(one, score(study.task))
     assert section is not None
     assert section["sentences"] == [
         "trees, 50.0 %: one seed, which cannot tell " + ", ".join(f"`{r.name}`" for r in rows) + "."
     ]
-    said = limits.limitations(one, searched=True, repeated=0)
+    said = attack_words.limitations(one, searched=True, repeated=0)
     assert said[1].startswith("One seed has no interval")
-    assert "Intervals over 3 seeds" in limits.limitations(summary, searched=True)[1]
+    assert "Intervals over 3 seeds" in attack_words.limitations(summary, searched=True)[1]
 
 
 def test_test_examples_that_were_trained_on_are_counted(results: Results) -> None:
@@ -161,5 +164,5 @@ def test_test_examples_that_were_trained_on_are_counted(results: Results) -> Non
     before = data.repeated(results.dataset)
     x["test"][:3] = x["train"][5:8]
     assert data.repeated(replace(results.dataset, x=x)) == before + 3
-    said = limits.limitations(summarise(results), searched=True, repeated=3)
+    said = attack_words.limitations(summarise(results), searched=True, repeated=3)
     assert any(line.startswith("3 of the 360 examples of the test split have the same input") for line in said)

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from pipeline.report import comparison, page, tables
-from pipeline.report.measure import score, times
-from pipeline.results import pairwise
+from pipeline.report.units import score, times
+from pipeline.results import statistics
 from pipeline.results.read import Results
 from pipeline.results.summary import Row, Summary, summarise
 from tests.pipeline.test_kept import numbers
@@ -48,7 +48,7 @@ def test_a_time_that_means_nothing_is_not_printed(results: Results) -> None:
 def test_the_comparison_leaves_it_out() -> None:
     losses = {"standard": numbers(0.5, 0.4, 0.6, 1.0), "fgsm": numbers(0.5, 0.4, 0.6)}
     losses["fgsm"]["step_time"] = {"ratio": None, "low": 1.0, "high": 9.0}
-    pairs = pd.DataFrame(columns=pairwise.COLUMNS)
+    pairs = pd.DataFrame(columns=statistics.PAIR_COLUMNS)
     kept = comparison.Kept(metrics={"task": "classification", "losses": losses}, facts={}, pairs=pairs)
     found = comparison.cell(kept, "fgsm")
     assert found is not None

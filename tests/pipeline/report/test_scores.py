@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from inputgrad.robustness.scores import harm
-from pipeline.results.scores import WORST, complete, seed_scores
+from pipeline.results.robustness import WORST, complete, seed_scores
 from pipeline.study.schema import Study
 from tests.pipeline.report.conftest import outcomes, stronger, write_study
 

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from pipeline.results import pairwise
+from pipeline.results import statistics
 from pipeline.results.statistics import Estimate, estimate, intervals, paired_difference
 
 
@@ -67,6 +67,6 @@ def test_an_interval_of_an_accuracy_stays_between_0_and_1():
 
 def test_holm_is_bonferroni_for_the_smallest_and_never_falls():
     p = np.array([0.01, 0.04, 0.03, 0.5])
-    assert pairwise.holm(p) == pytest.approx([0.04, 0.09, 0.09, 0.5])
-    assert pairwise.holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
-    assert len(pairwise.holm(np.array([]))) == 0
+    assert statistics.holm(p) == pytest.approx([0.04, 0.09, 0.09, 0.5])
+    assert statistics.holm(np.array([0.9, 0.8])) == pytest.approx([1.0, 1.0])
+    assert len(statistics.holm(np.array([]))) == 0

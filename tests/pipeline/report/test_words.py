@@ -10,12 +10,11 @@ from scipy import stats
 from inputgrad.audit.verdict import Kind
 from inputgrad.tasks import Classification, Regression
 from pipeline.report import comparison, words
-from pipeline.report.measure import GRADIENT, score
 from pipeline.report.tables import ACTS
-from pipeline.results import pairwise
-from pipeline.results.quantity import Quantity, compare
+from pipeline.report.units import GRADIENT, score
+from pipeline.results import statistics
 from pipeline.results.read import Results
-from pipeline.results.statistics import Estimate
+from pipeline.results.statistics import Estimate, Quantity, compare
 from pipeline.results.summary import Row, Summary, summarise
 
 ACCURACY, RMSE = score(Classification), score(Regression)
@@ -50,7 +49,7 @@ def test_a_difference_that_holm_does_not_confirm_has_no_verdict() -> None:
 def test_every_loss_is_tested_once_for_all_places_that_say_which_is_better(results: Results) -> None:
     """The report's words and tables, the pairs, and the page of all kept studies."""
     summary = summarise(results)
-    differences = pairwise.against_baseline(summary.pairs)
+    differences = statistics.against_baseline(summary.pairs)
     kept = comparison.Kept(metrics=summary.metrics(), facts={"date": "", "commit": ""}, pairs=summary.pairs)
     assert set(differences) == {row.name for row in summary.others}
     for found in summary.others:

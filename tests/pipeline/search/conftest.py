@@ -10,7 +10,7 @@ from pathlib import Path
 import optuna
 import pytest
 
-from pipeline.search import rung, storage, trials
+from pipeline.search import loop, rung, storage
 from pipeline.search.loop import Loop
 from pipeline.search.objective import Scores
 from pipeline.search.record import Record
@@ -68,17 +68,17 @@ def found(of: SearchTask) -> list[tuple[object, ...]]:
         study = stored(of)
     except KeyError:
         return []
-    return [(trials.slot(t), t.state.name, t.params, t.values) for t in trials.finished(of, study)]
+    return [(loop.slot(t), t.state.name, t.params, t.values) for t in loop.finished(of, study)]
 
 
 def check_complete(of: SearchTask) -> None:
     """Every slot exactly once, nothing left over, every lost trial tried again with its values."""
     study = stored(of)
-    done = [t for t in study.get_trials() if t.state in trials.FINISHED]
-    assert sorted(trials.slot(t) for t in done) == list(range(of.trials))
+    done = [t for t in study.get_trials() if t.state in loop.FINISHED]
+    assert sorted(loop.slot(t) for t in done) == list(range(of.trials))
     assert {t.state.name for t in study.get_trials()} <= {"COMPLETE", "PRUNED", "FAIL"}
     for lost in study.get_trials(states=(optuna.trial.TrialState.FAIL,)):
-        again = next(t for t in done if trials.slot(t) == trials.slot(lost))
+        again = next(t for t in done if loop.slot(t) == loop.slot(lost))
         assert not lost.params or again.params == lost.params
     assert not of.state.exists()  # no training of a trial is left
 

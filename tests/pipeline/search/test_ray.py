@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from pipeline.search import trials
+from pipeline.search import loop
 from tests.conftest import edit
 from tests.pipeline.search.conftest import ROOT, check_complete, found, search, stored, task
 
@@ -69,7 +69,7 @@ def test_a_search_on_two_nodes_one_of_which_dies(searchable, nodes, tmp_path_fac
         client = MlflowClient(address)
         runs = client.search_runs([client.get_experiment_by_name("tiny-search").experiment_id])
     check_complete(of)
-    assert {trial.state for trial in stored(of).trials} <= set(trials.FINISHED)
+    assert {trial.state for trial in stored(of).trials} <= set(loop.FINISHED)
     assert [trial for trial in found(of) if trial in before] == before
     assert len(runs) == 13  # a run for the search, and one for each trial
 

@@ -7,7 +7,7 @@ import re
 import pandas as pd
 import pytest
 
-from pipeline.search import objective, record, words
+from pipeline.search import command, objective, record
 from pipeline.search.task import SearchTask
 from pipeline.study.read import read_study
 from tests.conftest import edit
@@ -164,5 +164,5 @@ def test_an_impossible_constraint_says_how_many_met_it(searchable, pipeline, unm
 
 def test_the_command_s_words(searchable):
     of = task(trials=2)
-    said = words.conclusion(search(of))
+    said = command.conclusion(search(of))
     assert re.match(r"2 of 2 trials(, \d pruned)?, \d+ of 16 epochs; best: trial \d, strength [\d.]+: robust", said)

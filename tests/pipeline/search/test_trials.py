@@ -12,7 +12,7 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 
 from inputgrad.errors import UserError
-from pipeline.search import loop, rung, sampler, storage, trials
+from pipeline.search import loop, rung, storage
 from pipeline.workers.local import Here
 from tests.conftest import edit
 from tests.pipeline.search.conftest import ROOT, check_complete, found, search, stored, task
@@ -26,36 +26,36 @@ def begun(searchable):
 
 
 def states(study):
-    return [(trials.slot(trial), trial.state.name) for trial in study.get_trials(deepcopy=False)]
+    return [(loop.slot(trial), trial.state.name) for trial in study.get_trials(deepcopy=False)]
 
 
 def test_slots_are_begun_in_order_until_none_is_open(begun):
     of, study = begun
-    running = [trials.begin(of, study) for _ in range(4)]
+    running = [loop.begin(of, study) for _ in range(4)]
     assert [trial.user_attrs["slot"] for trial in running] == [0, 1, 2, 3]
-    assert trials.begin(of, study) is None
+    assert loop.begin(of, study) is None
     for trial in running:
         study.tell(trial, 0.5)
-    assert trials.begin(of, study) is None
-    assert len(trials.finished(of, study)) == 4
+    assert loop.begin(of, study) is None
+    assert len(loop.finished(of, study)) == 4
 
 
 def test_the_first_slot_tries_what_the_study_states(begun):
     of, study = begun
-    assert trials.begin(of, study).params == {"strength": 0.3}
-    assert trials.begin(of, study).params != {"strength": 0.3}
+    assert loop.begin(of, study).params == {"strength": 0.3}
+    assert loop.begin(of, study).params != {"strength": 0.3}
 
 
 def test_what_a_killed_command_was_at_is_tried_again_with_its_values(begun):
     of, study = begun
-    trials.begin(of, study)
-    lost = trials.begin(of, study)
+    loop.begin(of, study)
+    lost = loop.begin(of, study)
     lost.set_user_attr("looks", {"2": {"clean": 0.9, "robust": 0.4, "seconds": 1.0}})
     study.enqueue_trial({}, user_attrs={"slot": 2})  # killed before it was asked for
-    trials.release(study)
+    loop.release(study)
     assert states(study) == [(0, "FAIL"), (1, "FAIL"), (2, "FAIL")]
     edit(of.study.file, "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.5")
-    again = [trials.begin(task(trials=4), study) for _ in range(3)]
+    again = [loop.begin(task(trials=4), study) for _ in range(3)]
     assert [trial.user_attrs["slot"] for trial in again] == [0, 1, 2]
     assert again[0].params == {"strength": 0.3}  # not what the study states by now
     assert again[1].params == lost.params
@@ -156,7 +156,7 @@ def test_a_command_stops_where_another_has_taken_over(untrained, monkeypatch):
     honest, study = rung.measure, storage.open_study(of)
 
     def measure(at):
-        if not study.get_trials(states=trials.FINISHED):
+        if not study.get_trials(states=loop.FINISHED):
             return honest(at)
         monkeypatch.setattr(rung, "measure", honest)
         loop.Loop(of, storage.open_study(of), Here()).run()
@@ -223,7 +223,7 @@ def test_halving_decides_as_optuna_s_own_and_counts_no_lost_trial(direction):
     """Until a trial is lost: then Optuna's own pruner counts it twice."""
     values = [(7 * n % 13 / 13, 5 * n % 11 / 11) for n in range(24)]
     decided = {}
-    for name, pruner in (("ours", sampler.Halving()), ("theirs", SuccessiveHalvingPruner(2, 2))):
+    for name, pruner in (("ours", storage.Halving()), ("theirs", SuccessiveHalvingPruner(2, 2))):
         study = optuna.create_study(direction=direction, pruner=pruner)
         decided[name] = [ended(study, looks, lost=False) for looks in values]
         assert decided["ours"] == decided[name]
