@@ -13,6 +13,7 @@ from pipeline.fingerprint import read_again
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of xdist with two threads each wait for each other
 gc.set_threshold(100_000, 20, 100)
+os.fsync = lambda _: None  # no test cuts the power, and thousands of small files would each wait for the disk
 
 TINY = """\
 data: {name: digits}
@@ -56,6 +57,13 @@ def only(root: Path, *losses: str) -> None:
     (root / "params.yaml").write_text(stages(*losses), encoding="utf-8")
 
 
+def write_project(root: Path) -> None:
+    """The study `tiny` in an empty folder."""
+    (root / "experiments").mkdir()
+    (root / "experiments" / "tiny.yaml").write_text(TINY)
+    (root / "params.yaml").write_text(PARAMS)
+
+
 NO_GPU = "no GPU here"
 """The only reason to skip a test."""
 
@@ -95,9 +103,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """An empty project with the study `tiny`, as the current folder; MLflow and states stay inside it."""
     monkeypatch.setattr("sys.path", [*sys.path])
-    (tmp_path / "experiments").mkdir()
-    (tmp_path / "experiments" / "tiny.yaml").write_text(TINY)
-    (tmp_path / "params.yaml").write_text(PARAMS)
+    write_project(tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)

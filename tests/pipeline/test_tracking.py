@@ -31,7 +31,7 @@ from pipeline.study import origins
 from pipeline.study.read import read_study
 from pipeline.study.run import folder, runs
 from pipeline.tracking import contents, live, model, results, server, ui
-from tests.conftest import edit, reseal
+from tests.conftest import edit, reseal, write_project
 from tests.pipeline.test_ui import free_port
 
 NOWHERE = "http://127.0.0.1:9"
@@ -49,13 +49,26 @@ def empty_database(tmp_path_factory):
         return Path("mlflow.db").resolve()
 
 
+@pytest.fixture(scope="session")
+def trained_once(empty_database, tmp_path_factory):
+    """A folder with MLflow's tables, the data of `tiny` and two losses trained; what attacks found is not published."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("trained"))
+        shutil.copy(empty_database, "mlflow.db")
+        write_project(Path())
+        runner.prepare("tiny")
+        study = read_study("tiny")
+        for loss in ("standard", "gradient_norm"):
+            train(study, loss)
+            for run in runs(study, loss):
+                evaluate(Evaluation(run))
+        return Path.cwd()
+
+
 @pytest.fixture
-def study(project, empty_database):
-    """The study `tiny` with its data and two losses trained."""
-    shutil.copy(empty_database, "mlflow.db")
-    runner.prepare("tiny")
-    for loss in ("standard", "gradient_norm"):
-        train(read_study("tiny"), loss)
+def study(project, trained_once):
+    """The study `tiny` with its data and two losses trained; to attack them with its settings takes no time."""
+    shutil.copytree(trained_once, project, dirs_exist_ok=True)
     return read_study("tiny")
 
 
