@@ -194,7 +194,7 @@ def evaluate(model: str, out: str, **options: Any) -> None:
     from pathlib import Path
 
     from inputgrad.robustness import command
-    from pipeline.report import evaluated
+    from pipeline import evaluated
 
     found = command.run(model, out=out, **options)
     print(f"{found}\n{evaluated.write(found, model, Path(out))}")

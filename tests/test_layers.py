@@ -21,7 +21,7 @@ pipeline.results
 pipeline.report pipeline.tracking
 pipeline.stages
 pipeline.search
-pipeline.doctor pipeline.completion pipeline.kept pipeline.loading pipeline.listing pipeline.pages
+pipeline.doctor pipeline.completion pipeline.evaluated pipeline.kept pipeline.loading pipeline.listing pipeline.pages
 pipeline.pruning pipeline.skeleton
 pipeline.cli pipeline.__main__
 """

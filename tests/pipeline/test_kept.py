@@ -13,7 +13,7 @@ import pytest
 from inputgrad.errors import UserError
 from inputgrad.tasks import Classification
 from pipeline import data, kept, store
-from pipeline.report import comparison, words
+from pipeline.report import words
 from pipeline.report.units import score
 from pipeline.results.statistics import Estimate
 from pipeline.stages import runner
@@ -82,7 +82,7 @@ def kept_report(name, losses, pairs):
     rows.append({"loss": "pgd", "other": "fgsm", "difference": 9, "low": 8, "high": 10, "holm": np.nan, "n_seeds": 3})
     metrics = {"study": name, "task": "classification", "epsilon": 0.1, "losses": losses}
     facts = {"date": "2026-11-27", "commit": "abcdef0123"}
-    return comparison.Kept(metrics=metrics, facts=facts, pairs=pd.DataFrame(rows))
+    return kept.Kept(metrics=metrics, facts=facts, pairs=pd.DataFrame(rows))
 
 
 def test_the_comparison_says_which_loss_where_at_what_cost():
@@ -96,7 +96,7 @@ def test_the_comparison_says_which_loss_where_at_what_cost():
         {"standard": numbers(0.5, 0.4, 0.6), "fgsm": numbers(0.55, 0.5, 0.6), "void": numbers(0.1, 0, 0.2)},
         [("fgsm", 0.05, 0.01, 0.09, 0.06), ("void", -0.4, -0.5, -0.3, 0.001)],
     )
-    text = " ".join(comparison.page({"one": one, "two": two}).split())
+    text = " ".join(kept.page({"one": one, "two": two}).split())
     assert (
         "<code>one</code>: Under attack (ε = 0.1) <code>pgd</code> is the one loss found to improve it: robust accuracy"
         " 70.0 % against 10.0 %, a paired difference of +60.0 points [50.0, 70.0], n = 3." in text

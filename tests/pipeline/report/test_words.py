@@ -9,7 +9,8 @@ from scipy import stats
 
 from inputgrad.audit.verdict import Kind
 from inputgrad.tasks import Classification, Regression
-from pipeline.report import comparison, words
+from pipeline import kept
+from pipeline.report import words
 from pipeline.report.tables import ACTS
 from pipeline.report.units import GRADIENT, score
 from pipeline.results import statistics
@@ -50,15 +51,15 @@ def test_every_loss_is_tested_once_for_all_places_that_say_which_is_better(resul
     """The report's words and tables, the pairs, and the page of all kept studies."""
     summary = summarise(results)
     differences = statistics.against_baseline(summary.pairs)
-    kept = comparison.Kept(metrics=summary.metrics(), facts={"date": "", "commit": ""}, pairs=summary.pairs)
+    study = kept.Kept(metrics=summary.metrics(), facts={"date": "", "commit": ""}, pairs=summary.pairs)
     assert set(differences) == {row.name for row in summary.others}
     for found in summary.others:
         difference, p = differences[found.name]
         assert found.robust[0].p == pytest.approx(p)
         assert found.robust[0].difference == pytest.approx(difference)
-        mine, theirs = found.robust[0], kept.robust[found.name]
+        mine, theirs = found.robust[0], study.robust[found.name]
         assert mine.identical or ACCURACY.verdict(theirs) == ACCURACY.verdict(mine)
-    sentence = comparison.head(kept)["answer"]
+    sentence = kept.head(study)["answer"]
     assert sentence.replace("ε = 0.1", "linf ε = 0.1") in words.answer(summary)
 
 

@@ -1,4 +1,4 @@
-"""The page of one evaluation: evaluation.html, which holds its figures and asks no other server for anything."""
+"""The page of `python -m pipeline evaluate`: it holds its figures and asks no other server for anything."""
 
 from __future__ import annotations
 
