@@ -22,9 +22,10 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.robustness.attacking import attacked
+from pipeline import layout
 from pipeline.stages.attack import Evaluation, victim_of
 from pipeline.study.read import read_study
-from pipeline.study.run import Run, folder
+from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
 NORMS = {"linf": "Linf", "l2": "L2"}
@@ -104,7 +105,7 @@ def time_of_ours(study: Study, loss: str, seed: int) -> float:
 def compare(study: Study, loss: str, seed: int, library: str, grid: bool) -> list[dict[str, object]]:
     """One line per norm and ε."""
     victim = victim_of(Evaluation(Run(study, loss, seed)))
-    outcomes = pd.read_parquet(folder(study, loss, "attack") / f"seed-{seed}" / "outcomes.parquet")
+    outcomes = pd.read_parquet(layout.stage(study.name, loss, "attack") / f"seed-{seed}" / "outcomes.parquet")
     attack = "pgd_40x5" if library == "torchattacks_pgd" else None
     rows: list[dict[str, object]] = []
     for threat in study.attack.threat_models:

@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from pipeline import layout
 from pipeline.study.read import read_study
-from pipeline.study.run import folder
 from pipeline.study.schema import Study
 
 SHARES = (1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)
@@ -25,7 +25,7 @@ SHARES = (1 / 6, 1 / 4, 1 / 3, 1 / 2, 2 / 3, 1)
 def standing(study: Study, loss: str, seed: int) -> pd.Series:
     """Whether nothing has broken an example inside the headline ball, by example."""
     attack = study.attack
-    outcomes = pd.read_parquet(folder(study, loss, "attack") / f"seed-{seed}" / "outcomes.parquet")
+    outcomes = pd.read_parquet(layout.stage(study.name, loss, "attack") / f"seed-{seed}" / "outcomes.parquet")
     inside = outcomes["norm"].isin(["none", attack.norm]) & (outcomes["epsilon"] <= attack.epsilon)
     return ~outcomes[inside].groupby("example")["broken"].any()
 

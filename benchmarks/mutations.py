@@ -42,10 +42,10 @@ APPLY, KILLS, MISTAKES, OBJECTIVE, RUNG, SEARCH, SPACE, TRIALS = (
     f"{SEARCHES}/test_{name}.py"
     for name in ("apply", "kills", "mistakes", "objective", "rung", "search", "space", "trials")
 )
-LOOP, SLOTS, STORAGE = (f"pipeline/search/{name}.py" for name in ("loop", "trials", "storage"))
+LOOP, STORAGE = (f"pipeline/search/{name}.py" for name in ("loop", "storage"))
 MUTATIONS: list[Row] = [
     ("pipeline/search/objective.py", '("train", "validation"))', '("train", "validation", "test"))', OBJECTIVE),
-    ("pipeline/search/objective.py", 'folder / "best.pt"', 'folder / "last.pt"', RUNG),
+    ("pipeline/search/objective.py", "folder / layout.BEST", "folder / layout.LAST", RUNG),
     (
         "pipeline/search/objective.py",
         "worst.unbroken()",
@@ -76,14 +76,14 @@ MUTATIONS: list[Row] = [
         "standard_clean - drop",
         f"{OBJECTIVE} -k regression",
     ),
-    (SLOTS, "(TrialState.COMPLETE, TrialState.PRUNED)", "(TrialState.COMPLETE,)", f"{SEARCH} -k pruning_ends"),
-    (SLOTS, "found if slot(trial) < task.trials)", "found)", f"{TRIALS} -k fewer_trials"),
-    (SLOTS, "all_of_them if trial.state != TrialState.FAIL}", "all_of_them}", f"{TRIALS} -k tried_again"),
-    (SLOTS, "values = before[-1].params", "pass", f"{TRIALS} -k tried_again"),
-    (SLOTS, 'KEPT = ("slot", "looks")', 'KEPT = ("slot",)', f"{TRIALS} -k tried_again"),
-    (SLOTS, "study.tell(trial.number, state=TrialState.FAIL)", "pass", f"{TRIALS} -k tried_again"),
-    (SLOTS, "states=(TrialState.WAITING,)):\n        study.ask()", "states=()):\n        pass", f"{TRIALS} -k tried"),
-    (SLOTS, "if number == 0 else None", "if number < 0 else None", f"{TRIALS} -k first_slot"),
+    (LOOP, "(TrialState.COMPLETE, TrialState.PRUNED)", "(TrialState.COMPLETE,)", f"{SEARCH} -k pruning_ends"),
+    (LOOP, "found if slot(trial) < task.trials)", "found)", f"{TRIALS} -k fewer_trials"),
+    (LOOP, "all_of_them if trial.state != TrialState.FAIL}", "all_of_them}", f"{TRIALS} -k tried_again"),
+    (LOOP, "values = before[-1].params", "pass", f"{TRIALS} -k tried_again"),
+    (LOOP, 'KEPT = ("slot", "looks")', 'KEPT = ("slot",)', f"{TRIALS} -k tried_again"),
+    (LOOP, "study.tell(trial.number, state=TrialState.FAIL)", "pass", f"{TRIALS} -k tried_again"),
+    (LOOP, "states=(TrialState.WAITING,)):\n        study.ask()", "states=()):\n        pass", f"{TRIALS} -k tried"),
+    (LOOP, "if number == 0 else None", "if number < 0 else None", f"{TRIALS} -k first_slot"),
     (STORAGE, "known != task.settings", "False", f"{MISTAKES} -k other_settings"),
     (STORAGE, "os.truncate(journal, last)", "pass", f"{TRIALS} -k last_line"),
     (STORAGE, 'content.endswith(b"\\n") and bool(', "bool(", f"{TRIALS} -k last_line"),
@@ -115,7 +115,7 @@ MUTATIONS: list[Row] = [
     ),
     (
         LOOP,
-        "== self.name:\n                trials.release(self.study)",
+        "== self.name:\n                release(self.study)",
         "== self.name:\n                pass",
         f"{KILLS} -k kills_every",
     ),
@@ -126,7 +126,7 @@ MUTATIONS: list[Row] = [
     (
         "pipeline/search/rung.py",
         "self.place / self.fingerprint",
-        "store.state(self.fingerprint)",
+        "layout.state(self.fingerprint)",
         f"{RUNG} -k equal_trials",
     ),
     (
@@ -145,7 +145,7 @@ MUTATIONS: list[Row] = [
     ),
     (
         "pipeline/search/record.py",
-        'sign * facts(t)["robust"], sign * facts(t)["clean"], -trials',
+        'sign * facts(t)["robust"], sign * facts(t)["clean"], -loop',
         'facts(t)["robust"], 0, -trials',
         f"{SEARCH} -k regression_s",
     ),

@@ -16,7 +16,7 @@ from pipeline.quiet import NO_TELEMETRY
 
 os.environ.update(NO_TELEMETRY)
 
-from pipeline import data, store
+from pipeline import data, layout
 from pipeline.stages import runner, saving, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -28,7 +28,7 @@ def per_epoch(run: Run) -> np.ndarray:
     """Seconds of every epoch, bare and with its files, in turn: (epochs, 2). A slow moment hits both alike."""
     dataset = data.read_data(run.study.name, run.study.data, ("train", "validation"))
     trainers = [train.Trainer.fresh(run, dataset) for _ in range(2)]
-    folder = store.state("benchmark")
+    folder = layout.state("benchmark")
     seconds = np.zeros((run.epochs, 2))
     for epoch in range(run.epochs):
         for keeps, trainer in enumerate(trainers):

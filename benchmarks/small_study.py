@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from inputgrad import files
-from pipeline import fingerprint, report, store
+from pipeline import fingerprint, layout, report
 from pipeline.results.opened import OpenStudy
 from pipeline.stages import attack, measured, runner, train
 from pipeline.study import origins
@@ -116,12 +116,12 @@ def states() -> dict[str, Path]:
     found = {
         "train": run.state,
         "attack": attack.Evaluation(run).state,
-        "measured": store.state(origins.of_measured(run).fingerprint),
+        "measured": layout.state(origins.of_measured(run).fingerprint),
         "train of a loss": Run(study, "detached_norm", SEED).state,
         "train of a seed": Run(study, LOSS, 1).state,
         "attack of a loss": attack.Evaluation(Run(study, "detached_norm", SEED)).state,
         "attack of a seed": attack.Evaluation(Run(study, LOSS, 1)).state,
-        "measured of a loss": store.state(origins.of_measured(Run(study, "detached_norm", SEED)).fingerprint),
+        "measured of a loss": layout.state(origins.of_measured(Run(study, "detached_norm", SEED)).fingerprint),
     }
     return {name: path.relative_to(root) for name, path in found.items()}
 
@@ -151,7 +151,7 @@ def put(wanted: Files) -> None:
 def different(now: Files, wanted: Files) -> list[str]:
     """The files that are not equal byte for byte; step times, which no two runs have in common, are left out."""
     timed = {Path(name).parent for name in now.keys() | wanted.keys() if name.endswith("step_time.json")}
-    timings = {str(folder / name) for folder in timed for name in ("step_time.json", store.MANIFEST)}
+    timings = {str(folder / name) for folder in timed for name in ("step_time.json", layout.MANIFEST)}
     return sorted(n for n in (now.keys() | wanted.keys()) - timings if now.get(n) != wanted.get(n))
 
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING
+
+from pipeline import layout
 
 if TYPE_CHECKING:
     import click
@@ -38,7 +39,7 @@ def answer(cli: click.Group, instruction: str) -> int:
 
 def studies(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
     """Names of studies that begin so."""
-    return sorted(file.stem for file in Path("experiments").glob("*.yaml") if file.stem.startswith(begun))
+    return sorted(file.stem for file in layout.study_files() if file.stem.startswith(begun))
 
 
 def losses(context: click.Context, parameter: click.Parameter, begun: str) -> list[str]:
@@ -46,7 +47,7 @@ def losses(context: click.Context, parameter: click.Parameter, begun: str) -> li
     from ruamel.yaml import YAML
 
     try:
-        file = Path("experiments") / f"{context.params['study']}.yaml"
+        file = layout.study_file(context.params["study"])
         stated = YAML(typ="safe").load(file.read_text(encoding="utf-8"))["losses"]
         return [name for name in stated if name.startswith(begun)]
     except Exception:  # while a line is typed, a study may hold any mistake: then there is nothing to offer

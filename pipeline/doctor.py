@@ -12,7 +12,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 
 from inputgrad.errors import UserError
-from pipeline import repository
+from pipeline import layout, repository
 
 FREE_GB = 2.0
 """Disk that the shipped studies need, with MLflow's copies."""
@@ -92,7 +92,7 @@ def studies() -> str:
 
 def database() -> str:
     """MLflow's database, where there is one."""
-    file = Path("mlflow.db")
+    file = layout.database()
     if not file.exists():
         return "no MLflow database yet: the first study makes it"
     try:

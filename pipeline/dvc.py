@@ -15,7 +15,7 @@ from typing import Any
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import fingerprint, imports, store
+from pipeline import fingerprint, imports, layout, store
 from pipeline.fingerprint import code_of, files_of, hash_of, hash_of_file, read_again, stamp
 from pipeline.study.active import Params, read_params
 from pipeline.study.code import mapping, modules, parts, templates
@@ -60,7 +60,7 @@ def stages(params: Params) -> Iterator[tuple[str, str, str, str]]:
 def stated(study: str) -> dict[str, Any] | str:
     """What a study states, unchecked; where it cannot be read, why: its own stages say it, no other one stops."""
     try:
-        return read_yaml(Path("experiments") / f"{study}.yaml")
+        return read_yaml(layout.study_file(study))
     except UserError as error:
         return str(error)
 
@@ -85,7 +85,7 @@ def files_read(stage: str, study: str, name: str, stated: dict[str, Any]) -> lis
     if stage == "prepare":
         return files_of("data", mapping(stated.get("data")))
     if stage == "report":
-        return [*templates(), *sorted((Path("experiments") / study / "search").glob("**/search.json"))]
+        return [*templates(), *layout.searches(study)]
     if stage == "checkpoint":
         return files_of("checkpoint", mapping(mapping(stated.get("checkpoints")).get(name)))
     return files_of("model", mapping(stated.get("model")))
@@ -99,7 +99,7 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self.file = store.root() / ".state" / "files.json"
+        self.file = layout.state("files.json")
         self.reader = hash_of(
             [sys.version, *(hash_of_file(Path(one.__file__ or "")) for one in (imports, fingerprint))]
         )

@@ -31,6 +31,7 @@ HARMLESS = {
     "inputgrad.losses._published": "published strengths, for a command that converts them",
     "inputgrad.registry": "finds the modules, which are hashed themselves",
     "inputgrad.gradients.double_backward": "says which layer an error came from",
+    "pipeline.layout": "where files lie; what is read back is held against the hash in its manifest",
     "pipeline": "`pipeline.load`, for people; it runs nothing here",
     "pipeline.store": "how files are written; what is read back is held against the hash in its manifest",
     "pipeline.study.schema": "the types of a study; its values are hashed",

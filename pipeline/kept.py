@@ -15,7 +15,7 @@ import pandas as pd
 from inputgrad import files, tasks
 from inputgrad.errors import UserError
 from inputgrad.tasks import Task
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.fingerprint import Origin, closure, code_of, hash_of_file
 from pipeline.report import words
 from pipeline.report.page import environment
@@ -51,7 +51,7 @@ def keep(study_name: str) -> Path:
     if unknown := git("ls-files", "--others", "--exclude-standard", "--", str(study.file), *own_code(study)):
         raise UserError(f"git does not know {unknown.split()[0]}, which made this report; fix: git add, commit, keep")
     report, target = OpenStudy(study).report(), FOLDER / study.name
-    made = datetime.fromtimestamp((report / store.MANIFEST).stat().st_mtime, UTC)
+    made = datetime.fromtimestamp((report / layout.MANIFEST).stat().st_mtime, UTC)
     facts = {"commit": git("rev-parse", "HEAD"), "date": made.date().isoformat(), "origin": asdict(origin(study))}
     with files.replacing(target) as folder:
         store.copy(report, folder)
@@ -104,7 +104,7 @@ def facts_of(study_name: str) -> dict[str, Any]:
 
 
 def metrics_of(study_name: str) -> dict[str, Any]:
-    return dict(store.read_json(FOLDER / study_name / "metrics.json", f"fix: python -m pipeline keep {study_name}"))
+    return dict(store.read_json(FOLDER / study_name / layout.METRICS, f"fix: python -m pipeline keep {study_name}"))
 
 
 def there() -> list[str]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from inputgrad.errors import UserError
+from pipeline import layout
 
 if TYPE_CHECKING:
     from pipeline.results.opened import OpenStudy
@@ -36,7 +37,7 @@ def studies() -> list[tuple[str, str]]:
     from pipeline.study.active import active
 
     running = active()
-    files = sorted(Path("experiments").glob("*.yaml"))
+    files = layout.study_files()
     found = [(f"{file.stem}{'*' if file.stem in running else ''}", comment(file)) for file in files]
     return found or [("none", "write experiments/NAME.yaml")]
 
@@ -58,7 +59,7 @@ def row(name: str, text: str) -> str:
 
 def where(opened: OpenStudy) -> str:
     """Where the page of a study is; one that is older than the study or its results is not shown as theirs."""
-    page = opened.study.folder / "report" / "report.html"
+    page = layout.report(opened.study.name) / layout.PAGE
     if not page.exists():
         return f"{page} is not written yet; run: dvc repro"
     try:

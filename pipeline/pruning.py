@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import layout
 from pipeline.results.opened import OpenStudy
 from pipeline.study.read import read_study
 from pipeline.tracking import server
@@ -64,8 +64,8 @@ def find() -> Found:
 
 def unused_states() -> Iterator[Path]:
     """Folders of .state/ that belong to no run of any study, nor to a command that is running now."""
-    used = {fingerprint for file in Path("experiments").glob("*.yaml") for fingerprint in fingerprints(file.stem)}
-    for folder in sorted((store.root() / ".state").glob("*")):
+    used = {fingerprint for file in layout.study_files() for fingerprint in fingerprints(file.stem)}
+    for folder in sorted(layout.state().glob("*")):
         if STATE.fullmatch(folder.name) and folder.name not in used and not is_held(folder):
             yield folder
 

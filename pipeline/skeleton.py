@@ -6,6 +6,7 @@ from pathlib import Path
 
 from inputgrad import files, registry
 from inputgrad.errors import UserError
+from pipeline import layout
 
 TEMPLATES = Path(__file__).parent / "skeletons"
 OWN = Path("own")
@@ -42,7 +43,7 @@ def new(kind: str, name: str) -> str:
 def targets(kind: str, name: str) -> list[tuple[str, Path]]:
     """Templates, and the files they become."""
     if kind == "study":
-        return [("study.yaml", Path("experiments") / f"{name}.yaml")]
+        return [("study.yaml", layout.study_file(name))]
     return [(f"{kind}.py", OWN / f"{name}.py"), (f"test_{kind}.py", Path("tests") / f"test_{name}.py")]
 
 

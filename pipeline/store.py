@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,11 +19,8 @@ from typing import Any
 
 from inputgrad.errors import UserError
 from inputgrad.files import UTF8, as_json, remove, replacing, sweep, write_json
+from pipeline import layout
 from pipeline.fingerprint import Origin, hash_of, hash_of_file
-
-MANIFEST = "manifest.json"
-"""Written last: its folder is complete."""
-
 
 Stamps = dict[str, tuple[int, ...]]
 """File of a folder -> what the system changes whenever the file is."""
@@ -32,16 +28,6 @@ Stamps = dict[str, tuple[int, ...]]
 
 class ForeignError(UserError):
     """A folder is complete and undamaged, as far as its manifest tells, but made from something else."""
-
-
-def root() -> Path:
-    """The project's root, for .state/ and mlflow.db; in a `dvc exp run --temp` copy DVC_ROOT names the real one."""
-    return Path(os.environ.get("DVC_ROOT", ".")).resolve()
-
-
-def state(fingerprint: str) -> Path:
-    """The folder in which one result is made; disposable."""
-    return root() / ".state" / fingerprint
 
 
 @contextmanager
@@ -60,7 +46,7 @@ def seal(folder: Path, origin: Origin, names: Iterable[str]) -> None:
     files = {name: {"size": (folder / name).stat().st_size, "sha256": hash_of_file(folder / name)} for name in names}
     made_from = asdict(origin)
     manifest = {"fingerprint": origin.fingerprint, "sha256": hash_of([made_from, files])}
-    write_json(folder / MANIFEST, {**manifest, "origin": made_from, "files": files})
+    write_json(folder / layout.MANIFEST, {**manifest, "origin": made_from, "files": files})
 
 
 def opened(folder: Path, origin: Origin, fix: str) -> Path:
@@ -93,7 +79,7 @@ def stamps(folder: Path) -> Stamps:
 
 
 def manifest_of(folder: Path, fix: str) -> dict[str, Any]:
-    file = folder / MANIFEST
+    file = folder / layout.MANIFEST
     manifest: dict[str, Any] = read_json(file, fix)
     if not is_manifest(manifest) or file.read_bytes() != as_json(manifest).encode():
         raise UserError(f"{file} is not a manifest of this project; {fix}")
@@ -122,7 +108,7 @@ def is_manifest(value: Any) -> bool:
 
 def is_finished(folder: Path, origin: Origin) -> bool:
     """Whether a state folder holds the finished result of `origin`; a damaged one is emptied, in one line."""
-    if not (folder / MANIFEST).exists():
+    if not (folder / layout.MANIFEST).exists():
         return False
     try:
         opened(folder, origin, "it is made again")
@@ -135,7 +121,7 @@ def is_finished(folder: Path, origin: Origin) -> bool:
 
 def clear(folder: Path) -> None:
     """Empty a state folder; the manifest goes first, so that a half-emptied one never looks finished."""
-    remove(folder / MANIFEST)
+    remove(folder / layout.MANIFEST)
     for path in folder.iterdir():
         if path.name != "lock":
             remove(path)
@@ -150,7 +136,7 @@ def publish(parts: Mapping[str, Path], target: Path) -> None:
 
 def copy(source: Path, target: Path) -> None:
     """Copy what the manifest of a checked folder lists, and the manifest."""
-    for file in (*read_json(source / MANIFEST, "run it again")["files"], MANIFEST):
+    for file in (*read_json(source / layout.MANIFEST, "run it again")["files"], layout.MANIFEST):
         (target / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source / file, target / file)
 

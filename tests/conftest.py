@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline import layout
 from pipeline.fingerprint import read_again
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # two workers of xdist with two threads each wait for each other
@@ -154,5 +155,5 @@ def reseal(folder: Path) -> None:
     from pipeline import store
     from pipeline.fingerprint import Origin
 
-    manifest = store.read_json(folder / store.MANIFEST, "")
+    manifest = store.read_json(folder / layout.MANIFEST, "")
     store.seal(folder, Origin(**manifest["origin"]), [name for name in manifest["files"] if (folder / name).exists()])

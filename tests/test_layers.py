@@ -13,7 +13,7 @@ inputgrad.gradients
 inputgrad.losses inputgrad.attacks inputgrad.strengths inputgrad.step
 inputgrad.audit inputgrad.robustness
 inputgrad inputgrad.cli inputgrad.__main__
-pipeline pipeline.quiet pipeline.interrupts pipeline.progress pipeline.repository
+pipeline pipeline.quiet pipeline.layout pipeline.interrupts pipeline.progress pipeline.repository
 pipeline.imports pipeline.fingerprint pipeline.store
 pipeline.workers pipeline.data pipeline.models
 pipeline.study pipeline.dvc

@@ -20,6 +20,7 @@ from inputgrad import registry, tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from inputgrad.tasks import Task
+from pipeline import layout
 from pipeline.data import _file
 from pipeline.fingerprint import FILES, Origin, code_of, files_of, hash_of_path
 
@@ -209,7 +210,7 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
 
 def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
     """The prepared splits of one study, once they are known to be whole and made from `source` by the code as it is."""
-    file, again = path(study), f"fix: dvc repro -f prepare@{study}"
+    file, again = path(study), f"fix: {layout.again('prepare', study)}"
     contents = _file.read(file, again)
     wanted, found = origin(source), json.loads(str(contents.pop("origin")))
     if found != asdict(wanted):

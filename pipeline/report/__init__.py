@@ -6,7 +6,7 @@ from pathlib import Path
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import layout, store
 from pipeline.fingerprint import Origin, read_again
 from pipeline.results.opened import OpenStudy
 from pipeline.study.read import read_study
@@ -30,11 +30,11 @@ def write(opened: OpenStudy, losses: list[str]) -> Path:
     made_from = opened.report_origin(losses)  # before anything is read: a result that is replaced meanwhile is noticed
     found = read.read_results(opened, losses)
     compared = summary.summarise(found)
-    target = study.folder / "report"
+    target = layout.report(study.name)
     with files.replacing(target) as folder:
         folder.mkdir()
         others = {one.name: one.metrics for one in found.given_nets}
-        files.write_json(folder / "metrics.json", compared.metrics() | ({"checkpoints": others} if others else {}))
+        files.write_json(folder / layout.METRICS, compared.metrics() | ({"checkpoints": others} if others else {}))
         compared.pairs.to_csv(folder / "pairwise.csv", index=False, encoding="utf-8")
         summary.curves(found).to_csv(folder / "robustness.csv", index=False, encoding="utf-8")
         page.write(found, compared, folder)

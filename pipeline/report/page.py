@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
-from pipeline import data
+from pipeline import data, layout
 from pipeline.report import attack_words, searches, tables, units, words
 from pipeline.report.figures import draw
 from pipeline.report.units import score
@@ -25,7 +25,7 @@ def write(results: Results, summary: Summary, folder: Path) -> None:
     """Write figures/, report.html (which holds the figures) and report.md (which points at them) into `folder`."""
     drawings = draw(results, summary, folder / "figures")
     facts = context(results, summary) | {"figures": drawings}
-    for name in ("report.html", "report.md"):
+    for name in (layout.PAGE, "report.md"):
         text = environment(folder).get_template(f"{name}.j2").render(facts)
         (folder / name).write_text(text, encoding="utf-8")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import layout, store
 from pipeline.fingerprint import flattened
 from pipeline.report.units import score
 from pipeline.results.statistics import Estimate
@@ -25,7 +25,7 @@ FIGURES = {
 
 def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
     """The words of the section, or None where no reported loss was searched for one objective."""
-    files = {loss: study.folder / "search" / loss / "search.json" for loss in losses}
+    files = {loss: layout.search(study.name, loss) / layout.SEARCH for loss in losses}
     found = {
         loss: read_search(file, f"python -m pipeline search {study.name} {loss}")
         for loss, file in files.items()
@@ -37,7 +37,7 @@ def section(study: Study, losses: list[str]) -> dict[str, Any] | None:
         "budget": budget(found),
         "judged": judged(study, found),
         "rows": [row(study, loss, facts) for loss, facts in found.items()],
-        "pictures": {loss: pictures(study.folder / "search" / loss) for loss in found},
+        "pictures": {loss: pictures(layout.search(study.name, loss)) for loss in found},
     }
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import layout, store
 from pipeline.fingerprint import Origin
 from pipeline.study import origins
-from pipeline.study.run import Run, folder, runs
+from pipeline.study.run import Run, runs
 from pipeline.study.schema import Study
 
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class OpenStudy:
 
     def folder(self, stage: str, name: str, seed: int | None = None) -> Path:
         """experiments/STUDY/runs/NAME/STAGE/seed-N, whole; `measured` and `checkpoint` have no seed."""
-        place = folder(self.study, name, stage)
+        place = layout.stage(self.study.name, name, stage)
         place = place if seed is None else place / f"seed-{seed}"
         return self._whole(place, self.origin(stage, name, seed), self.fix(stage, name))
 
@@ -71,13 +71,13 @@ class OpenStudy:
 
     def fix(self, stage: str, name: str) -> str:
         """The command that repairs a folder."""
-        return f"fix: dvc repro -f {'train' if stage == 'measured' else stage}@{self.study.name}-{name}"
+        return f"fix: {layout.again('train' if stage == 'measured' else stage, self.study.name, name)}"
 
     def report(self) -> Path:
         """experiments/STUDY/report, whole: made from the results as they stand, which are checked first."""
         name = self.study.name
-        fix = f"fix: dvc repro report@{name}; if nothing changes by that: dvc repro -f report@{name}"
-        return self._whole(self.study.folder / "report", self.report_origin(list(self.study.losses)), fix)
+        fix = f"fix: dvc repro report@{name}; if nothing changes by that: {layout.again('report', name)}"
+        return self._whole(layout.report(self.study.name), self.report_origin(list(self.study.losses)), fix)
 
     def report_origin(self, losses: Sequence[str]) -> Origin:
         """The study, all results of the losses that are reported, and what writes the report."""
@@ -85,13 +85,13 @@ class OpenStudy:
 
     def manifests(self, losses: Sequence[str]) -> Iterator[Path]:
         """Those of every result that a report reads, each checked, and the searches that it tells of."""
-        yield from sorted((self.study.folder / "search").glob("**/search.json"))
+        yield from layout.searches(self.study.name)
         for loss in losses:
             for run in runs(self.study, loss):
-                yield from (self.folder(stage, loss, run.seed) / store.MANIFEST for stage in ("train", "attack"))
-            yield self.folder("measured", loss) / store.MANIFEST
+                yield from (self.folder(stage, loss, run.seed) / layout.MANIFEST for stage in ("train", "attack"))
+            yield self.folder("measured", loss) / layout.MANIFEST
         for name in self.study.checkpoints:
-            yield self.folder("checkpoint", name) / store.MANIFEST
+            yield self.folder("checkpoint", name) / layout.MANIFEST
 
     def _whole(self, place: Path, origin: Origin, fix: str) -> Path:
         if place not in self._checked:

@@ -11,11 +11,10 @@ import pandas as pd
 
 from inputgrad.errors import UserError
 from inputgrad.robustness import scores
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.results import masking, robustness
 from pipeline.results.opened import OpenStudy
 from pipeline.results.robustness import complete, iterations, seed_scores
-from pipeline.study.run import folder
 from pipeline.study.schema import Study
 
 Run = tuple[str, int]
@@ -136,7 +135,7 @@ def read_results(opened: OpenStudy, losses: list[str]) -> Results:
 
 def attacked(opened: OpenStudy, loss: str, seed: int) -> Attacked:
     study, attack = opened.study, opened.study.attack
-    outcomes = opened.read("attack", loss, seed, "outcomes.parquet", lambda f: complete(pd.read_parquet(f), study))
+    outcomes = opened.read("attack", loss, seed, layout.OUTCOMES, lambda f: complete(pd.read_parquet(f), study))
     harm = scores.harm(outcomes, study.task)
     headline = scores.worst_at(harm, attack.norm, attack.epsilon)
     return Attacked(
@@ -145,7 +144,7 @@ def attacked(opened: OpenStudy, loss: str, seed: int) -> Attacked:
         iterations=iterations(harm, study),
         distances=robustness.to_boundary(outcomes, study),
         headline=headline.to_frame().T.reset_index(drop=True),
-        descriptors=opened.read("attack", loss, seed, "descriptors.parquet", described),
+        descriptors=opened.read("attack", loss, seed, layout.DESCRIPTORS, described),
         findings=findings(opened, loss, seed),
     )
 
@@ -155,7 +154,7 @@ def described(file: Path) -> pd.DataFrame:
 
 
 def findings(opened: OpenStudy, loss: str, seed: int) -> masking.Findings:
-    return opened.read("attack", loss, seed, "masking.json", masking.read_sheet)
+    return opened.read("attack", loss, seed, layout.MASKING, masking.read_sheet)
 
 
 def pictures_of(opened: OpenStudy, loss: str, seed: int) -> dict[str, np.ndarray]:
@@ -165,13 +164,13 @@ def pictures_of(opened: OpenStudy, loss: str, seed: int) -> dict[str, np.ndarray
         with np.load(file, allow_pickle=False) as contents:
             return {key: contents[key] for key in ("examples", "x", "y", "gradients")}
 
-    return opened.read("attack", loss, seed, "gradients.npz", how)
+    return opened.read("attack", loss, seed, layout.GRADIENTS, how)
 
 
 def history(opened: OpenStudy, loss: str, seed: int) -> pd.DataFrame:
     score = opened.study.task.validation_key
     columns = ["epoch", score, "input_gradient_norm", "term_gradient_ratio"]
-    frame = opened.read("train", loss, seed, "history.csv", lambda f: pd.read_csv(f)[columns])
+    frame = opened.read("train", loss, seed, layout.HISTORY, lambda f: pd.read_csv(f)[columns])
     return frame.rename(columns={score: "validation_score"})
 
 
@@ -181,7 +180,7 @@ def weights_hash(opened: OpenStudy, loss: str, seed: int) -> str:
     def how(file: Path) -> dict[str, Any]:
         return dict(store.load_checkpoint(file, opened.fix("train", loss))["model"])
 
-    weights = {name: opened.read("train", loss, seed, name, how) for name in ("best.pt", "last.pt")}
+    weights = {name: opened.read("train", loss, seed, name, how) for name in (layout.BEST, layout.LAST)}
     return store.hash_of_contents(weights)
 
 
@@ -190,11 +189,11 @@ def cost(opened: OpenStudy, loss: str) -> dict[str, Any]:
 
     A ratio that would mean nothing is None: the machine was too busy, or the net has no operations that are counted.
     """
-    return measured(opened, loss, "step_time.json", ("ratio", "low", "high", "n", "operations"))
+    return measured(opened, loss, layout.STEP_TIME, ("ratio", "low", "high", "n", "operations"))
 
 
 def audit(opened: OpenStudy, loss: str) -> dict[str, str]:
-    return measured(opened, loss, "audit.json", ("kind", "verdict"))
+    return measured(opened, loss, layout.AUDIT, ("kind", "verdict"))
 
 
 def measured(opened: OpenStudy, loss: str, file: str, keys: tuple[str, ...]) -> dict[str, Any]:
@@ -206,7 +205,7 @@ def measured(opened: OpenStudy, loss: str, file: str, keys: tuple[str, ...]) -> 
 def given_net(opened: OpenStudy, name: str) -> GivenNet:
     given, fix = opened.study.checkpoints[name], opened.fix("checkpoint", name)
     here = opened.folder("checkpoint", name)
-    facts, sheet = (store.read_json(here / file, fix) for file in ("evaluation.json", "masking.json"))
+    facts, sheet = (store.read_json(here / file, fix) for file in (layout.EVALUATION, layout.MASKING))
     return GivenNet(
         name=name,
         source=", ".join(filter(None, (given.model or "the study's net", given.weights))),
@@ -231,8 +230,9 @@ def headline(study: Study, found: dict[Run, Attacked]) -> pd.DataFrame:
     first, *_ = found.values()
     for (loss, seed), one in found.items():
         if not one.headline.columns.equals(first.headline.columns):
+            place = layout.stage(study.name, loss, "attack") / f"seed-{seed}"
             raise UserError(
-                f"{folder(study, loss, 'attack') / f'seed-{seed}'} holds other test examples than the runs before it;"
+                f"{place} holds other test examples than the runs before it;"
                 f" attack all alike with: dvc repro report@{study.name}"
             )
     index = pd.MultiIndex.from_tuples(found, names=["loss", "seed"])
@@ -244,7 +244,7 @@ def same_examples(study: Study, found: dict[str, dict[str, np.ndarray]]) -> dict
     for loss, contents in found.items():
         if not np.array_equal(contents["x"], found["standard"]["x"]):
             raise UserError(
-                f"{folder(study, loss, 'attack')} shows other test examples than standard does;"
+                f"{layout.stage(study.name, loss, 'attack')} shows other test examples than standard does;"
                 f" write both again with: dvc repro attack@{study.name}-{loss} attack@{study.name}-standard"
             )
     return found

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from inputgrad.errors import UserError
+from pipeline import layout
 from pipeline.results import robustness, statistics
 from pipeline.results.masking import Sheet, failed
 from pipeline.results.read import Results
@@ -220,7 +221,7 @@ def equal_weights(results: Results, loss: str) -> list[bool]:
     mine, base = ({s: h for (name, s), h in results.weights.items() if name == n} for n in (loss, BASELINE))
     common = [seed for seed in mine if seed in base]
     if not common:
-        where = results.study.folder / "runs" / loss
+        where = layout.stage(results.study.name, loss, "train")
         raise UserError(f"{where} has no seed in common with {BASELINE}; run: dvc repro report@{results.study.name}")
     return [mine[seed] == base[seed] for seed in common]
 

@@ -13,7 +13,7 @@ from inputgrad.attacks import Threat, Worst
 from inputgrad.gradients.forward import Draws
 from inputgrad.gradients.looking import random_state
 from inputgrad.robustness.settings import attack_module, knobs_of
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.data import Dataset
 from pipeline.search import space
 from pipeline.stages.train import Trainer, train
@@ -60,7 +60,7 @@ def rungs(epochs: int) -> list[int]:
 def kept(run: Run, dataset: Dataset, folder: Path) -> nn.Module:
     """The weights of the best epoch so far, by validation score: those that the study would keep."""
     model = run.build(dataset)
-    model.load_state_dict(store.load_checkpoint(folder / "best.pt", f"delete {folder}")["model"])
+    model.load_state_dict(store.load_checkpoint(folder / layout.BEST, f"delete {folder}")["model"])
     return model
 
 

@@ -11,6 +11,7 @@ from optuna.study import Study as OptunaStudy
 from optuna.trial import FrozenTrial, TrialState
 
 from inputgrad import files
+from pipeline import layout
 from pipeline.search import loop, space
 from pipeline.search.task import SearchTask
 
@@ -135,7 +136,7 @@ class Record:
         for name, frame in (("trials.csv", self.frame()), ("looks.csv", self.rung_scores())):
             with files.replacing(folder / name) as temporary:
                 frame.to_csv(temporary, index=False, encoding="utf-8")
-        files.write_json(folder / "search.json", self.summary())
+        files.write_json(folder / layout.SEARCH, self.summary())
 
 
 def facts(trial: FrozenTrial) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from inputgrad import files
-from pipeline import store
+from pipeline import layout, store
 from pipeline.data import Dataset
 from pipeline.search import objective
 from pipeline.search.objective import Scores
@@ -77,7 +77,7 @@ def trained(run: TrialRun, dataset: Dataset, epoch: int) -> Path:
 
 
 def epochs_of(run: TrialRun) -> int:
-    last = run.state / "last.pt"
+    last = run.state / layout.LAST
     return int(store.load_checkpoint(last, f"delete {run.state}")["epoch"]) if last.exists() else 0
 
 

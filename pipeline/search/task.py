@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from inputgrad.losses import Range
 from inputgrad.robustness.settings import attack_module
-from pipeline import data, store
+from pipeline import data, layout
 from pipeline.fingerprint import code_of, hash_of
 from pipeline.search import objective, space
 from pipeline.study.run import Run
@@ -49,7 +49,7 @@ class SearchTask:
     @property
     def folder(self) -> Path:
         """Where the search's files go. It is no output of a DVC stage, so that no stage deletes it."""
-        folder = self.study.folder / "search" / self.loss
+        folder = layout.search(self.study.name, self.loss)
         return folder if self.objective == "robust" else folder / self.objective
 
     @property
@@ -64,12 +64,12 @@ class SearchTask:
     def lock(self) -> Path:
         """The folder that a command holds while it is at this search: a journal file has one writer at a time."""
         names = [str(Path(self.storage).resolve())] if self.in_file else [self.storage, self.name]
-        return store.state(f"storage-{hash_of(names)}")
+        return layout.state(f"storage-{hash_of(names)}")
 
     @property
     def state(self) -> Path:
         """Where trials keep their trainings until they are told."""
-        return store.state(f"search-{hash_of([self.name, str(self.lock)])}")
+        return layout.state(f"search-{hash_of([self.name, str(self.lock)])}")
 
     @cached_property
     def space(self) -> dict[str, Range]:

@@ -18,12 +18,12 @@ from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import masking
 from inputgrad.robustness.attacking import Victim, attacked, plan
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.data import Dataset
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
-FILES = ("outcomes.parquet", "descriptors.parquet", "masking.json", "input_gradients.npy", "gradients.npz")
+FILES = (layout.OUTCOMES, layout.DESCRIPTORS, layout.MASKING, layout.INPUT_GRADIENTS, layout.GRADIENTS)
 """What a finished evaluation consists of."""
 STEPS = "steps"
 """The folder of the steps that are finished before the whole is."""
@@ -47,7 +47,7 @@ class Evaluation:
 
     @property
     def state(self) -> Path:
-        return store.state(self.fingerprint)
+        return layout.state(self.fingerprint)
 
     @property
     def steps(self) -> int:
@@ -55,7 +55,7 @@ class Evaluation:
 
     @property
     def done(self) -> int:
-        finished = (self.state / store.MANIFEST).exists()
+        finished = (self.state / layout.MANIFEST).exists()
         return self.steps if finished else len(list((self.state / STEPS).glob("*.parquet")))
 
 
@@ -139,8 +139,8 @@ def refuse_too_many(study: Study, there: int) -> None:
 
 
 def trained(run: Run, dataset: Dataset) -> nn.Module:
-    fix = f"fix: dvc repro -f train@{run.study.name}-{run.loss_name}"
-    file = run.opened("train") / "best.pt"
+    fix = f"fix: {layout.again('train', run.study.name, run.loss_name)}"
+    file = run.opened("train") / layout.BEST
     contents = store.load_checkpoint(file, fix)
     model = run.build(dataset)
     try:
@@ -162,11 +162,11 @@ def write_results(run: Run, victim: Victim, target: Path, outcomes: pd.DataFrame
         frame.insert(1, "seed", run.seed)
         with files.replacing(target / f"{name}.parquet") as temporary:
             frame.to_parquet(temporary, index=False)
-    files.write_json(target / "masking.json", masking.sheet(evidence))
-    with files.replacing(target / "input_gradients.npy") as temporary, temporary.open("wb") as f:
+    files.write_json(target / layout.MASKING, masking.sheet(evidence))
+    with files.replacing(target / layout.INPUT_GRADIENTS) as temporary, temporary.open("wb") as f:
         np.save(f, gradients.cpu().numpy(), allow_pickle=False)
     shown = run.study.task.shown(y, SHOWN)
-    with files.replacing(target / "gradients.npz") as temporary, temporary.open("wb") as f:
+    with files.replacing(target / layout.GRADIENTS) as temporary, temporary.open("wb") as f:
         x_np, y_np, g_np = (t[shown].cpu().numpy() for t in (x, y, gradients))
         np.savez(f, allow_pickle=False, examples=shown.numpy(), x=x_np, y=y_np, gradients=g_np)
 

@@ -11,16 +11,16 @@ from inputgrad import files
 from inputgrad.audit.given import model_of
 from inputgrad.errors import UserError, nearest
 from inputgrad.robustness import command, evaluation
-from pipeline import data, fingerprint, store
+from pipeline import data, fingerprint, layout, store
 from pipeline.data import Dataset
 from pipeline.stages.attack import examples_of
 from pipeline.study import origins
 from pipeline.study.params import read_in_stage
 from pipeline.study.read import read_study
-from pipeline.study.run import folder, runs
+from pipeline.study.run import runs
 from pipeline.study.schema import Study
 
-FILES = ("outcomes.parquet", "descriptors.parquet", "input_gradients.npy", "masking.json", "evaluation.json")
+FILES = (layout.OUTCOMES, layout.DESCRIPTORS, layout.INPUT_GRADIENTS, layout.MASKING, layout.EVALUATION)
 """What an evaluation consists of; see `inputgrad.robustness.evaluation.write`."""
 
 
@@ -37,7 +37,7 @@ def run(study_name: str, name: str) -> Path:
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("warn" if run.device.type == "cuda" else "error")
     origin = origins.of_checkpoint(study, name)
-    state = store.state(origin.fingerprint)
+    state = layout.state(origin.fingerprint)
     with store.locked(state):
         if not store.is_finished(state, origin):
             dataset = data.read_data(study.name, study.data, ("test",)).to(run.device)
@@ -50,7 +50,7 @@ def run(study_name: str, name: str) -> Path:
             f"checkpoint {name} of {study_name} is {now.difference(vars(origin))}: this changed while the command ran,"
             " so nothing is published; fix: run it again"
         )
-    target = folder(study, name, "checkpoint")
+    target = layout.stage(study.name, name, "checkpoint")
     store.publish({"": state}, target)
     return target
 

@@ -24,7 +24,7 @@ from inputgrad.audit.subject import AnyLoss
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from inputgrad.gradients.looking import looking
-from pipeline import data, models, store
+from pipeline import data, layout, models, store
 from pipeline.data import Dataset
 from pipeline.stages.train import Trainer, one_step
 from pipeline.stages.training_options import of_training
@@ -34,7 +34,7 @@ from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
-FILES = ("step_time.json", "audit.json")
+FILES = (layout.STEP_TIME, layout.AUDIT)
 ROUNDS, FEWEST = 120, 40
 """A round is a step of each loss. A large net gets fewer of them, since a long step averages over more by itself."""
 SECONDS = 60.0
@@ -54,21 +54,21 @@ def measure(run: Run) -> Path:
     A time that says nothing, because the machine was too busy, is kept too, and taken again at every later call.
     """
     origin = origins.of_measured(run)
-    folder = store.state(origin.fingerprint)
+    folder = layout.state(origin.fingerprint)
     with store.locked(folder):
         if not (store.is_finished(folder, origin) and is_timed(folder)):
             store.clear(folder)
             dataset = data.read_data(run.study.name, run.study.data, ("train",))
             with looking(run.device, run) as copy:
-                files.write_json(folder / "step_time.json", step_time(copy, dataset))
-                files.write_json(folder / "audit.json", of_study(copy.study, copy.loss, dataset).as_json())
+                files.write_json(folder / layout.STEP_TIME, step_time(copy, dataset))
+                files.write_json(folder / layout.AUDIT, of_study(copy.study, copy.loss, dataset).as_json())
             store.seal(folder, origin, FILES)
     return folder
 
 
 def state(run: Run) -> Path:
     """Where both files of the run's loss are made."""
-    return store.state(origins.of_measured(run).fingerprint)
+    return layout.state(origins.of_measured(run).fingerprint)
 
 
 def is_known(run: Run) -> bool:
@@ -78,7 +78,7 @@ def is_known(run: Run) -> bool:
 
 def is_timed(folder: Path) -> bool:
     """Whether the time of a step that a folder holds says anything."""
-    return store.read_json(folder / "step_time.json", "measure it again")["ratio"] is not None
+    return store.read_json(folder / layout.STEP_TIME, "measure it again")["ratio"] is not None
 
 
 def step_time(run: Run, dataset: Dataset) -> Numbers:

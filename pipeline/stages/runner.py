@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from inputgrad.errors import UserError
-from pipeline import data, fingerprint, store, tracking
+from pipeline import data, fingerprint, layout, store, tracking
 from pipeline.dvc import Record
 from pipeline.progress import progress
 from pipeline.results.opened import OpenStudy
@@ -25,7 +25,7 @@ from pipeline.stages.train import train as train_run
 from pipeline.study import origins
 from pipeline.study.params import read_in_stage
 from pipeline.study.read import read_study
-from pipeline.study.run import Run, folder, runs
+from pipeline.study.run import Run, runs
 from pipeline.study.schema import Study
 from pipeline.tracking.live import following
 from pipeline.workers import Engine
@@ -84,7 +84,7 @@ def make(part: Part, stage: str, jobs: int | None) -> Path:
     work([part], Engine(jobs=jobs))
     if part.error:
         raise part.error
-    return folder(part.study, part.loss, stage)
+    return layout.stage(part.study.name, part.loss, stage)
 
 
 def run(study_names: Sequence[str], engine: Engine) -> list[str]:
@@ -224,15 +224,15 @@ def publish_training(todo: Sequence[Run]) -> None:
     """Copy the finished runs of one loss to their stage's output, and what is measured of the loss to another."""
     study, loss = todo[0].study, todo[0].loss_name
     results = {
-        folder(study, loss, "train"): {f"seed-{run.seed}": run.state for run in todo},
-        folder(study, loss, "measured"): {"": measured.state(todo[0])},
+        layout.stage(study.name, loss, "train"): {f"seed-{run.seed}": run.state for run in todo},
+        layout.stage(study.name, loss, "measured"): {"": measured.state(todo[0])},
     }
     publish("train", todo, results)
 
 
 def publish_attack(todo: Sequence[Evaluation]) -> None:
     first = todo[0].run
-    results = {folder(first.study, first.loss_name, "attack"): {f"seed-{e.run.seed}": e.state for e in todo}}
+    results = {layout.stage(first.study.name, first.loss_name, "attack"): {f"seed-{e.run.seed}": e.state for e in todo}}
     publish("attack", [evaluation.run for evaluation in todo], results)
 
 
@@ -251,14 +251,14 @@ def publish(stage: str, todo: Sequence[Run], results: Mapping[Path, Mapping[str,
 
 def epochs_done(run: Run) -> int:
     try:
-        return max(0, (run.state / "history.csv").read_text(encoding="utf-8").count("\n") - 1)
+        return max(0, (run.state / layout.HISTORY).read_text(encoding="utf-8").count("\n") - 1)
     except (FileNotFoundError, UserError):
         return 0
 
 
 def is_trained(todo: Sequence[Run]) -> bool:
     try:
-        store.opened(folder(todo[0].study, todo[0].loss_name, "measured"), origins.of_measured(todo[0]), "")
+        store.opened(layout.stage(todo[0].study.name, todo[0].loss_name, "measured"), origins.of_measured(todo[0]), "")
         return all(run.opened("train") for run in todo)
     except UserError:  # missing, damaged or older: this command makes it again
         return False

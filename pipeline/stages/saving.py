@@ -15,15 +15,13 @@ from inputgrad import files
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import describe
 from inputgrad.gradients.looking import looking
-from pipeline import store
+from pipeline import layout, store
 from pipeline.study.run import Run, goodness
 
 if TYPE_CHECKING:
     from pipeline.stages.train import Trainer
 
-BEST, LAST, PREVIOUS = "best.pt", "last.pt", "previous.pt"
-"""Checkpoints: of the best epoch, of the last, and of the one before it in case the last is damaged."""
-FILES = (BEST, LAST, "history.csv", "gradients.npz", "run.json")
+FILES = (layout.BEST, layout.LAST, layout.HISTORY, layout.GRADIENTS, layout.RUN)
 """What a finished run consists of."""
 ASIDE = "it is set aside, and the run starts from the newest good point"
 SHOWN = 8
@@ -35,7 +33,7 @@ SNAPSHOTS = 5
 def resume(trainer: Trainer, folder: Path) -> None:
     """Continue from the newest checkpoint that is whole and of this run; any other is set aside, in one line."""
     said: set[str] = set()
-    for name in (LAST, PREVIOUS):
+    for name in (layout.LAST, layout.PREVIOUS):
         file = folder / name
         if file.exists():
             try:
@@ -60,9 +58,9 @@ def checkpoint(run: Run, file: Path) -> dict[str, Any]:
 
 def refuse_other_best(run: Run, folder: Path, history: list[dict[str, float]]) -> None:
     """Raise a UserError where best.pt is not that of `history`, nor of a later epoch, which is then written again."""
-    found, best = checkpoint(run, folder / BEST)["epoch"], max(history, key=goodness)["epoch"]
+    found, best = checkpoint(run, folder / layout.BEST)["epoch"], max(history, key=goodness)["epoch"]
     if found != best and found <= history[-1]["epoch"]:
-        raise UserError(f"{folder / BEST} is of epoch {found}, not of the best one, {best}; {ASIDE}")
+        raise UserError(f"{folder / layout.BEST} is of epoch {found}, not of the best one, {best}; {ASIDE}")
 
 
 def save_epoch(trainer: Trainer, folder: Path) -> None:
@@ -74,17 +72,17 @@ def save_epoch(trainer: Trainer, folder: Path) -> None:
             trainer.snapshots[trainer.epoch] = describe(model, x, y)[2].cpu()
     if row is max(trainer.history, key=goodness):
         contents = {"model": trainer.kept.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
-        store.save_checkpoint(folder / BEST, contents)
-    if (folder / LAST).exists():
-        with files.replacing(folder / PREVIOUS) as temporary:
-            os.link(folder / LAST, temporary)
-    store.save_checkpoint(folder / LAST, trainer.state())
+        store.save_checkpoint(folder / layout.BEST, contents)
+    if (folder / layout.LAST).exists():
+        with files.replacing(folder / layout.PREVIOUS) as temporary:
+            os.link(folder / layout.LAST, temporary)
+    store.save_checkpoint(folder / layout.LAST, trainer.state())
     write_history(trainer.history, folder)
 
 
 def write_history(history: list[dict[str, float]], folder: Path) -> None:
     """history.csv: a view of what last.pt holds, for people and for the progress display."""
-    with files.replacing(folder / "history.csv") as temporary:
+    with files.replacing(folder / layout.HISTORY) as temporary:
         pd.DataFrame(history).to_csv(temporary, index=False, encoding="utf-8")
 
 
@@ -97,7 +95,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
     run, validation = trainer.run, (trainer.dataset.inputs("validation"), trainer.dataset.y["validation"])
     refuse_other_best(run, folder, trainer.history)
     write_history(trainer.history, folder)
-    with files.replacing(folder / "gradients.npz") as temporary, temporary.open("wb") as f:
+    with files.replacing(folder / layout.GRADIENTS) as temporary, temporary.open("wb") as f:
         np.savez(
             f,
             allow_pickle=False,
@@ -120,6 +118,6 @@ def finish(trainer: Trainer, folder: Path) -> None:
         "torch": torch.__version__,
         "device": run.device.type,
     }
-    files.write_json(folder / "run.json", facts)
-    files.remove(folder / PREVIOUS)
+    files.write_json(folder / layout.RUN, facts)
+    files.remove(folder / layout.PREVIOUS)
     store.seal(folder, run.origin, FILES)

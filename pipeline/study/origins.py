@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import data, models
+from pipeline import data, layout, models
 from pipeline.fingerprint import Origin, code_of, files_of, hash_of_file
 from pipeline.study.code import modules, templates
 
@@ -28,7 +28,7 @@ def of_attack(run: Run, trained: Iterable[Path]) -> Origin:
         trained: the checked folders of its own training and of that of its source of transfer.
     """
     attack = run.study.attack.model_dump(mode="json")
-    weights = [folder / "best.pt" for folder in trained]
+    weights = [folder / layout.BEST for folder in trained]
     settings = {"attack": attack, "model": run.study.model, "seed": run.seed}
     return origin(run, "attack", settings, [data.path(run.study.name), *weights])
 

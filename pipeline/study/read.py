@@ -10,16 +10,17 @@ from pydantic import BaseModel
 from inputgrad import losses, registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
+from pipeline import layout
 from pipeline.study import checks
-from pipeline.study.schema import Study, study_file
+from pipeline.study.schema import Study
 from pipeline.study.validation import named, read_yaml, validated
 
 
 def read_study(name: str) -> Study:
     """The study of that name, checked against the code and the data set it uses."""
-    file = study_file(named("study", name))
+    file = layout.study_file(named("study", name))
     if not file.exists():
-        known_studies = [f.stem for f in Path("experiments").glob("*.yaml")]
+        known_studies = [f.stem for f in layout.study_files()]
         raise UserError(f"{file} is missing: no study '{name}'; {nearest(name, known_studies)}")
     raw = read_yaml(file)
     for key in ("data", "model"):

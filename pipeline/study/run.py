@@ -14,7 +14,7 @@ from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.gradients.looking import random_state
 from inputgrad.losses import Loss
-from pipeline import data, models, store
+from pipeline import data, layout, models, store
 from pipeline.fingerprint import Origin
 from pipeline.study import origins
 from pipeline.study.schema import Study
@@ -76,7 +76,7 @@ class Run:
 
     @property
     def state(self) -> Path:
-        return store.state(self.fingerprint)
+        return layout.state(self.fingerprint)
 
     @property
     def source(self) -> Run:
@@ -88,12 +88,12 @@ class Run:
 
     def folder(self, stage: str) -> Path:
         """experiments/STUDY/runs/LOSS/STAGE/seed-N"""
-        return folder(self.study, self.loss_name, stage) / f"seed-{self.seed}"
+        return layout.stage(self.study.name, self.loss_name, stage) / f"seed-{self.seed}"
 
     def opened(self, stage: str) -> Path:
         """`folder`, once it is known to hold the result of the study, code and data as they stand."""
         origin = self.origin if stage == "train" else self.attack_origin
-        fix = f"fix: dvc repro -f {stage}@{self.study.name}-{self.loss_name}"
+        fix = f"fix: {layout.again(stage, self.study.name, self.loss_name)}"
         return store.opened(self.folder(stage), origin, fix)
 
     def refuse_changes(self, stage: str, study: Study | None = None) -> None:
@@ -122,11 +122,6 @@ class Run:
 def runs(study: Study, loss_name: str) -> list[Run]:
     study.loss(loss_name)
     return [Run(study, loss_name, seed) for seed in study.training.seeds]
-
-
-def folder(study: Study, loss_name: str, stage: str) -> Path:
-    """experiments/STUDY/runs/LOSS/STAGE, an output of a train or an attack stage."""
-    return study.folder / "runs" / loss_name / stage
 
 
 def goodness(row: dict[str, float]) -> tuple[float, float]:

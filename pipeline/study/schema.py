@@ -16,7 +16,7 @@ from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
 from inputgrad.robustness.settings import Attack, Attacks, NonNegative, Positive, Settings
 from inputgrad.tasks import Task
-from pipeline import data, models
+from pipeline import data, layout, models
 from pipeline.study.code import Parts, parts
 
 Pair = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
@@ -136,7 +136,7 @@ class Study(Settings):
 
     @property
     def file(self) -> Path:
-        return study_file(self.name)
+        return layout.study_file(self.name)
 
     @property
     def folder(self) -> Path:
@@ -166,7 +166,3 @@ class Study(Settings):
         ours = name in registry.names("inputgrad.losses")
         own = {} if ours else {"use": f"{type(loss).__module__}:{type(loss).__name__}"}
         return own | loss.model_dump(mode="json")
-
-
-def study_file(name: str) -> Path:
-    return Path("experiments") / f"{name}.yaml"

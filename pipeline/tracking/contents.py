@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inputgrad.errors import UserError
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.fingerprint import hash_of, hash_of_file
 from pipeline.results.opened import OpenStudy
 from pipeline.results.pictures import gradient_picture
@@ -209,7 +209,7 @@ def log_data(client: MlflowClient, run_id: str, study: Study) -> None:
 
 def log_pictures(client: MlflowClient, run_id: str, seed: SeedFolder) -> None:
     there = [file.path for file in client.list_artifacts(run_id, "images")]
-    with np.load(seed.train / "gradients.npz", allow_pickle=False) as contents:
+    with np.load(seed.train / layout.GRADIENTS, allow_pickle=False) as contents:
         for epoch, gradients in zip(contents["epochs"], contents["gradients"], strict=True):
             if not any(f"+step+{epoch}+" in path for path in there):
                 picture = gradient_picture(contents["x"], gradients)
@@ -219,14 +219,16 @@ def log_pictures(client: MlflowClient, run_id: str, seed: SeedFolder) -> None:
 def mirror_report(opened: OpenStudy) -> set[str]:
     """Mirror the report of a study; its run, none if there is no report. A changed report is a new run."""
     study = opened.study
-    if not (study.folder / "report").exists():
+    if not (layout.report(study.name)).exists():
         return set()
     folder = opened.report()
-    moment = milliseconds(folder / "metrics.json")
-    found = store.read_json(folder / "metrics.json", f"write it again with: dvc repro -f report@{study.name}")["losses"]
+    moment = milliseconds(folder / layout.METRICS)
+    found = store.read_json(folder / layout.METRICS, f"write it again with: {layout.again('report', study.name)}")[
+        "losses"
+    ]
     with server.connected() as client:
         where = experiment(client, study)
-        fingerprint = hash_of("report", [folder / store.MANIFEST])
+        fingerprint = hash_of("report", [folder / layout.MANIFEST])
         wanted = Wanted(kind="report", name="report", fingerprint=fingerprint, started=moment, note=REPORT_NOTE)
         run = Mirror.of(client, where, wanted)
         with run.once("report") as fresh:

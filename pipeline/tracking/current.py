@@ -6,12 +6,10 @@ Nothing heavy is imported to find that it is: the experiment of a study carries 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator
 from contextlib import closing
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline import store
+from pipeline import layout
 from pipeline.fingerprint import hash_of, hash_of_file
 from pipeline.tracking.server import database
 
@@ -25,15 +23,8 @@ QUERY = "SELECT value FROM experiment_tags JOIN experiments USING (experiment_id
 
 def published(study: str) -> str:
     """A hash of what is published of a study, and of what the study states; empty where nothing is published."""
-    files = sorted(results(Path("experiments", study)))
-    return hash_of([[str(f), hash_of_file(f)] for f in (Path("experiments", f"{study}.yaml"), *files)]) if files else ""
-
-
-def results(folder: Path) -> Iterator[Path]:
-    """The files that name everything that is published: manifests, and what searches have found."""
-    for form in ("runs/*/*", "runs/*/*/*", "report"):
-        yield from folder.glob(f"{form}/{store.MANIFEST}")
-    yield from folder.glob("search/**/search.json")
+    files = layout.results(study)
+    return hash_of([[str(f), hash_of_file(f)] for f in (layout.study_file(study), *files)]) if files else ""
 
 
 def shown(study: str) -> str:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import pandas as pd
 
-from pipeline import store
+from pipeline import layout
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 from pipeline.tracking.results import history_points, loss_fingerprint, parameters
@@ -85,9 +85,10 @@ class Follower:
 
     def update(self, status: str) -> bool:
         """Log the epochs that are new; unfinished runs get `status`. False if no run has an epoch behind it."""
-        begun = [run for run in self.runs if (run.state / "history.csv").exists()]
+        begun = [run for run in self.runs if (run.state / layout.HISTORY).exists()]
         news = [
-            (run.seed, milliseconds(run.state / "history.csv"), (run.state / store.MANIFEST).exists()) for run in begun
+            (run.seed, milliseconds(run.state / layout.HISTORY), (run.state / layout.MANIFEST).exists())
+            for run in begun
         ]
         if not begun or (status == "RUNNING" and self.well and news == self.told):
             return bool(begun)  # MLflow is asked nothing where there is nothing new
@@ -103,9 +104,9 @@ class Follower:
             current = {above.id}
             for run in begun:
                 mirror = Mirror.of(client, where, contents.of_seed(name, run.seed, run.fingerprint, above.id))
-                frame = pd.read_csv(run.state / "history.csv")
+                frame = pd.read_csv(run.state / layout.HISTORY)
                 mirror.log(history_points(frame, self.moments(run, len(frame))), parameters(run.settings))
-                mirror.set_status("FINISHED" if (run.state / store.MANIFEST).exists() else status)
+                mirror.set_status("FINISHED" if (run.state / layout.MANIFEST).exists() else status)
                 current.add(mirror.id)
             above.set_status(status)
             server.keep_current(client, where, f"params.loss = '{name}'", current)
@@ -115,5 +116,5 @@ class Follower:
     @staticmethod
     def moments(run: Run, epochs: int) -> list[int]:
         """Evenly between the start of the run and its last epoch."""
-        start, now = (milliseconds(run.state / name) for name in ("lock", "history.csv"))
+        start, now = (milliseconds(run.state / name) for name in ("lock", layout.HISTORY))
         return [start + (now - start) * (epoch + 1) // epochs for epoch in range(epochs)]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline import models, store
+from pipeline import layout, models, store
 from pipeline.study.run import goodness
 from pipeline.tracking.results import LossFolder, SeedFolder
 from pipeline.tracking.server import Point
@@ -74,7 +74,7 @@ def save(seed: SeedFolder, path: Path, model_id: str, location: str, run_id: str
     import torch
     from mlflow.models import Model, infer_signature
 
-    with np.load(seed.train / "gradients.npz", allow_pickle=False) as contents:
+    with np.load(seed.train / layout.GRADIENTS, allow_pickle=False) as contents:
         # two examples, not one: a batch of one would be traced as a constant
         example = np.resize(contents["x"], (2, *contents["x"].shape[1:]))
     model = trained(seed, example.shape[1:])
@@ -92,7 +92,7 @@ def save(seed: SeedFolder, path: Path, model_id: str, location: str, run_id: str
 
 
 def trained(seed: SeedFolder, shape: tuple[int, ...]) -> nn.Module:
-    weights = store.load_checkpoint(seed.train / "best.pt", seed.opened.fix("train", seed.loss))["model"]
+    weights = store.load_checkpoint(seed.train / layout.BEST, seed.opened.fix("train", seed.loss))["model"]
     model = models.build(seed.study.model, shape, seed.facts["outputs"])
     model.load_state_dict(weights)
     return model.eval()

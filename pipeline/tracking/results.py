@@ -12,13 +12,12 @@ import numpy as np
 import pandas as pd
 
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import layout, store
 from pipeline.fingerprint import hash_of
 from pipeline.results import masking, read, robustness
 from pipeline.results.opened import OpenStudy
 from pipeline.results.read import attacked
 from pipeline.results.robustness import WORST
-from pipeline.study.run import folder
 from pipeline.study.schema import Study
 from pipeline.tracking.server import Point, milliseconds
 
@@ -45,7 +44,7 @@ class SeedFolder:
     @cached_property
     def facts(self) -> dict[str, Any]:
         fix = self.opened.fix("train", self.loss)
-        return self.opened.read("train", self.loss, self.seed, "run.json", lambda f: dict(store.read_json(f, fix)))
+        return self.opened.read("train", self.loss, self.seed, layout.RUN, lambda f: dict(store.read_json(f, fix)))
 
     @property
     def fingerprint(self) -> str:
@@ -58,7 +57,7 @@ class SeedFolder:
         Raises:
             UserError: it is of these weights and damaged.
         """
-        if not (folder(self.study, self.loss, "attack") / f"seed-{self.seed}").exists():
+        if not (layout.stage(self.study.name, self.loss, "attack") / f"seed-{self.seed}").exists():
             return None
         try:
             self.opened.origin("attack", self.loss, self.seed)
@@ -75,12 +74,12 @@ class SeedFolder:
 
     @property
     def ended(self) -> int:
-        return milliseconds(self.train / "run.json")
+        return milliseconds(self.train / layout.RUN)
 
     @cached_property
     def started(self) -> int:
         """When training began: the run's lock is its oldest file. Without it, what is left of the past."""
-        lock = store.state(self.fingerprint) / "lock"
+        lock = layout.state(self.fingerprint) / "lock"
         return min(milliseconds(f) for f in (lock, *self.train.iterdir()) if f.exists())
 
     @cached_property
@@ -92,7 +91,7 @@ class SeedFolder:
             pace = (self.ended - self.started) / max(1, len(frame))
             return history_points(frame, [self.started + int(pace * (i + 1)) for i in range(len(frame))])
 
-        return self.opened.read("train", self.loss, self.seed, "history.csv", how)
+        return self.opened.read("train", self.loss, self.seed, layout.HISTORY, how)
 
     @cached_property
     def best(self) -> list[Point]:
@@ -131,7 +130,7 @@ class LossFolder:
     @cached_property
     def seeds(self) -> list[SeedFolder]:
         """The study's, once the loss has been trained; a folder of another study, or a damaged one, is an error."""
-        if not folder(self.study, self.name, "train").exists():
+        if not layout.stage(self.study.name, self.name, "train").exists():
             return []
         seeds = [SeedFolder(self.opened, self.name, seed) for seed in self.study.training.seeds]
         return [seed for seed in seeds if seed.train]
@@ -163,7 +162,7 @@ class LossFolder:
                 yield Point(str(name), float(value), int(moment), int(step))
         ratio = read.cost(self.opened, self.name)["ratio"]
         if ratio is not None:
-            yield Point("step_time_ratio", ratio, milliseconds(self.measured / "step_time.json"))
+            yield Point("step_time_ratio", ratio, milliseconds(self.measured / layout.STEP_TIME))
 
     @property
     def audit(self) -> dict[str, str]:
@@ -211,7 +210,7 @@ def parameters(facts: dict[str, Any]) -> dict[str, str]:
 def points(opened: OpenStudy, loss: str, seed: int) -> list[Point]:
     """The headline numbers, and the worst-case score as a curve over ε."""
     study, found = opened.study, attacked(opened, loss, seed)
-    moment = milliseconds(opened.folder("attack", loss, seed) / "gradients.npz")
+    moment = milliseconds(opened.folder("attack", loss, seed) / layout.GRADIENTS)
     key, scores, threat = study.task.key, found.scores, study.attack
     worst = scores[scores["attack"] == WORST]
     headline = worst[(worst["norm"] == threat.norm) & (worst["epsilon"] == threat.epsilon)]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from pipeline import store
+from pipeline import layout, store
 from pipeline.fingerprint import hash_of
 from pipeline.study.checks import listed
 from pipeline.study.schema import Study
@@ -39,7 +39,7 @@ def following(folder: Path, every: float = EVERY) -> Iterator[None]:
 
     def update(status: str) -> None:
         try:
-            if (folder / "search.json").exists():
+            if (folder / layout.SEARCH).exists():
                 mirror(folder, status)
         except Exception as error:
             if not complaints:
@@ -56,7 +56,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
     from pipeline.tracking import server
     from pipeline.tracking.server import Mirror, Wanted
 
-    facts = store.read_json(folder / "search.json", f"write it again with: python -m pipeline search (in {folder})")
+    facts = store.read_json(folder / layout.SEARCH, f"write it again with: python -m pipeline search (in {folder})")
     status = status or ("FINISHED" if facts["trials"]["finished"] >= facts["trials"]["asked"] else "KILLED")
     trials, rungs = (pd.read_csv(folder / f"{name}.csv") for name in ("trials", "looks"))
     started, ended = milliseconds(trials["started"].min()), milliseconds(trials["ended"].max())
@@ -83,7 +83,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
         parent.log(parameters=settings(facts))
         parent.log(Point(name, value, ended, len(trials)) for name, value in headline(facts).items())
         if status != "RUNNING":
-            for file in [*sorted(folder.glob("*.png")), *sorted(folder.glob("*.csv")), folder / "search.json"]:
+            for file in [*sorted(folder.glob("*.png")), *sorted(folder.glob("*.csv")), folder / layout.SEARCH]:
                 client.log_artifact(parent.id, str(file))
         if parent.run.info.status == "FINISHED" and len(known) < len(trials):
             client.update_run(parent.id, status="RUNNING")  # a search that is continued
@@ -92,7 +92,7 @@ def mirror(folder: Path, status: str | None = None) -> None:
 
 
 def folders(study: Study) -> list[Path]:
-    return sorted(file.parent for file in (study.folder / "search").rglob("search.json"))
+    return [file.parent for file in layout.searches(study.name)]
 
 
 def milliseconds(moment: str) -> int:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import layout, store
 from pipeline.quiet import NO_TELEMETRY
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def connected() -> Iterator[MlflowClient]:
     """
     for name, value in {**NO_TELEMETRY, **ENVIRONMENT}.items():
         os.environ.setdefault(name, value)
-    with store.locked(store.root() / ".state" / "mlflow"), collector_paused(), warnings.catch_warnings():
+    with store.locked(layout.state("mlflow")), collector_paused(), warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):  # MLflow's own; its errors are exceptions
             warnings.simplefilter("ignore", kind)
         from mlflow import MlflowClient
@@ -227,7 +227,7 @@ def batches(items: list[Any], size: int) -> Iterator[list[Any]]:
 
 def uri() -> str:
     """MLFLOW_TRACKING_URI, or mlflow.db in the project's root."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{store.root() / 'mlflow.db'}"
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{layout.database()}"
 
 
 def database() -> Path | None:
@@ -242,7 +242,7 @@ def is_remote() -> bool:
 
 def artifacts() -> str:
     """Where artifacts go when no server keeps them."""
-    return (store.root() / "mlartifacts").as_uri()
+    return (layout.root() / "mlartifacts").as_uri()
 
 
 def shown(text: str) -> str:
@@ -315,7 +315,7 @@ def refuse_file(file: Path) -> None:
 
 
 def mark_of_silence() -> Path:
-    return store.root() / ".state" / "mlflow-silent"
+    return layout.state("mlflow-silent")
 
 
 def remembered() -> bool:

@@ -15,7 +15,7 @@ from urllib.request import urlopen
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import interrupts, store, tracking
+from pipeline import interrupts, layout, tracking
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.study.active import active
 from pipeline.tracking import server
@@ -75,11 +75,11 @@ def start_page(links: dict[str, str], charts: dict[str, str]) -> Path:
     """A page with a link to every study, and to its report: MLflow's own first page shows none of them."""
     rows = []
     for name, link in sorted(links.items()):
-        report = store.root() / "experiments" / name / "report" / "report.html"
+        report = layout.root() / layout.report(name) / layout.PAGE
         own = f' · <a href="{html.escape(report.as_uri())}">report</a>' if report.exists() else ""
         bands = f' · <a href="{html.escape(charts[name])}">bands</a>' if name in charts else ""
         rows.append(f'<li><a href="{html.escape(link)}">{html.escape(name)}</a>{bands}{own}</li>')
-    page = store.root() / ".state" / "ui.html"
+    page = layout.state("ui.html")
     files.write_text(page, START.format(rows="\n".join(rows)))
     return page
 

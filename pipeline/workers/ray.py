@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from inputgrad.errors import UserError
-from pipeline import store
+from pipeline import layout
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.workers import local
 from pipeline.workers.local import ATTEMPTS, Parameters, Result, Workers
@@ -53,7 +53,7 @@ def workers(jobs: int | None, address: str | None, gpus: float | None) -> Iterat
     """
     address = address or os.environ.get("RAY_ADDRESS") or "local"
     ray = connected(address, jobs)
-    token = store.root() / ".state" / f"shared-{uuid.uuid4().hex}"
+    token = layout.state(f"shared-{uuid.uuid4().hex}")
     try:
         held = ray.cluster_resources().get("GPU", 0)
         if gpus and held < gpus:
@@ -127,7 +127,7 @@ def connected(address: str, jobs: int | None) -> Any:
         raise UserError("--engine ray: Ray is not installed; fix: pip install -r requirements-scale.txt") from error
 
     code = os.pathsep.join([str(Path(__file__).parents[2]), str(Path.cwd())])  # here lie one's own losses
-    environment = {**NO_TELEMETRY, "DVC_ROOT": str(store.root())}
+    environment = {**NO_TELEMETRY, "DVC_ROOT": str(layout.root())}
     environment |= {key: os.environ[key] for key in CARRIED if key in os.environ}
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [code, os.environ.get("PYTHONPATH")]))
     here: dict[str, Any] = {"num_cpus": jobs or local.cores(), "include_dashboard": False}
@@ -172,7 +172,7 @@ class There:
     def __call__(self, task: Callable[..., Result], /, *args: Any, **kwargs: Any) -> Result:
         host = socket.gethostname()
         if not self.token.exists() or not self.folder.is_dir():
-            raise UserError(f"{host} does not share {store.root()}; every machine must see it there (docs/scale.md)")
+            raise UserError(f"{host} does not share {layout.root()}; every machine must see it there (docs/scale.md)")
         if (here := version("torch")) != self.torch:
             raise UserError(f"{host} has torch {here}, this machine {self.torch}; install the same requirements.txt")
         os.chdir(self.folder)

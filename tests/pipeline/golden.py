@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 from inputgrad import files
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.results import read, summary
 from pipeline.results.opened import OpenStudy
 from pipeline.stages.attack import Evaluation, evaluate
@@ -93,10 +93,10 @@ def measure() -> dict[str, Any]:
         data.prepare(name, study.data)
         for loss in study.losses:
             for run in runs(study, loss):
-                store.publish({f"seed-{run.seed}": train(run)}, folder(study, loss, "train"))
+                store.publish({f"seed-{run.seed}": train(run)}, layout.stage(study.name, loss, "train"))
         for loss in study.losses:
             for run in runs(study, loss):
-                store.publish({f"seed-{run.seed}": evaluate(Evaluation(run))}, folder(study, loss, "attack"))
+                store.publish({f"seed-{run.seed}": evaluate(Evaluation(run))}, layout.stage(study.name, loss, "attack"))
                 found[f"{name}/{loss}"] = of_run(run)
             write_measured(runs(study, loss)[0])
         metrics = summary.summarise(read.read_results(OpenStudy(study), list(study.losses))).metrics()

@@ -14,12 +14,12 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors, jacobian_norm
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import attacking
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.report import attack_words
 from pipeline.stages import attack, runner, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study.read import read_study
-from pipeline.study.run import Run, folder, runs
+from pipeline.study.run import Run, runs
 from tests.conftest import edit, reseal
 
 
@@ -29,7 +29,7 @@ def trained(project):
     runner.prepare("tiny")
     study = read_study("tiny")
     found = {f"seed-{run.seed}": train.train(run) for run in runs(study, "standard")}
-    store.publish(found, folder(study, "standard", "train"))
+    store.publish(found, layout.stage(study.name, "standard", "train"))
     return Evaluation(Run(study, "standard", 0))
 
 
@@ -43,7 +43,7 @@ def test_equal_weights_are_attacked_once(trained, monkeypatch):
     study = trained.run.study
     for loss in ("detached_norm", "gradient_norm"):
         found = {f"seed-{run.seed}": train.train(run) for run in runs(study, loss)}
-        store.publish(found, folder(study, loss, "train"))
+        store.publish(found, layout.stage(study.name, loss, "train"))
     names, attacked = [], attack.attacked
     monkeypatch.setattr(attack, "attacked", lambda victim, *rest: names.append(victim.name) or attacked(victim, *rest))
     twin, other = (attack.evaluate(Evaluation(Run(study, loss, 0))) for loss in ("detached_norm", "gradient_norm"))
@@ -242,7 +242,7 @@ def of_another_evaluation(file, steps):
 @pytest.mark.parametrize("change", [emptied, flipped, of_another_step, another_step, of_another_evaluation])
 def test_a_damaged_or_foreign_step_is_made_again(trained, monkeypatch, capsys, change):
     target = attack.evaluate(trained)
-    names = (*attack.FILES, store.MANIFEST)
+    names = (*attack.FILES, layout.MANIFEST)
     whole = {name: (target / name).read_bytes() for name in names}
     store.clear(target)
     ran, run_step = [], attacking.run_step

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inputgrad.errors import UserError
-from pipeline import data, dvc, store
+from pipeline import data, dvc, layout, store
 from pipeline.fingerprint import read_again
 from pipeline.results import read
 from pipeline.results.opened import OpenStudy
@@ -49,7 +49,7 @@ def weights(project):
     runner.prepare("tiny")
     study = read_study("tiny")
     found = {f"seed-{run.seed}": train.train(run) for run in runs(study, "standard")}
-    store.publish(found, folder(study, "standard", "train"))
+    store.publish(found, layout.stage(study.name, "standard", "train"))
     torch.save(torch.load(found["seed-0"] / "best.pt", weights_only=True)["model"], "theirs.pt")
     return Run(study, "standard", 0)
 

@@ -11,7 +11,7 @@ from benchmarks import damage
 from benchmarks import small_study as small
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.fingerprint import Origin
 from pipeline.results.opened import OpenStudy
 from pipeline.stages import attack, runner
@@ -83,7 +83,7 @@ def test_a_data_file_with_one_changed_bit_anywhere_is_refused(project):
 def test_a_manifest_is_what_was_written_or_nothing(tmp_path):
     (tmp_path / "a").write_text("a")
     store.seal(tmp_path, ORIGIN, ["a"])
-    manifest = tmp_path / store.MANIFEST
+    manifest = tmp_path / layout.MANIFEST
     assert store.opened(tmp_path, ORIGIN, "") == tmp_path
     manifest.write_bytes(manifest.read_bytes()[:-1])  # as JSON it is still the same
     with pytest.raises(UserError, match="is not a manifest"):

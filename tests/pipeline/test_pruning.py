@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from pipeline import pruning, store
+from pipeline import layout, pruning, store
 from pipeline.stages import runner
 from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.measured import measure
 from pipeline.stages.train import train
 from pipeline.study.read import read_study
-from pipeline.study.run import folder, runs
+from pipeline.study.run import runs
 from pipeline.tracking import server
 from tests.conftest import edit
 
@@ -26,13 +26,13 @@ def used(project):
     runner.prepare("tiny")
     study = read_study("tiny")
     todo = runs(study, "standard")
-    store.publish({f"seed-{run.seed}": train(run) for run in todo}, folder(study, "standard", "train"))
+    store.publish({f"seed-{run.seed}": train(run) for run in todo}, layout.stage(study.name, "standard", "train"))
     attacks = [evaluate(Evaluation(run)) for run in todo]
     return {run.state for run in todo} | {*attacks, measure(todo[0])}
 
 
 def states():
-    return {path for path in (store.root() / ".state").iterdir() if pruning.STATE.fullmatch(path.name)}
+    return {path for path in (layout.root() / ".state").iterdir() if pruning.STATE.fullmatch(path.name)}
 
 
 def test_what_a_study_uses_stays(used, pipeline):

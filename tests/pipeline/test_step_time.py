@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inputgrad import files
-from pipeline import data, store
+from pipeline import data, layout
 from pipeline.stages import measured, runner
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -114,7 +114,7 @@ def test_a_loss_that_could_not_be_timed_is_timed_again_when_its_stage_runs_again
     file = Path("experiments/tiny/runs/standard/measured/step_time.json")
     runner.train("tiny", "standard", jobs=1)
     assert json.loads(file.read_text(encoding="utf-8"))["ratio"] is None
-    trained = file.parents[1] / "train/seed-0" / store.MANIFEST
+    trained = file.parents[1] / "train/seed-0" / layout.MANIFEST
     before = trained.read_bytes()
     files.remove(file.parent)  # as DVC does before it runs a stage
     runner.train("tiny", "standard", jobs=1)

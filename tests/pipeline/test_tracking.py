@@ -21,7 +21,7 @@ import torch
 import pipeline
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import data, store, tracking
+from pipeline import data, layout, store, tracking
 from pipeline.fingerprint import hash_of_file
 from pipeline.results.opened import OpenStudy
 from pipeline.stages import runner
@@ -29,7 +29,7 @@ from pipeline.stages.attack import Evaluation, evaluate, trained
 from pipeline.stages.train import train as train_run
 from pipeline.study import origins
 from pipeline.study.read import read_study
-from pipeline.study.run import folder, runs
+from pipeline.study.run import runs
 from pipeline.tracking import contents, live, model, results, server, ui
 from tests.conftest import edit, reseal, write_project
 from tests.pipeline.test_ui import free_port
@@ -75,8 +75,8 @@ def study(project, trained_once):
 def train(study, loss):
     """What the train stage leaves, without its processes, its timings and its audit."""
     found = {f"seed-{run.seed}": train_run(run) for run in runs(study, loss)}
-    store.publish(found, folder(study, loss, "train"))
-    measured = folder(study, loss, "measured")
+    store.publish(found, layout.stage(study.name, loss, "train"))
+    measured = layout.stage(study.name, loss, "measured")
     files.write_json(measured / "step_time.json", {"ratio": 2.0, "low": 1.9, "high": 2.1, "n": 120, "operations": 2.0})
     files.write_json(measured / "audit.json", {"kind": "depends", "verdict": "It does.", "checks": []})
     store.seal(measured, origins.of_measured(runs(study, loss)[0]), ("step_time.json", "audit.json"))
@@ -85,7 +85,7 @@ def train(study, loss):
 def attack(study, loss):
     """What the attack stage leaves."""
     found = {f"seed-{run.seed}": evaluate(Evaluation(run)) for run in runs(study, loss)}
-    store.publish(found, folder(study, loss, "attack"))
+    store.publish(found, layout.stage(study.name, loss, "attack"))
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, monke
     whole = [(run.state / "history.csv").read_text().splitlines(keepends=True) for run in todo]
     follower = live.Follower(study, "standard", todo)
     for run in todo:
-        (run.state / store.MANIFEST).unlink()
+        (run.state / layout.MANIFEST).unlink()
     for epochs in (1, 1, 2):
         for run, lines in zip(todo, whole, strict=True):
             (run.state / "history.csv").write_text("".join(lines[: epochs + 1]))
@@ -254,7 +254,7 @@ def test_only_new_epochs_of_a_running_training_are_logged(study, untraced, monke
 def test_a_training_that_fails_is_a_failed_run(study, untraced):
     todo = runs(study, "standard")
     for run in todo:
-        (run.state / store.MANIFEST).unlink()
+        (run.state / layout.MANIFEST).unlink()
     with pytest.raises(UserError, match="nan"), live.following(study, "standard", todo, every=0.05):  # noqa: PT012
         while table_sizes()["runs"] < 3:
             time.sleep(0.01)
@@ -352,10 +352,10 @@ def test_a_strength_that_has_not_been_run_yet_leaves_no_current_run(study, untra
 
 
 def test_a_training_that_is_under_way_stays_current(study, untraced, monkeypatch, capsys):
-    shutil.rmtree(folder(study, "gradient_norm", "train"))
+    shutil.rmtree(layout.stage(study.name, "gradient_norm", "train"))
     todo = runs(study, "gradient_norm")
     for run in todo:
-        (run.state / store.MANIFEST).unlink()
+        (run.state / layout.MANIFEST).unlink()
     live.Follower(study, "gradient_norm", todo).attempt("RUNNING")
     assert ui_without_a_server(monkeypatch, capsys) == ""
     assert {loss for loss, _, _ in current()} == {"standard", "gradient_norm"}
@@ -363,7 +363,7 @@ def test_a_training_that_is_under_way_stays_current(study, untraced, monkeypatch
 
 def test_a_damaged_folder_hides_no_other_loss(study, untraced, capsys):
     tracking.mirror(study, "gradient_norm")
-    (folder(study, "standard", "train") / "seed-0/run.json").write_text("{")
+    (layout.stage(study.name, "standard", "train") / "seed-0/run.json").write_text("{")
     for _ in range(2):  # and is said every time
         tracking.catch_up(["tiny"])
         warned = capsys.readouterr().err
@@ -408,7 +408,7 @@ def attacked_with(study, loss, linearity):
     """What the attack stage leaves, with numbers that are known: a value of `linearity` per seed, flagged above 0.3."""
     attack(study, loss)
     for seed, value in enumerate(linearity):
-        target = folder(study, loss, "attack") / f"seed-{seed}"
+        target = layout.stage(study.name, loss, "attack") / f"seed-{seed}"
         found = {"ok": value <= 0.3, "value": value, "threshold": 0.3, "reason": "bends"}
         files.write_json(target / "masking.json", {"monotone": {**found, "ok": True, "value": 0.0}, "linearity": found})
         outcomes = pd.read_parquet(target / "outcomes.parquet")
@@ -457,7 +457,7 @@ def test_descriptors_and_distances_are_metrics_of_seeds_and_loss(study, untraced
 
 def test_a_sheet_that_is_broken_is_one_line(study, untraced, capsys):
     attacked_with(study, "standard", [0.1, 0.1])
-    target = folder(study, "standard", "attack") / "seed-1"
+    target = layout.stage(study.name, "standard", "attack") / "seed-1"
     (target / "masking.json").write_text("{")
     for wrong in ("is damaged", "does not hold what it should"):
         tracking.mirror(study, "standard")
@@ -520,7 +520,7 @@ def test_the_data_of_a_run_are_its_input(study, untraced):
 def test_no_run_ends_before_it_begins(study, untraced):
     """A folder out of DVC's cache may be older than the run that a live training had begun."""
     for run in runs(study, "standard"):
-        (run.state / store.MANIFEST).unlink()
+        (run.state / layout.MANIFEST).unlink()
     live.Follower(study, "standard", runs(study, "standard")).attempt("RUNNING")
     train(study, "standard")
     for file in Path("experiments").rglob("run.json"):

@@ -12,7 +12,7 @@ import torch
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.stages import runner, saving, train
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
@@ -28,7 +28,7 @@ def run(project):
 
 def contents(folder):
     """Every file of a run's result and its manifest: every byte counts."""
-    return {name: (folder / name).read_bytes() for name in (*saving.FILES, store.MANIFEST)}
+    return {name: (folder / name).read_bytes() for name in (*saving.FILES, layout.MANIFEST)}
 
 
 def weights(folder, name="last.pt"):
@@ -163,7 +163,7 @@ def test_sigkill_in_the_middle_of_an_epoch(run, project):
         time.sleep(0.02)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    assert not (r.state / store.MANIFEST).exists()
+    assert not (r.state / layout.MANIFEST).exists()
     interrupted = contents(train.train(r))
     assert again(r) == interrupted
 
@@ -264,7 +264,7 @@ def test_without_any_good_checkpoint_a_run_starts_afresh(stopped, capsys):
 
 def test_a_run_in_parts_has_the_bytes_of_one_in_one_go(stopped, capsys):
     r, whole, trained = stopped
-    assert not (r.state / store.MANIFEST).exists()
+    assert not (r.state / layout.MANIFEST).exists()
     train.train(r, until=2)  # that far it is already
     assert trained == []
     for until, epochs in ((1, [1]), (2, [2]), (None, [3])):
@@ -280,7 +280,7 @@ def test_a_run_in_parts_has_the_bytes_of_one_in_one_go(stopped, capsys):
     assert notes(capsys) == []
 
 
-@pytest.mark.parametrize("name", [*saving.FILES, store.MANIFEST])
+@pytest.mark.parametrize("name", [*saving.FILES, layout.MANIFEST])
 def test_a_finished_run_that_is_damaged_is_trained_again(stopped, name, capsys):
     r, whole, trained = stopped
     train.train(r)

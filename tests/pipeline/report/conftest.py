@@ -14,12 +14,12 @@ import torch
 
 from inputgrad import files
 from inputgrad.tasks import Classification, Regression
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.results.opened import OpenStudy
 from pipeline.results.read import Results, read_results
 from pipeline.study import origins
 from pipeline.study.read import read_study
-from pipeline.study.run import Run, folder
+from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
 LOSSES = ["standard", "fgsm", "gradient_norm", "detached_norm"]
@@ -102,7 +102,7 @@ def first(count: int) -> np.ndarray:
 
 def write_attack(study: Study, loss: str, seed: int, harm: Callable[[str], np.ndarray], gradient: float) -> None:
     """attack/seed-N of one run."""
-    target = folder(study, loss, "attack") / f"seed-{seed}"
+    target = layout.stage(study.name, loss, "attack") / f"seed-{seed}"
     target.mkdir(parents=True)
     outcomes(study, seed, harm).to_parquet(target / "outcomes.parquet")
     descriptors(seed, gradient).to_parquet(target / "descriptors.parquet")
@@ -139,7 +139,7 @@ def stronger(harm: dict[str, np.ndarray]) -> Callable[[str], np.ndarray]:
 
 def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) -> None:
     """train/seed-N of one run, and what is measured of the loss."""
-    target = folder(study, loss, "train") / f"seed-{seed}"
+    target = layout.stage(study.name, loss, "train") / f"seed-{seed}"
     target.mkdir(parents=True)
     for name in ("best.pt", "last.pt"):
         store.save_checkpoint(target / name, {"model": {"weight": torch.full((2, 3), weight), "n": torch.tensor(1)}})
@@ -147,7 +147,7 @@ def write_train(study: Study, loss: str, seed: int, weight: float, pull: float) 
     rows = {"epoch": [1, 2, 3], score: [0.5, 0.6, 0.7], "input_gradient_norm": [1.0, 1.0, 2.0]}
     pd.DataFrame(rows).assign(term_gradient_ratio=pull).to_csv(target / "history.csv", index=False)
     store.seal(target, Run(study, loss, seed).origin, ("best.pt", "last.pt", "history.csv"))
-    measured = folder(study, loss, "measured")
+    measured = layout.stage(study.name, loss, "measured")
     ratios = {"ratio": 1.5, "low": 1.4, "high": 1.6, "n": 120, "operations": 1.25}
     files.write_json(measured / "step_time.json", ratios)
     files.write_json(measured / "audit.json", {"kind": "depends", "verdict": "It does.", "checks": []})
