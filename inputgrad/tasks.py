@@ -80,6 +80,10 @@ class Task:
         """Of the score on the validation split, in history.csv and run.json."""
         return f"validation_{self.key}"
 
+    def written(self, score: float) -> str:
+        """A score as a person reads it: 87.5 %."""
+        return f"{self.factor * score:.{self.decimals}f}{self.unit}"
+
     def losses(self, outputs: Tensor, y: Tensor) -> Tensor:
         """The task loss l_i of every example, (N,)."""
         return LOSSES[self.loss](outputs, y)

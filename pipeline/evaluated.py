@@ -32,7 +32,7 @@ def write(found: Evaluation, title: str, folder: Path) -> Path:
         "trusted": found.trusted,
         "flags": [name for name, check in found.masking.items() if not check["ok"]],
         "checks": found.findings,
-        "left": [(name, table.written(found, value)) for name, value in table.left(found)],
+        "left": [(name, found.task.written(value)) for name, value in table.left(found)],
         "radii": [(epsilon, table.score(found, epsilon)) for epsilon in attack.radii],
         "gradient": [(name, f"{value:.4g}") for name, value in found.descriptors.mean().items()],
         "notes": found.notes,

@@ -20,9 +20,9 @@ def text(found: Evaluation) -> str:
     for name, epsilon in (("clean", 0.0), ("robust", attack.epsilon)):
         lines.append(f"{name} {task.noun:10} {score(found, epsilon)}")
     lines += [*distance(found), "", f"{task.noun} left after every attack so far, at ε = {attack.epsilon:g}:"]
-    lines += [f"  {name:14} {written(found, value)}" for name, value in left(found)]
+    lines += [f"  {name:14} {found.task.written(value)}" for name, value in left(found)]
     lines += ["", f"{task.noun} at every ε:"]
-    lines += [f"  {epsilon:<14g} {written(found, found.robust_at(epsilon))}" for epsilon in attack.radii]
+    lines += [f"  {epsilon:<14g} {found.task.written(found.robust_at(epsilon))}" for epsilon in attack.radii]
     means = found.descriptors.mean()
     lines += ["", "input gradient, mean over the examples:"]
     lines += [f"  {name:22} {value:.4g}" for name, value in means.items()]
@@ -40,13 +40,9 @@ def score(found: Evaluation, epsilon: float) -> str:
     """A score, for classes with its 95 % interval over the examples."""
     value, n = found.robust_at(epsilon), found.outcomes["example"].nunique()
     if not found.task.has_classes:
-        return written(found, value)
+        return found.task.written(value)
     low, high = scores.wilson(value, n)
     return f"{100 * value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def written(found: Evaluation, value: float) -> str:
-    return f"{found.task.factor * value:.{found.task.decimals}f}{found.task.unit}"
 
 
 def left(found: Evaluation) -> list[tuple[str, float]]:

@@ -202,12 +202,7 @@ def words(record: Record, done: int, seconds: float) -> str:
 def best(record: Record) -> str:
     if record.best is None:
         return "no trial meets the constraint yet"
-    return f"best {score(record, facts(record.best)['robust'])} (trial {slot(record.best)})"
-
-
-def score(record: Record, value: float) -> str:
-    task = record.task.study.task
-    return f"{task.factor * value:.{task.decimals}f}{task.unit}"
+    return f"best {record.task.study.task.written(facts(record.best)['robust'])} (trial {slot(record.best)})"
 
 
 def duration(seconds: float) -> str:
@@ -243,8 +238,9 @@ def conclusion(record: Record) -> str:
     if record.best is None or record.standard is None:
         return f"{said}; no trial meets the constraint yet"
     values = ", ".join(f"{name} {value:g}" for name, value in knobs(record.best).items())
-    found = {name: score(record, facts(record.best)[name]) for name in ("clean", "robust")}
-    base = {name: score(record, value) for name, value in record.standard.items()}
+    written = record.task.study.task.written
+    found = {name: written(facts(record.best)[name]) for name in ("clean", "robust")}
+    base = {name: written(value) for name, value in record.standard.items()}
     edges = record.at_edge(record.best)
     beyond = f"; {' and '.join(edges)} at an end of the range: better may lie beyond" if edges else ""
     return (
@@ -258,11 +254,11 @@ def impossible(record: Record) -> str:
     task = record.task
     if not record.complete or record.limit is None:
         return f"{task.name}: no trial came to its end; narrow search.ranges in {task.study.file}"
-    better = max if task.higher_is_better else min
+    written, better = task.study.task.written, max if task.higher_is_better else min
     closest = better(float(facts(trial)["clean"]) for trial in record.complete)
     drop = task.shortfall(closest, record.limit) + task.study.search.max_clean_drop
     return (
         f"{task.name}: 0 of {len(record.complete)} complete trials meet the constraint (clean score"
-        f" {score(record, record.limit)}, the best has {score(record, closest)}); raise search.max_clean_drop in"
+        f" {written(record.limit)}, the best has {written(closest)}); raise search.max_clean_drop in"
         f" {task.study.file} to {math.ceil(1000 * drop) / 1000:g} or more, or narrow search.ranges"
     )
