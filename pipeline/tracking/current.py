@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline import layout
 from pipeline.fingerprint import hash_of, hash_of_file
-from pipeline.tracking.server import database
+from pipeline.tracking import server
 
 if TYPE_CHECKING:
     from pipeline.results.opened import OpenStudy
@@ -29,10 +29,8 @@ def published(study: str) -> str:
 
 def shown(study: str) -> str:
     """What `published` was when MLflow last showed all of it."""
-    file = database()
+    file = server.database()
     if file is None:
-        from pipeline.tracking import server
-
         with server.connected() as client:
             found = client.get_experiment_by_name(study)
             return str(found.tags.get(TAG, "")) if found else ""

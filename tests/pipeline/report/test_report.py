@@ -88,9 +88,9 @@ def check_metrics(metrics: dict[str, object]) -> None:
 
 
 def test_robustness_csv_is_long(results: Results) -> None:
-    from pipeline.results.summary import robustness
+    from pipeline.results.summary import curves
 
-    table = robustness(results)
+    table = curves(results)
     assert list(table) == ["loss", "norm", "epsilon", "score", "low", "high", "n"]
     assert list(table["loss"].unique()) == LOSSES
     part = table[(table["loss"] == "fgsm") & (table["norm"] == "linf")]

@@ -55,7 +55,7 @@ def workers(process):
 @pytest.fixture
 def slow(searchable):
     """Trials long enough to be killed in the middle; `wait_for` holds the search still while it looks."""
-    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 80")
+    edit(searchable / "experiments/tiny.yaml", "epochs: 8", "epochs: 24")
     return task(trials=12)
 
 
@@ -123,7 +123,7 @@ def test_one_worker_killed_again_and_again_is_the_search_that_was_not_interrupte
         known = len(found(slow))
         process = start("gradient_norm", "--trials", "12", "--workers", "1")
         wait_for(process, lambda known=known: len(found(slow)) > known and in_training(slow))
-        time.sleep(generator.uniform(0, 0.4))
+        time.sleep(generator.uniform(0, 0.2))
         process.kill()
         process.communicate()
     assert len(found(slow)) < 12

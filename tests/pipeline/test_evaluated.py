@@ -6,10 +6,10 @@ import sys
 from pathlib import Path
 
 from inputgrad import evaluate
-from pipeline.report import evaluated
+from pipeline import evaluated
 from tests.inputgrad.test_evaluation import CHEAP, MINE, images
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 
 
 def test_the_page_holds_the_numbers_and_asks_no_server(tmp_path):
