@@ -24,8 +24,11 @@ def mirror(study: Study, loss_name: str) -> None:
     """Bring MLflow up to what the folders of one loss hold: its train folder, and its attack folder if it is there.
 
     A failure is one line on stderr and no exception. This runs at the end of a stage whose results are complete on
-    disk: a view that cannot be written must not make DVC throw away hours of training.
+    disk: a view that cannot be written must not make DVC throw away hours of training. Where MLflow shows all of the
+    study already, as after a stage that found its work finished, it is not even imported.
     """
+    if current.is_shown(study.name):
+        return
     from pipeline.results.opened import OpenStudy
     from pipeline.tracking import contents
 

@@ -42,6 +42,11 @@ def shown(study: str) -> str:
     return row[0] if row else ""
 
 
+def is_shown(study: str) -> bool:
+    """Whether a database shows all that is published of a study now; a server is not asked."""
+    return server.database() is not None and shown(study) == published(study) != ""
+
+
 def show(study_name: str, opened: OpenStudy | None = None) -> None:
     """Make the current runs of a study those that are published, unless they are; it is opened here unless it is."""
     wanted = published(study_name)

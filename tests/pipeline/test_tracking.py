@@ -326,7 +326,13 @@ def test_going_back_through_dvcs_cache_is_seen_by_whoever_opens_mlflow(study, un
         patch.setattr(server, "connected", None)
         tracking.catch_up(["tiny"])
         assert capsys.readouterr().err == ""
-    tracking.mirror(study, "standard")  # a part was written: all is looked at again
+    with monkeypatch.context() as patch:  # nor by a stage that found its work finished
+        patch.setattr(server, "connected", None)
+        tracking.mirror(study, "standard")
+        assert capsys.readouterr().err == ""
+    edit(study.file, "gradient_norm: {strength: 0.3", "gradient_norm: {strength: 0.5")
+    train(read_study("tiny"), "gradient_norm")
+    tracking.mirror(read_study("tiny"), "gradient_norm")  # a part was written: all is looked at again
     with monkeypatch.context() as patch:
         patch.setattr(server, "connected", None)
         tracking.catch_up(["tiny"])
