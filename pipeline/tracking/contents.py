@@ -12,9 +12,9 @@ from inputgrad.errors import UserError
 from pipeline import data, layout, store
 from pipeline.fingerprint import hash_of, hash_of_file
 from pipeline.results.opened import OpenStudy
-from pipeline.results.pictures import gradient_picture
 from pipeline.study.schema import Study
 from pipeline.tracking import current, search, server
+from pipeline.tracking.pictures import gradient_picture
 from pipeline.tracking.results import LossFolder, SeedFolder, loss_fingerprint, metric, parameters
 from pipeline.tracking.server import Mirror, Point, Wanted, milliseconds
 

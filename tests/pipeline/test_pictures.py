@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipeline.results.pictures import gradient_picture
+from pipeline.tracking.pictures import gradient_picture
 
 
 @pytest.mark.parametrize("shape", [(8, 1, 8, 8), (8, 3, 32, 32), (8, 10), (8, 4, 5), (1, 1, 8, 8), (2, 1000)])
