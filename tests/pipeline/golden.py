@@ -24,7 +24,7 @@ from pipeline.stages.attack import Evaluation, evaluate
 from pipeline.stages.train import train
 from pipeline.study import origins
 from pipeline.study.read import read_study
-from pipeline.study.run import Run, folder, runs
+from pipeline.study.run import Run, runs
 
 STUDY = """\
 data: {{name: {data}}}
@@ -126,7 +126,7 @@ def of_run(run: Run) -> dict[str, Any]:
 
 def write_measured(run: Run) -> None:
     """What the report wants besides the runs, without its timings."""
-    target = folder(run.study, run.loss_name, "measured")
+    target = layout.stage(run.study.name, run.loss_name, "measured")
     times = {"ratio": 1.0, "low": 1.0, "high": 1.0, "n": 1, "operations": 1.0}
     files.write_json(target / "step_time.json", times)
     files.write_json(target / "audit.json", {"kind": "depends", "verdict": ""})

@@ -16,7 +16,7 @@ from pipeline.stages import attack, runner, train
 from pipeline.stages.attack import Evaluation
 from pipeline.study import params
 from pipeline.study.read import read_study
-from pipeline.study.run import Run, folder, runs
+from pipeline.study.run import Run, runs
 from tests.conftest import edit
 
 OWN_NET = """
@@ -63,7 +63,7 @@ def test_the_same_weights_have_the_same_outcomes(weights, pipeline):
     state("{theirs: {weights: theirs.pt}}")
     done = pipeline("checkpoint", "tiny", "theirs")
     assert (done.code, done.err) == (0, "")
-    target = folder(read_study("tiny"), "theirs", "checkpoint")
+    target = layout.stage("tiny", "theirs", "checkpoint")
     mine = pd.read_parquet(target / "outcomes.parquet")
     theirs = pd.read_parquet(attack.evaluate(Evaluation(weights)) / "outcomes.parquet").drop(columns="seed")
     theirs = theirs[theirs["attack"] != "transfer"]  # made on another net of the study
@@ -160,7 +160,7 @@ def test_what_does_not_fit_is_one_line(weights, pipeline, given, said):
     assert (done.code, done.out) == (2, "")
     assert done.err.count("\n") == 1
     assert said in done.err
-    assert not folder(read_study("tiny"), "theirs", "checkpoint").exists()
+    assert not layout.stage("tiny", "theirs", "checkpoint").exists()
 
 
 @pytest.mark.parametrize("name", ["my weights, {last}: #1.pt", "größe.pt"])
