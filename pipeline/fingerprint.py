@@ -43,7 +43,7 @@ HARMLESS = {
 """Modules that a run imports and that cannot change a number, with the reason."""
 PARTS = ("inputgrad.losses", "inputgrad.attacks", "pipeline.data", "pipeline.models")
 """Packages of ours whose modules are found by their name, as a text."""
-NOT_COMPUTING = frozenset({"click", "filelock", "pydantic", "rich", "ruamel", "psutil"})
+NOT_COMPUTING = frozenset({"click", "filelock", "pydantic", "rich", "ruamel"})
 """Libraries whose version changes no number."""
 DISTRIBUTIONS = {"sklearn": "scikit-learn", "PIL": "pillow", "yaml": "pyyaml"}
 """Where a library's name for pip is not its name for Python."""
