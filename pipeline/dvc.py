@@ -146,11 +146,11 @@ class Record:
     def __init__(self, studies: Iterable[str]) -> None:
         self.studies = list(studies)
         self.before = self.seen()
-        self.data: list[tuple[int, int]] = []
+        self.data: list[str] = []
 
     def prepared(self) -> None:
         """The data of all studies are written: from now on they must not change either."""
-        self.data = self.stamps()
+        self.data = self.data_hashes()
 
     def seen(self) -> tuple[dict[str, dict[str, str]], list[bytes]]:
         """The code of all stages, and the bytes of the studies."""
@@ -158,11 +158,13 @@ class Record:
         found = (Path(f"experiments/{name}.yaml") for name in self.studies)
         return current(), [file.read_bytes() if file.exists() else b"" for file in found]
 
-    def stamps(self) -> list[tuple[int, int]]:
-        return [stamp(Path(f"data/{name}.npz")) for name in self.studies]
+    def data_hashes(self) -> list[str]:
+        """By their bytes: `dvc commit` itself may write a file anew, with the same ones."""
+        found = (Path(f"data/{name}.npz") for name in self.studies)
+        return [hash_of_file(file) if file.exists() else "missing" for file in found]
 
     def unchanged(self) -> bool:
-        return self.stamps() == self.data and self.seen() == self.before
+        return self.data_hashes() == self.data and self.seen() == self.before
 
     def write(self, done: Iterable[str]) -> None:
         """Record those of the stages, such as `train@digits-pgd`, that DVC knows; their outputs are complete."""
