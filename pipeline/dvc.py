@@ -155,12 +155,12 @@ class Record:
     def seen(self) -> tuple[dict[str, dict[str, str]], list[bytes]]:
         """The code of all stages, and the bytes of the studies."""
         read_again()
-        found = (Path(f"experiments/{name}.yaml") for name in self.studies)
+        found = (layout.study_file(name) for name in self.studies)
         return current(), [file.read_bytes() if file.exists() else b"" for file in found]
 
     def data_hashes(self) -> list[str]:
         """By their bytes: `dvc commit` itself may write a file anew, with the same ones."""
-        found = (Path(f"data/{name}.npz") for name in self.studies)
+        found = (layout.data(name) for name in self.studies)
         return [hash_of_file(file) if file.exists() else "missing" for file in found]
 
     def unchanged(self) -> bool:

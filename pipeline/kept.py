@@ -15,7 +15,7 @@ import pandas as pd
 from inputgrad import files, tasks
 from inputgrad.errors import UserError
 from inputgrad.tasks import Task
-from pipeline import data, layout, store
+from pipeline import layout, store
 from pipeline.fingerprint import Origin, closure, code_of, hash_of_file
 from pipeline.report import words
 from pipeline.report.page import environment
@@ -81,7 +81,7 @@ def git(*arguments: str) -> str:
 def origin(study: Study) -> Origin:
     """All settings, data, code and libraries of a study from its first stage to its report, without any result."""
     code, versions = code_of(*all_modules(study))
-    hashes = {str(data.path(study.name)): hash_of_file(data.path(study.name))}
+    hashes = {str(layout.data(study.name)): hash_of_file(layout.data(study.name))}
     return Origin(settings=origins.settings_of(study), data=hashes, code=code, versions=versions)
 
 

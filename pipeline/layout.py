@@ -42,6 +42,11 @@ def study_file(study: str) -> Path:
     return EXPERIMENTS / f"{study}.yaml"
 
 
+def data(study: str) -> Path:
+    """All splits of a study's data."""
+    return Path("data") / f"{study}.npz"
+
+
 def study_files() -> list[Path]:
     return sorted(EXPERIMENTS.glob("*.yaml"))
 

@@ -21,8 +21,6 @@ from inputgrad.tasks import rows as rows
 
 Of = Literal["loss", "outputs", "true_logit", "log_probabilities"]
 """Which scalar per example is differentiated with respect to the input."""
-
-
 HALF = (torch.float16, torch.bfloat16)
 """Types in which no penalty may live: squares of small gradients and differences of losses vanish in them."""
 

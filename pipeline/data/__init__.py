@@ -156,10 +156,6 @@ def as_numbers(x: Tensor) -> Tensor:
     return x.float() / 255 if x.dtype == torch.uint8 else x
 
 
-def path(study: str) -> Path:
-    return Path("data") / f"{study}.npz"
-
-
 def origin(source: Mapping[str, Any]) -> Origin:
     """What the prepared data of a study are made from; `source` is its `data:`, the name and the options."""
     code, versions = code_of(__name__, source.get("use") or f"{__name__}.{source['name']}")
@@ -204,13 +200,13 @@ def prepare(study: str, source: Mapping[str, Any]) -> Path:
         if (value := getattr(arrays, key)) is not None:
             contents[key] = value.astype(np.float32)
     contents["origin"] = np.array(json.dumps(asdict(origin(source)), sort_keys=True))
-    _file.write(path(study), contents)
-    return path(study)
+    _file.write(layout.data(study), contents)
+    return layout.data(study)
 
 
 def read_data(study: str, source: Mapping[str, Any], splits: tuple[str, ...]) -> Dataset:
     """The prepared splits of one study, once they are known to be whole and made from `source` by the code as it is."""
-    file, again = path(study), f"fix: {layout.again('prepare', study)}"
+    file, again = layout.data(study), f"fix: {layout.again('prepare', study)}"
     contents = _file.read(file, again)
     wanted, found = origin(source), json.loads(str(contents.pop("origin")))
     if found != asdict(wanted):

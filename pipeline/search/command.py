@@ -12,7 +12,7 @@ from dataclasses import replace
 from optuna.study import Study as OptunaStudy
 
 from inputgrad.errors import UserError
-from pipeline import data
+from pipeline import layout
 from pipeline.search import space
 from pipeline.search.apply import apply, line
 from pipeline.search.figures import draw
@@ -49,7 +49,7 @@ def tasks(
     found = [SearchTask(study=study, loss=name, trials=count, seed=seed, **options) for name in names]  # type: ignore[arg-type]
     for task in found:
         _ = task.space  # what is missing is said before anything runs
-    if not data.path(study_name).exists():
+    if not layout.data(study_name).exists():
         runner.prepare(study_name)
     before.check(study)
     for task in found:

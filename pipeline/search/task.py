@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from inputgrad.losses import Range
 from inputgrad.robustness.settings import attack_module
-from pipeline import data, layout
+from pipeline import layout
 from pipeline.fingerprint import code_of, hash_of
 from pipeline.search import objective, space
 from pipeline.study.run import Run
@@ -111,7 +111,7 @@ class SearchTask:
         return {
             "study": study.name,
             "data": study.data,
-            "data file": hash_of([], [data.path(study.name)]),
+            "data file": hash_of([], [layout.data(study.name)]),
             "model": study.model,
             "training": run.study.training.model_dump(mode="json", exclude={"device"}),
             "loss": {"name": self.loss, **fixed},

@@ -201,7 +201,7 @@ def audit_command(subject: tuple[str, ...], model: str | None, data_of: str | No
         raise UserError(f"'{subject[0]}': give STUDY LOSS, or MODULE:FUNCTION for a loss from anywhere")
     study = read_study(data_of or active()[0] if foreign else subject[0])
     loss = given.loss_of(subject[0]) if foreign else study.loss(subject[1])
-    if not data.path(study.name).exists():  # nobody who asks for an audit should have to know about stages
+    if not layout.data(study.name).exists():  # nobody who asks for an audit should have to know about stages
         data.prepare(study.name, study.data)
     dataset = data.read_data(study.name, study.data, ("train",))
     title = " ".join(subject)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline import data, layout, models
+from pipeline import layout, models
 from pipeline.fingerprint import Origin, code_of, files_of, hash_of_file
 from pipeline.study.code import modules, templates
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_training(run: Run) -> Origin:
-    files = [data.path(run.study.name), *models.sources(run.study.model)]
+    files = [layout.data(run.study.name), *models.sources(run.study.model)]
     return origin(run, "train", run.settings, files)
 
 
@@ -30,7 +30,7 @@ def of_attack(run: Run, trained: Iterable[Path]) -> Origin:
     attack = run.study.attack.model_dump(mode="json")
     weights = [folder / layout.BEST for folder in trained]
     settings = {"attack": attack, "model": run.study.model, "seed": run.seed}
-    return origin(run, "attack", settings, [data.path(run.study.name), *weights])
+    return origin(run, "attack", settings, [layout.data(run.study.name), *weights])
 
 
 def of_checkpoint(study: Study, name: str) -> Origin:
@@ -38,7 +38,7 @@ def of_checkpoint(study: Study, name: str) -> Origin:
     from pipeline.study.run import runs
 
     given, run = study.checkpoints[name], runs(study, "standard")[0]
-    files = [data.path(study.name), *files_of("checkpoint", vars(given))]
+    files = [layout.data(study.name), *files_of("checkpoint", vars(given))]
     code, versions = code_of(*modules("checkpoint", study.parts, name))
     return Origin(
         settings={"attack": study.attack.model_dump(mode="json"), "model": study.model, **given.model_dump(mode="json")}
@@ -50,7 +50,7 @@ def of_checkpoint(study: Study, name: str) -> Origin:
 
 
 def of_measured(run: Run) -> Origin:
-    files = [data.path(run.study.name), *models.sources(run.study.model)]
+    files = [layout.data(run.study.name), *models.sources(run.study.model)]
     return origin(run, "measured", run.settings, files)
 
 
@@ -62,7 +62,7 @@ def origin(run: Run, stage: str, settings: dict[str, Any], files: Iterable[Path]
 
 def of_report(study: Study, losses: Sequence[str], sealed: Iterable[Path]) -> Origin:
     """A report: the study, the manifests of the results that it is made from, and everything that writes it."""
-    files = {str(file): file for file in (*sealed, data.path(study.name))}
+    files = {str(file): file for file in (*sealed, layout.data(study.name))}
     files |= {f"pipeline/report/{file.name}": file for file in templates()}
     code, versions = code_of(*modules("report", study.parts))
     settings = {**settings_of(study), "reported": list(losses)}  # in this order

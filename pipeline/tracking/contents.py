@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from inputgrad.errors import UserError
-from pipeline import data, layout, store
+from pipeline import layout, store
 from pipeline.fingerprint import hash_of, hash_of_file
 from pipeline.results.opened import OpenStudy
 from pipeline.study.schema import Study
@@ -201,7 +201,7 @@ def log_data(client: MlflowClient, run_id: str, study: Study) -> None:
     """The data file of the study as the run's input, with the start of its hash as digest."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 
-    file = data.path(study.name)
+    file = layout.data(study.name)
     source = json.dumps({"uri": file.as_posix()})
     found = Dataset(study.data["name"], hash_of_file(file)[:36], "local", source, profile=json.dumps(study.data))
     client.log_inputs(run_id, [DatasetInput(found, [InputTag("mlflow.data.context", "train, validation, test")])])

@@ -15,7 +15,7 @@ import pytest
 
 from inputgrad.errors import UserError
 from inputgrad.robustness import attacking, scores
-from pipeline import data, fingerprint, store, tracking
+from pipeline import data, dvc, fingerprint, layout, store, tracking
 from pipeline.data import _file
 from pipeline.report import page
 from pipeline.stages import attack, runner, train
@@ -89,7 +89,7 @@ def other_device():
 
 def other_data():
     """The file of the same study and the same code that holds another number."""
-    file = data.path("tiny")
+    file = layout.data("tiny")
     found = _file.read(file, "")
     found["x_train"][0] = 1 - found["x_train"][0]
     _file.write(file, found)
@@ -144,7 +144,7 @@ def put_back(monkeypatch, project, finished):
     monkeypatch.undo()
     silence(monkeypatch)
     monkeypatch.chdir(project)
-    for file in (STUDY, data.path("tiny")):
+    for file in (STUDY, layout.data("tiny")):
         shutil.copy2(finished / file, file)
     fingerprint.read_again()
 
@@ -387,3 +387,17 @@ def test_where_says_that_a_report_is_older_than_its_results_or_missing(project, 
     assert f"as it stands: {words}" in pipeline("where").out
     (Path("experiments/tiny/report/report.html")).unlink()
     assert pipeline("where").out == "report: experiments/tiny/report/report.html is not written yet; run: dvc repro\n"
+
+
+def test_data_that_dvc_writes_anew_with_the_same_bytes_have_not_changed(project):
+    """`dvc commit` does so; other bytes are noticed."""
+    runner.prepare("tiny")
+    record, file = dvc.Record(["tiny"]), layout.data("tiny")
+    record.prepared()
+    contents = file.read_bytes()
+    file.unlink()
+    file.write_bytes(contents)
+    os.utime(file, (1e9, 1e9))
+    assert record.unchanged()
+    file.write_bytes(contents + b"1")
+    assert not record.unchanged()

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inputgrad.errors import UserError
-from pipeline import data, dvc, layout, store
+from pipeline import dvc, layout, store
 from pipeline.fingerprint import read_again
 from pipeline.results import read
 from pipeline.results.opened import OpenStudy
@@ -182,4 +182,4 @@ def test_prune_keeps_it(weights, pipeline):
     state("{theirs: {weights: theirs.pt}}")
     pipeline("checkpoint", "tiny", "theirs")
     assert ".state/: 0 folders" in pipeline("prune", "--yes").out
-    assert data.path("tiny").exists()
+    assert layout.data("tiny").exists()

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from inputgrad.errors import UserError
-from pipeline import data
+from pipeline import data, layout
 from pipeline.data import _images, fashion_mnist, image_folder
 from pipeline.stages import runner, train
 from pipeline.study.read import read_study
@@ -170,7 +170,7 @@ def test_a_class_without_test_examples_is_refused(project, monkeypatch):
     monkeypatch.setattr(module, "load", lambda **_: arrays)
     with pytest.raises(UserError, match=r"data set 'digits', test split: no example of class 4; fix: more examples"):
         runner.prepare("tiny")
-    assert not data.path("tiny").exists()
+    assert not layout.data("tiny").exists()
 
 
 def test_the_first_examples_of_a_folder_are_of_every_class(tmp_path):

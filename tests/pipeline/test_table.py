@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from inputgrad.errors import UserError
-from pipeline import data, dvc
+from pipeline import data, dvc, layout
 from pipeline.data import table
 from pipeline.report import units
 from pipeline.study.params import expected
@@ -170,7 +170,7 @@ def test_a_table_that_grows_while_it_is_read_is_refused(study, monkeypatch):
     monkeypatch.setattr(table, "load", growing)
     with pytest.raises(UserError, match=r"data set 'table': mine\.csv changed while it was read; fix: run it again"):
         data.prepare("tiny", study.data)
-    assert not data.path("tiny").exists()
+    assert not layout.data("tiny").exists()
 
 
 def test_the_first_examples_of_a_sorted_table_are_of_every_class(file):

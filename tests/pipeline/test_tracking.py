@@ -520,7 +520,7 @@ def test_the_data_of_a_run_are_its_input(study, untraced):
         inputs = [run.inputs.dataset_inputs for run in client.search_runs([experiment])]
     found = {(one.dataset.name, one.dataset.digest) for several in inputs for one in several}
     assert [len(several) for several in inputs] == [1, 1, 1]
-    assert found == {("digits", hash_of_file(data.path("tiny"))[:36])}
+    assert found == {("digits", hash_of_file(layout.data("tiny"))[:36])}
 
 
 def test_no_run_ends_before_it_begins(study, untraced):

@@ -10,7 +10,7 @@ from inputgrad.attacks import Threat, fgsm, noise
 from inputgrad.attacks.pgd import perturb
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
-from pipeline import data, store
+from pipeline import data, layout, store
 from pipeline.data import _file
 from pipeline.search import objective, rung
 from pipeline.stages import train
@@ -98,9 +98,9 @@ def test_the_judges_fit_the_task(monkeypatch):
 
 def test_the_test_split_is_not_needed(searchable):
     """A file without it is enough for a whole search."""
-    with np.load(data.path("tiny")) as file:
+    with np.load(layout.data("tiny")) as file:
         kept = {key: file[key] for key in file.files if not key.endswith("_test")}
-    _file.write(data.path("tiny"), kept)
+    _file.write(layout.data("tiny"), kept)
     of = task(trials=3)
     search(of)
     assert len(found(of)) == 3
@@ -150,9 +150,9 @@ def test_a_score_that_is_not_finite_is_no_score(searchable, monkeypatch):
 
 
 def test_what_no_strength_can_mend_is_said_before_any_trial(searchable):
-    with np.load(data.path("tiny")) as file:
+    with np.load(layout.data("tiny")) as file:
         kept = {key: file[key] for key in file.files if key != "direction"}
-    _file.write(data.path("tiny"), kept)
+    _file.write(layout.data("tiny"), kept)
     of = task("gradient_direction")
     with pytest.raises(UserError, match="gradient_direction needs a direction"):
         search(of)
