@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import Context, Draws
-from inputgrad.losses import Loss
+from inputgrad.gradients.containers import modules_of
+from inputgrad.gradients.double_backward import computing, is_distributed, saying
+from inputgrad.gradients.forward import Context, Draws, Forward, Model
+from inputgrad.losses import Loss, Strength
+from inputgrad.losses._refuse import refuse_wrong_use
 
 LIMITS: dict[str, Any] = {"recompile_limit": 4096, "accumulated_recompile_limit": 4096}
 """A process may train many models: PyTorch counts the graphs of all of them together, and stops at eight."""
@@ -40,10 +43,14 @@ class Step:
 
     Args:
         loss: one of ours.
-        model: maps (N, *input) to (N, C) logits or (N, k) predictions. Frozen parameters are left alone.
-        context: direction, mask and bounds of the data, where the loss uses them.
+        model: maps (N, *input) to (N, C) logits or (N, k) predictions. Which of its parameters are trained is looked up
+            at every step; frozen ones are left alone. Of a plain function: those of the modules that it uses.
+        context: direction, mask, bounds and task, where the loss uses them.
         draws: the random numbers of the term; by default the global ones.
         steps_per_epoch: for a loss with a `ramp`, which is counted in epochs.
+        accumulate: micro-batches of a step: the gradients of so many calls add up to that of their mean, and are cleared
+            before the next. Micro-batches of different sizes: say their `weight`.
+        scaler: a `torch.amp.GradScaler`: the loss is scaled, `scaler.unscale_` and `scaler.step` are yours.
 
     The steps are counted, so that `every` and `ramp` of the loss work.
     """
@@ -51,39 +58,71 @@ class Step:
     def __init__(
         self,
         loss: Loss,
-        model: nn.Module,
+        model: Model,
         context: Context | None = None,
         draws: Draws | None = None,
         steps_per_epoch: int | None = None,
+        accumulate: int = 1,
+        scaler: torch.amp.GradScaler | None = None,
     ) -> None:
         self.loss, self.model, self.context, self.draws = loss, model, context, draws
-        self.steps_per_epoch, self.steps = steps_per_epoch, 0
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.steps_per_epoch, self.accumulate, self.scaler = steps_per_epoch, accumulate, scaler
+        self.calls = 0
+
+    @property
+    def steps(self) -> int:
+        """How many steps were begun."""
+        return -(-self.calls // self.accumulate)
+
+    @property
+    def parameters(self) -> list[nn.Parameter]:
+        """Those that are trained now."""
+        return [p for one in modules_of(self.model) for p in one.parameters() if p.requires_grad]
 
     def __call__(
-        self, x: Tensor, y: Tensor, strength: float | None = None, examples: Mapping[str, Tensor] | None = None
+        self,
+        x: Any,
+        y: Any = None,
+        strength: Strength | None = None,
+        examples: Mapping[str, Tensor] | None = None,
+        points: Mapping[str, Any] | None = None,
+        weight: float | None = None,
     ) -> Taken:
         """One batch: inputs (N, *input) in the data's own units, N labels or targets, `examples` of the `Context`.
 
         What lies in front of an x that requires a gradient (an encoder) gets its gradient too; there it is added to
         what `.grad` holds, as by any backward.
-        """
-        strength = self.count(strength)
-        for parameter in self.parameters:
-            parameter.grad = None
-        at = self.loss.forward(self.model, x, y, with_examples(self.context, examples), self.draws, strength)
-        parts = self.loss.parts(at, strength)
-        # one joint backward; into the parameters alone where x is a leaf of ours: its own .grad would be wasted work
-        parts.total.backward(inputs=None if x.requires_grad else self.parameters)
-        return Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), at.notes)
 
-    def count(self, strength: float | None) -> float:
+        Args:
+            x, y, strength: as for a call of the loss.
+            examples, points: of this batch, see `Context`.
+            weight: of this micro-batch, its share of the step's examples; by default 1 / accumulate.
+        """
+        strength, context = self.count(strength), with_known(self.context, examples, points)
+        refuse_wrong_use(self.loss, self.model, x, y, context)
+        if (self.calls - 1) % self.accumulate == 0:
+            for one in modules_of(self.model):
+                one.zero_grad()  # of frozen layers too: an optimiser would go on with what lies there
+        with computing(self.model, x):
+            at = self.loss.forward(self.model, x, y, context, self.draws, strength)
+            parts = self.loss.parts(at, strength)
+        total = parts.total if self.accumulate == 1 else parts.total * (weight or 1 / self.accumulate)
+        if not (parameters := self.parameters):
+            raise UserError("the model has no weights that are trained; fix: give the module itself, or unfreeze some")
+        # one joint backward; into the parameters alone where x is a leaf of ours: its own .grad would be wasted work
+        only = None if at.in_graph or is_distributed() else parameters
+        with saying(self.model, at.x):
+            (total if self.scaler is None else self.scaler.scale(total)).backward(inputs=only)
+        return Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), noted(at))
+
+    def count(self, strength: Strength | None) -> Strength:
         """The strength of this step, the given one or that of its number; the next call is the next step."""
         if strength is None:
-            if self.loss.ramp and not self.steps_per_epoch:
+            if self.loss.counts_epochs and not self.steps_per_epoch:
                 raise UserError("a ramp is counted in epochs; fix: Step(..., steps_per_epoch=len(loader))")
-            strength = self.loss.strength_at(self.steps, self.steps / (self.steps_per_epoch or 1))
-        self.steps += 1
+            number = self.calls // self.accumulate
+            strength = self.loss.strength_at(number, number / (self.steps_per_epoch or 1))
+        self.calls += 1
         return strength
 
 
@@ -97,61 +136,79 @@ class CompiledStep(Step):
         UserError: the loss, the model or this machine cannot compile it, with the reason; from the first call.
     """
 
-    def __init__(self, loss: Loss, model: nn.Module, context: Context | None = None) -> None:
-        super().__init__(loss, model, context, Draws(None))
+    def __init__(self, loss: Loss, model: Model, context: Context | None = None, accumulate: int = 1) -> None:
+        super().__init__(loss, model, context, Draws(None), accumulate=accumulate)
         if torch.__version__ < COMPILES:
             fix = "take Step, or install a newer torch"
             raise UserError(f"CompiledStep needs torch {COMPILES}, this is {torch.__version__}; fix: {fix}")
-        if loss.ramp:
+        if loss.counts_epochs:
             raise UserError(
                 "a ramp changes the strength, and so the graph, at every step; fix: ramp: 0, or no compiling"
             )
-        if loss.subtracts_passes and any(isinstance(m, _DropoutNd) and m.p > 0 for m in model.modules()):
+        layers = [m for one in modules_of(model) for m in one.modules()]
+        if loss.compares_passes(loss.strength) and any(isinstance(m, _DropoutNd) and m.p > 0 for m in layers):
             fix = "fix: do not compile, or leave Dropout out"
             raise UserError(f"this term compares passes that must drop the same units, which no graph can hold; {fix}")
         # eager random numbers: the same with and without compiling, and resumable with the global generator
         self.compiled = torch.compile(self.gradients, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
     def __call__(
-        self, x: Tensor, y: Tensor, strength: float | None = None, examples: Mapping[str, Tensor] | None = None
+        self,
+        x: Any,
+        y: Any = None,
+        strength: Strength | None = None,
+        examples: Mapping[str, Tensor] | None = None,
+        points: Mapping[str, Any] | None = None,
+        weight: float | None = None,
     ) -> Taken:
         import torch._dynamo
 
-        if x.requires_grad:
+        refuse_wrong_use(self.loss, self.model, x, y, self.context)
+        if isinstance(x, Tensor) and x.requires_grad:
             fix = "put what lies in front of x into the model, or take Step"
             raise UserError(f"a compiled step gives gradients to the weights of the model alone; fix: {fix}")
-        strength = self.count(strength)
+        strength, self.trained = self.count(strength), self.parameters
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True, **LIMITS):
-                taken, gradients = self.compiled(x, y, strength, dict(examples or {}))
+                taken, gradients = self.compiled(x, y, strength, dict(examples or {}), dict(points or {}))
         except (RuntimeError, NotImplementedError) as error:  # PyTorch's own errors of compiling among them
             said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
             raise UserError(
                 f"this loss and model cannot be compiled here: {said[:200]}; fix: do not compile"
             ) from error
-        for parameter, gradient in zip(self.parameters, gradients, strict=True):
+        first, scale = (self.calls - 1) % self.accumulate == 0, weight or 1 / self.accumulate
+        for parameter, gradient in zip(self.trained, gradients, strict=True):
             if gradient is not None and gradient.stride() != parameter.stride():
                 gradient = torch.empty_like(parameter).copy_(gradient)  # as fused optimisers want it
-            parameter.grad = gradient
+            if gradient is not None and self.accumulate > 1:
+                gradient = gradient * scale if first or parameter.grad is None else parameter.grad + gradient * scale
+            if first or gradient is not None:
+                parameter.grad = gradient
         return taken
 
     def gradients(
-        self, x: Tensor, y: Tensor, strength: float, examples: dict[str, Tensor]
+        self, x: Any, y: Any, strength: Strength, examples: dict[str, Tensor], points: dict[str, Any]
     ) -> tuple[Taken, list[Tensor | None]]:
         """The step, and the gradient of every parameter; None where the loss does not reach it."""
-        at = self.loss.forward(self.model, x, y, with_examples(self.context, examples), self.draws, strength)
+        context = with_known(self.context, examples, points)
+        at = self.loss.forward(self.model, x, y, context, self.draws, strength)
         parts = self.loss.parts(at, strength)
-        found = torch.autograd.grad(parts.total, self.parameters, allow_unused=True)
-        notes = {name: value.detach() for name, value in at.notes.items()}
-        taken = Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), notes)
+        found = torch.autograd.grad(parts.total, self.trained, allow_unused=True)
+        taken = Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), noted(at))
         return taken, [None if g is None else g.detach() for g in found]
 
 
-def with_examples(context: Context | None, examples: Mapping[str, Tensor] | None) -> Context | None:
-    if not examples:
+def with_known(
+    context: Context | None, examples: Mapping[str, Tensor] | None, points: Mapping[str, Any] | None
+) -> Context | None:
+    if not examples and not points:
         return context
     known = context or Context()
-    return replace(known, examples={**known.examples, **examples})
+    return replace(known, examples={**known.examples, **(examples or {})}, points={**known.points, **(points or {})})
+
+
+def noted(at: Forward) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in at.notes.items()}
 
 
 def mean(term: Tensor | None) -> Tensor | None:

@@ -12,8 +12,9 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
+from inputgrad.errors import UserError
 from inputgrad.gradients import norms
-from inputgrad.gradients.forward import Forward, evaluating, expand
+from inputgrad.gradients.forward import Forward, evaluating
 from inputgrad.gradients.norms import BallNorm
 
 
@@ -48,6 +49,10 @@ class Adversary(BaseModel):
         The inner passes run in eval mode and leave the model untouched.
         """
         x, step, ball = at.x.detach(), self.step, norms.named(self.norm)
+        if self.norm != "linf":
+            if at.index is not None:
+                raise UserError(f"norm {self.norm} of an example of several rows is not defined here; fix: norm: linf")
+            at.rows(x)  # a row has to be an example
         if step is None and self.steps == 1:
             step = 1.25 * self.epsilon if self.random_start else self.epsilon
 
@@ -72,7 +77,7 @@ class Adversary(BaseModel):
                 again = ascent()
                 with torch.no_grad():
                     higher = values(again) > values(found)
-                found = torch.where(expand(higher, found), again, found)
+                found = torch.where(at.expand(higher), again, found)
         return found
 
     def losses(self, at: Forward) -> Tensor:

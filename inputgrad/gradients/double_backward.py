@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from inputgrad.errors import UserError
+from inputgrad.gradients.containers import modules_of
 
 KERNEL = (
     "this kernel has no double backward; run it with the math kernel (with torch.nn.attention.sdpa_kernel("
@@ -38,6 +39,16 @@ FIXES = {
     " detached; write with torch.enable_grad(): and x = x.detach().requires_grad_(True) before the model is called",
     r"not have been used in the graph": "the outputs were not computed from that very tensor: call the model with the x"
     " that the gradient is asked for, no copy and no view of it",
+    r"setStorage|does not have storage": "the weights were taken away between two gradients (FSDP): call"
+    " model.set_reshard_after_backward(False) before the loss and (True) before backward(), as loss(model, x, y) does",
+    r"marked (as )?ready twice": "DDP saw a weight twice: leave static_graph and reentrant checkpoints out, or give DDP a"
+    " module whose forward computes the loss",
+    r"same dtype|expected scalar type|[Ii]nput type .* should be the same|type .* and bias type": "x and the weights are"
+    " of different width: x = x.to(next(model.parameters()).dtype)",
+    r"same device|[Ee]xpected all tensors to be on": "model, x, y and context are on different devices: x.to(device),"
+    " y.to(device), context.to(device)",
+    r"[Tt]arget \d+ is out of bounds": "a class number is as large as the model has outputs, or larger: give the model"
+    " more outputs; a label that is to be left out is -100",
     r"[Oo]ut of memory|can't allocate memory": "give a smaller batch: an input gradient with graph takes two to three"
     " times the memory of a plain step",
 }
@@ -49,6 +60,53 @@ def fix_of(error: BaseException) -> str:
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return FIXES[r"[Oo]ut of memory|can't allocate memory"]
     return next((fix for piece, fix in FIXES.items() if re.search(piece, str(error))), "")
+
+
+@contextmanager
+def _saying(model: Any, x: Any) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, NotImplementedError, IndexError, MemoryError) as error:
+        if not (fix := fix_of(error)):
+            raise
+        call = (lambda: model(x)) if isinstance(x, Tensor) else (lambda: None)
+        blamed = to_blame(error, modules_of(model), call)
+        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
+        raise UserError(f"{blamed}{first[:200].rstrip(':.')}; fix: {fix}") from error
+
+
+def saying(model: Any, x: Any) -> AbstractContextManager[None]:
+    """In here an error of PyTorch about input gradients becomes a UserError of one line, with what to do.
+
+    Args:
+        model, x: with which the layer to blame is looked for.
+    """
+    return nullcontext() if torch.compiler.is_compiling() else _saying(model, x)
+
+
+@contextmanager
+def computing(model: Any, x: Any) -> Iterator[None]:
+    """In here a loss is computed: errors as in `saying`, and weights that FSDP2 shards stay whole.
+
+    Between two gradients of one loss they may not be taken away; the caller's backward gives their memory back.
+    """
+    parts = [m for one in modules_of(model) for m in one.modules() if is_sharded(m)] if is_distributed() else []
+    for part in parts:
+        part.set_reshard_after_backward(False, recurse=False)
+    try:
+        with saying(model, x):
+            yield
+    finally:
+        for part in parts:
+            part.set_reshard_after_backward(True, recurse=False)
+
+
+def is_sharded(module: Any) -> bool:
+    return hasattr(module, "set_reshard_after_backward")
+
+
+def is_distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def refuse_without_double_backward(model: nn.Module, x: Tensor, error: Exception, where: str = "") -> None:

@@ -9,15 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Literal, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.errors import UserError, nearest
+from inputgrad.gradients.containers import Inputs, Layer, Names, modules_of, output_of, parts_of
 from inputgrad.tasks import LossName, Task
 from inputgrad.tasks import rows as rows
+
+Model = nn.Module | Callable[..., Any]
+"""Anything that can be called with the inputs: a module, a compiled one, a plain function around one."""
 
 Of = Literal["loss", "outputs", "true_logit", "log_probabilities"]
 """Which scalar per example is differentiated with respect to the input."""
@@ -26,10 +30,14 @@ HALF = (torch.float16, torch.bfloat16)
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Eval mode for an inner pass; every submodule gets its own mode back, buffers stay as they are."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.eval()
+def evaluating(model: Model) -> Iterator[None]:
+    """Eval mode for an inner pass; every submodule gets its own mode back, buffers stay as they are.
+
+    Of a plain function: in the modules that it uses.
+    """
+    modes = [(module, module.training) for one in modules_of(model) for module in one.modules()]
+    for module, _ in modes:
+        module.training = False
     try:
         yield
     finally:
@@ -99,14 +107,34 @@ class Context:
     examples: what is known of every example of the batch, by name, each with one row per example: `target_gradient`
         (N, *input), or (N, k, *input) for k outputs; `gradient_weight`, shaped as it; `mask`, (N, *input).
     task: the task loss, where type and shape of the targets leave a doubt: "ce" (class numbers or class probabilities),
-        "bce" (a label of its own for every output) or "mse"; or a function (outputs, y) -> (N,) with class weights, …
+        "bce" (a label of its own for every output) or "mse"; or a function (outputs, y) -> (N,) with class weights, …,
+        or a loss of `torch.nn` with reduction="none".
+    wrt: where x is a container (a dict, a tuple, a batch object): the name of the tensor by which is differentiated, or
+        several; by default its only floating-point one. The rest is passed on.
+    layer: the name of a layer of the model: differentiated is by what it gives. For tokens, that of the embeddings.
+    output: where the model gives a container: the name of the part that is meant; by default `logits`, or the only one.
+    index: where an example has several rows of x, such as the atoms of a molecule: the number of the example of every
+        row, (rows of x,), or its name in x. A term is then one number per example, over all its rows.
+    points: points of a term's own, by the name that its knob `points` says, (M, *input): between real and generated
+        examples, inside a domain; or (points, y).
     """
 
     direction: Tensor | None = None
     mask: Tensor | None = None
     bounds: tuple[float, float] | None = None
     examples: Mapping[str, Tensor] = field(default_factory=dict)
-    task: LossName | Callable[[Tensor, Tensor], Tensor] | None = None
+    task: LossName | Callable[[Any, Any], Tensor] | None = None
+    wrt: Names | None = None
+    layer: str | None = None
+    output: str | int | None = None
+    index: Tensor | str | None = None
+    points: Mapping[str, Any] = field(default_factory=dict)
+
+    def __new__(cls, *_: Any, **known: Any) -> Context:
+        names = cls.__dataclass_fields__
+        if wrong := [name for name in known if name not in names]:
+            raise UserError(f"Context: there is no {wrong[0]!r}; {nearest(wrong[0], names)}")
+        return super().__new__(cls)
 
     def __post_init__(self) -> None:
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
@@ -129,10 +157,10 @@ class Forward:
 
     Args:
         model: maps (N, *input) to (N, C) logits or (N, k) predictions.
-        x: inputs in the data's own units, (N, *input). One that requires a gradient (the output of an encoder, a
-            trainable embedding) stays in its graph, so that what lies in front of it is trained too; any other one is
-            left as it is.
-        y: class numbers (N,) or floating-point targets.
+        x: inputs in the data's own units, (N, *input), or a container with them. One that requires a gradient (the
+            output of an encoder, a trainable embedding) stays in its graph, so that what lies in front of it is trained
+            too; any other one is left as it is.
+        y: class numbers (N,) or floating-point targets; None where only gradients of the outputs are asked.
         context: what the data set knows (direction, mask, bounds).
         draws: random numbers for terms that need them; by default the global ones.
         track: False where no gradient with respect to x is wanted: the pass is then as cheap as a plain one.
@@ -141,20 +169,24 @@ class Forward:
 
     def __init__(
         self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
+        model: Model,
+        x: Any,
+        y: Any = None,
         *,
         context: Context | None = None,
         draws: Draws | None = None,
         track: bool = True,
         exact: bool = False,
     ) -> None:
+        self.context = context or Context()
+        self.inputs = opened(model, x, self.context)
+        self.index = self._index(x)
+        if self.inputs is not None:
+            x = self.inputs.point
         self.model, self.y, self.exact = model, y, exact
         self.in_graph = x.requires_grad
         # else a leaf of our own: the caller's x keeps its flags and its .grad
-        self.x = x if self.in_graph else x.detach().requires_grad_(track)
-        self.context = context or Context()
+        self.x: Tensor = x if self.in_graph else x.detach().requires_grad_(track)
         self.draws = draws or Draws()
         self.notes: dict[str, Tensor] = {}  # figures a term wants recorded, averaged over the epoch
         self._random: list[Tensor | None] = []  # the random state before the first pass, None where it draws nothing
@@ -172,9 +204,61 @@ class Forward:
     def call(self, points: Tensor) -> Tensor:
         """The outputs at other points, as they are, in float32 at least."""
         if not self.exact:
-            return wide(self.model(points))
+            return self._outputs_at(points)
         refuse_half(self.model)
-        return wide(self.replayed(wide(points)))
+        return self.replayed(wide(points))
+
+    def _outputs_at(self, points: Tensor) -> Tensor:
+        outputs = self.model(points) if self.inputs is None else self.inputs.call(points)
+        return wide(output_of(outputs, self.context.output))
+
+    def _index(self, x: Any) -> Tensor | None:
+        """The number of the example of every row of x; None where a row is an example."""
+        index = self.context.index
+        if isinstance(index, str):
+            index = parts_of(x).get(index)
+            if not isinstance(index, Tensor):
+                raise UserError(f"index: x has no tensor {self.context.index!r}; {nearest(str(self.context.index), map(str, parts_of(x)))}")
+        return index
+
+    @property
+    def size(self) -> int:
+        """The number of examples."""
+        return len(self.y) if isinstance(self.y, Tensor) else len(self.outputs)
+
+    def rows(self, t: Tensor) -> Tensor:
+        """What is shaped as x, by example: (N, d); where examples have several rows, filled up with zeros to the most.
+
+        Raises:
+            UserError: x has other rows than there are examples, and nothing says whose they are.
+        """
+        if self.index is None:
+            if len(t) != self.size:
+                said = f"x has {len(t)} rows for {self.size} examples"
+                raise UserError(f"{said}; fix: Context(index=...) says which example a row belongs to")
+            return rows(t)
+        place = position(self.index, self.size)
+        most = int(torch.bincount(self.index, minlength=self.size).max())
+        filled = t.new_zeros(self.size, most, t[0].numel())
+        return filled.index_put((self.index, place), rows(t)).flatten(1)
+
+    def shaped(self, flat: Tensor) -> Tensor:
+        """What is by example, as `rows` gives it, shaped as x."""
+        if self.index is None:
+            return flat.reshape(self.x.shape)
+        by_row = flat.unflatten(1, (-1, self.x[0].numel()))[self.index, position(self.index, self.size)]
+        return by_row.reshape(self.x.shape)
+
+    @property
+    def numbers(self) -> Tensor:
+        """How many input numbers every example has, (N,)."""
+        if self.index is None:
+            return torch.full((len(self.x),), self.x[0].numel(), device=self.x.device)
+        return torch.bincount(self.index, minlength=self.size) * self.x[0].numel()
+
+    def expand(self, v: Tensor) -> Tensor:
+        """A number per example, (N,), shaped so that it multiplies what is shaped as x."""
+        return expand(v if self.index is None else v[self.index], self.x)
 
     def replayed(self, points: Tensor) -> Tensor:
         """One of several passes that are compared: all of them drop the same units, where the model draws any.
@@ -182,17 +266,17 @@ class Forward:
         Else a finite difference would be that of two Dropout masks, thousands of times larger than the gradient.
         """
         if torch.compiler.is_compiling():  # `CompiledStep` refuses Dropout here
-            return cast("Tensor", self.model(points))
+            return self._outputs_at(points)
         if not self._random:
             state = random_state(points.device)
-            outputs: Tensor = self.model(points)
+            outputs = self._outputs_at(points)
             self._random.append(None if torch.equal(state, random_state(points.device)) else state)
             return outputs
         if (state_or_none := self._random[0]) is None:
-            return cast("Tensor", self.model(points))
+            return self._outputs_at(points)
         with torch.random.fork_rng(devices=[points.device] if points.is_cuda else []):
             restore_random_state(points.device, state_or_none)
-            return cast("Tensor", self.model(points))
+            return self._outputs_at(points)
 
     @property
     def draws_in_model(self) -> bool:
@@ -208,7 +292,14 @@ class Forward:
         """What the targets are: as the context says, else by their type."""
         if self.context.task in ("ce", "bce"):
             return tasks.Classification
-        return tasks.Regression if self.context.task == "mse" else tasks.of(self.y)
+        return tasks.Regression if self.context.task == "mse" else tasks.of(self._targets)
+
+    @property
+    def _targets(self) -> Tensor:
+        if self.y is None:
+            fix = 'fix: give y, or ask a gradient that needs none, such as of="outputs"'
+            raise UserError(f"y is missing, and what is asked here needs it; {fix}")
+        return cast("Tensor", self.y)
 
     def log_probabilities(self, outputs: Tensor) -> Tensor:
         """The logarithm of the probability of every class, (N, C), or more where an example has many labels."""
@@ -225,11 +316,13 @@ class Forward:
         """l_i of other outputs for the same targets, (N,)."""
         task = self.context.task
         if not callable(task):
-            return tasks.losses(outputs, self.y, task)
+            return tasks.losses(outputs, self._targets, task)
         losses = task(outputs, self.y)
-        if losses.shape != self.y.shape[:1]:
+        if losses.shape != outputs.shape[:1]:
+            if losses.dim() > 1 and len(losses) == len(outputs):
+                return rows(losses).mean(1)  # a number for every output, as `reduction="none"` gives
             fix = "fix: return one number per example, such as reduction='none' gives"
-            raise UserError(f"task gives shape {tuple(losses.shape)} for {len(self.y)} examples; {fix}")
+            raise UserError(f"task gives shape {tuple(losses.shape)} for {len(outputs)} examples; {fix}")
         return losses
 
     def values_of(self, outputs: Tensor, of: Of) -> Tensor:
@@ -241,7 +334,7 @@ class Forward:
         if of not in (task := self.task).scalars:
             raise UserError(f"of: {of} needs classes; for {task.name} use {' or '.join(map(repr, task.scalars))}")
         if of == "true_logit":
-            return tasks.true_logits(outputs, self.y)
+            return tasks.true_logits(outputs, self._targets)
         return rows(self.log_probabilities(outputs).sum(1)).mean(1)
 
     def gradient_of(self, values: Tensor) -> Tensor:
@@ -264,9 +357,21 @@ class Forward:
     def at(self, x: Tensor, track: bool = True) -> Forward:
         """Another pass of the same model on the same targets, at inputs that were moved from x by a constant."""
         x, context, draws = self.moved(x), self.context, self.draws
-        moved = Forward(self.model, x, self.y, context=context, draws=draws, track=track, exact=self.exact)
-        moved.notes, moved._random = self.notes, self._random
+        plain = context if self.inputs is None and self.index is None else replace(context, wrt=None, layer=None, index=None)
+        moved = Forward(self.model, x, self.y, context=plain, draws=draws, track=track, exact=self.exact)
+        moved.notes, moved._random, moved.inputs, moved.index = self.notes, self._random, self.inputs, self.index
         return moved
+
+    def elsewhere(self, name: str) -> Forward:
+        """A pass at the points that the context has under that name."""
+        if name not in self.context.points:
+            known = nearest(name, self.context.points)
+            raise UserError(f"the points {name!r} are missing; {known}; fix: Context(points={{{name!r}: …}})")
+        found = self.context.points[name]
+        x, y = found if isinstance(found, tuple) else (found, None)
+        other = Forward(self.model, x, y, context=replace(self.context, examples={}), draws=self.draws, exact=self.exact)
+        other.notes = self.notes
+        return other
 
     def moved(self, points: Tensor) -> Tensor:
         """Constant points next to x, with the graph in front of x where there is one: x + a constant displacement."""
@@ -274,6 +379,8 @@ class Forward:
 
     def part(self, index: Tensor) -> Forward:
         """A pass of its own for some examples of the batch."""
+        if self.inputs is not None or len(self.x) != self.size:
+            raise UserError("share: a part of a batch needs one tensor with a row per example; fix: share: 1")
         context = self.context.of(index)
         part = Forward(self.model, self.x[index], self.y[index], context=context, draws=self.draws, exact=self.exact)
         part.notes = self.notes
@@ -304,9 +411,26 @@ def restore_random_state(device: torch.device, state: Tensor) -> None:
         torch.set_rng_state(state)
 
 
-def refuse_half(model: nn.Module) -> None:
+def opened(model: Model, x: Any, context: Context) -> Inputs | Layer | None:
+    """How a model is called at other points of a container, or of a layer; None for a plain tensor."""
+    if context.layer is not None:
+        return Layer(model, context.layer, x)
+    return None if isinstance(x, Tensor) else Inputs(model, x, context.wrt)
+
+
+def position(index: Tensor, size: int) -> Tensor:
+    """The place of every row among the rows of its own example."""
+    order = torch.argsort(index, stable=True)
+    counts = torch.bincount(index, minlength=size)
+    first = (counts.cumsum(0) - counts)[index[order]]
+    place = torch.empty_like(index)
+    place[order] = torch.arange(len(index), device=index.device) - first
+    return place
+
+
+def refuse_half(model: Model) -> None:
     """Raise a UserError where the weights are in 16 bits: a difference of two passes would be their rounding."""
-    if any(p.dtype in HALF for p in model.parameters()):
+    if any(p.dtype in HALF for one in modules_of(model) for p in one.parameters()):
         fix = "fix: keep the weights in float32, under torch.autocast if you like, or take gradient_norm"
         raise UserError(f"this term subtracts one pass of the net from another, which its 16 bits round away; {fix}")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,9 @@ def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
     """
     target = at.context.examples.get("target_gradient")
     if target is None:
-        raise UserError('a target for every example is missing; fix: Context(examples={"target_gradient": t})')
+        given = f" (given: {', '.join(at.context.examples)})" if at.context.examples else ""
+        fix = 'fix: Context(examples={"target_gradient": t})'
+        raise UserError(f"a target for every example is missing{given}; {fix}")
     outputs = rows(at.outputs)
     if target.shape == at.x.shape and outputs.shape[1] == 1:
         return sign * at.gradient("outputs"), target
@@ -27,12 +31,23 @@ def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
     return sign * torch.stack([at.gradient_of(outputs[:, k]) for k in range(outputs.shape[1])], 1), target
 
 
-def squared_distance(at: Forward, found: Tensor, wanted: Tensor) -> Tensor:
-    """‖w_i · (found_i - wanted_i)‖² of every example, (N,), w_i its `gradient_weight` where there is one."""
+Mean = Literal["row", "component", "example"]
+"""Over what the squares of errors are averaged: rows of x, all their components, or examples, which may have many rows."""
+
+
+def squared_distance(at: Forward, found: Tensor, wanted: Tensor, mean: Mean = "row") -> Tensor:
+    """‖w_i · (found_i - wanted_i)‖², w_i its `gradient_weight` where there is one.
+
+    Returns:
+        of every row of x, (rows,), or of every example, (N,), as `mean` says; its mean is the term.
+    """
     error = found - wanted
     if (weight := at.context.examples.get("gradient_weight")) is not None:
-        error = error * weight.reshape(error.shape)
-    return rows(error.square()).sum(1)
+        error = error * (weight.reshape(error.shape) if weight.numel() == error.numel() else weight.expand_as(error))
+    squares = error.square()
+    if mean == "example":
+        return at.rows(squares).sum(1)
+    return rows(squares).sum(1) if mean == "row" else rows(squares).mean(1)
 
 
 def along(at: Forward) -> tuple[Tensor, Tensor]:

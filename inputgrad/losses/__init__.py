@@ -1,7 +1,9 @@
 """Losses that depend on the input gradient, one file each; the name of the file is the name in a study.
 
-loss = GradientNorm(strength=0.3)
+loss = GradientNorm(0.3)              # a task loss plus a term
 loss(model, x, y).backward()
+GradientNorm(of="outputs").penalty(model, points)   # the term alone, times its strength, at any points
+GradientNorm(0.1) + TRADES(6)         # one task, two terms
 """
 
 from __future__ import annotations
@@ -9,18 +11,22 @@ from __future__ import annotations
 import inspect
 import sys
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal, NamedTuple, Self, cast
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Self, cast
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-from torch import Tensor, nn
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from torch import Tensor
 
 from inputgrad import registry
 from inputgrad.errors import UserError
 from inputgrad.gradients.ascent import Adversary
-from inputgrad.gradients.forward import Context, Draws, Forward
+from inputgrad.gradients.double_backward import computing
+from inputgrad.gradients.forward import Context, Draws, Forward, Model
+from inputgrad.losses._help import Shown, explain
 from inputgrad.losses._published import Published as Published
 from inputgrad.losses._published import Setting as Setting
+from inputgrad.losses._refuse import outside_inference, refuse_wrong_knobs, refuse_wrong_use
 from inputgrad.tasks import Classification, Regression
 
 Norm = Literal[1, 2, "inf"]
@@ -35,6 +41,10 @@ class Range(NamedTuple):
     log: bool = True
 
 
+Strength = float | Sequence[float]
+"""Of one step; a sum has one for each of its terms."""
+
+
 class Parts(NamedTuple):
     """total = task_weight * mean(task) + strength * mean(term); `task` is (N,), `term` (N,) or what `share` left of it.
 
@@ -46,16 +56,18 @@ class Parts(NamedTuple):
     term: Tensor | None
 
 
-class Loss(BaseModel, ABC):
+class Loss(BaseModel, ABC, metaclass=Shown):
     """A task loss plus a term, both averaged over the batch. A new loss fills one hole: `term`.
 
-    Calling it gives the scalar to call `.backward()` on, once: no second backward, nothing to zero.
+    Calling it gives the scalar to call `.backward()` on, once: no second backward, nothing to zero. `a + b` is the task
+    once, with both terms.
 
     strength: λ, the weight of the term.
     ramp: epochs over which the strength rises linearly from 0; 0: full strength from the first step.
     every: lazy regularisation: the term is evaluated on every k-th step, k times stronger (unbiased over steps).
     share: the part of the batch, drawn at random, that the term is evaluated on (its mean is unbiased).
     on: an adversarial task loss: l_i is taken at the moved input instead of at x_i.
+    points: the name of points of the term's own, in `Context.points`; by default those of the batch.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -65,6 +77,7 @@ class Loss(BaseModel, ABC):
     every: int = Field(default=1, ge=1)
     share: float = Field(default=1.0, gt=0, le=1)
     on: Adversary | None = None
+    points: str | None = None
 
     search: ClassVar[dict[str, Range]] = {}
     """Knobs worth searching, with their ranges."""
@@ -78,6 +91,30 @@ class Loss(BaseModel, ABC):
     subtracts_passes: ClassVar[bool] = False
     """True where the term is a difference of two passes: they then run in float32, also under autocast."""
 
+    if not TYPE_CHECKING:  # type checkers know the knobs from the fields
+
+        def __init__(self, *strength: float, **knobs: Any) -> None:
+            refuse_wrong_knobs(type(self), strength, knobs)
+            try:
+                super().__init__(**dict(zip(("strength",), strength, strict=False)), **knobs)
+            except ValidationError as error:
+                first = error.errors()[0]
+                where = ".".join(map(str, first["loc"]))
+                said = first["msg"].removeprefix("Value error, ")
+                raise UserError(f"{type(self).__name__}: {where + ': ' if where else ''}{said}") from None
+
+        __init__.__pydantic_base_init__ = True  # YAML is validated without it, under its own messages
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        fix = f"make another one, {type(self).__name__}({name}=…), or give loss(model, x, y, strength=…)"
+        raise UserError(f"a loss does not change once it is made; fix: {fix}")
+
+    def __add__(self, other: Loss) -> Loss:
+        """The task once, with the terms of both."""
+        from inputgrad.losses._sum import Sum
+
+        return Sum.of(self, other)
+
     @abstractmethod
     def term(self, at: Forward) -> Tensor:
         """The term of every example, shape (N,), finite and >= 0, differentiable with respect to the parameters."""
@@ -87,13 +124,27 @@ class Loss(BaseModel, ABC):
         """c, the weight of the task loss: 1 except where a paper trains on perturbed inputs alone."""
         return 1.0
 
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        explain(cls, inspect.cleandoc(Loss.__doc__ or ""))
+
     @model_validator(mode="after")
     def _trains_on_something(self) -> Self:
         if self.weight_of_task == 0 and (self.strength == 0 or self.every > 1 or self.ramp):
             raise ValueError("with task_weight 0 the term is all there is: it needs a strength > 0, every 1 and ramp 0")
         return self
 
-    def strength_at(self, step: int, epoch: float) -> float:
+    @property
+    def counts_steps(self) -> bool:
+        """Whether its strength is another one at other steps."""
+        return self.every > 1 or self.ramp > 0
+
+    @property
+    def counts_epochs(self) -> bool:
+        """Whether its strength is another one in other epochs."""
+        return self.ramp > 0
+
+    def strength_at(self, step: int, epoch: float) -> Strength:
         """The weight of the term on one step: 0 on the steps that `every` leaves out.
 
         Args:
@@ -105,7 +156,7 @@ class Loss(BaseModel, ABC):
         ramp = min(1.0, epoch / self.ramp) if self.ramp else 1.0
         return self.strength * self.every * ramp
 
-    def parts(self, at: Forward, strength: float | None = None) -> Parts:
+    def parts(self, at: Forward, strength: Strength | None = None) -> Parts:
         """The total with its two parts, from one forward pass at the given point.
 
         Args:
@@ -117,52 +168,60 @@ class Loss(BaseModel, ABC):
             task = self._task(at)
             return Parts(self.weight_of_task * task.mean(), task, None)
         with at.precision():
-            term = self.term(self._part(at))
+            term = self._term(at)
             with torch.set_grad_enabled(self.weight_of_task > 0):
                 task = self._task(at)
-        weighted = strength * term.mean()
+        weighted = cast("float", strength) * term.mean()
         return Parts(weighted + self.weight_of_task * task.mean() if self.weight_of_task else weighted, task, term)
 
     def _task(self, at: Forward) -> Tensor:
         return at.losses if self.on is None else self.on.losses(at)
 
-    def _part(self, at: Forward) -> Forward:
-        """The pass of a random part of the batch, where `share` asks for one; its mean estimates the batch's."""
-        chosen = self._rows_of_term(at.y)
-        return at if chosen == len(at.y) else at.part(at.draws.subset(at.x, chosen))
+    def _term(self, at: Forward) -> Tensor:
+        """The term where it is wanted: at points of its own, or on the part of the batch that `share` leaves."""
+        if self.points is not None:
+            return self.term(at.elsewhere(self.points))
+        if self.share == 1:
+            return self.term(at)
+        return self.term(at.part(at.draws.subset(at.x, max(1, round(self.share * at.size)))))
 
-    def _rows_of_term(self, y: Tensor) -> int:
-        return max(1, round(self.share * len(y))) if self.share < 1 else len(y)
+    def follows_input(self, strength: Strength, size: int) -> bool:
+        """Whether the pass at the batch has to follow the input's gradient."""
+        whole = self.share == 1 or max(1, round(self.share * size)) == size
+        return self.tracks_input and strength != 0 and self.points is None and whole
+
+    def compares_passes(self, strength: Strength) -> bool:
+        """Whether passes are subtracted: they then run in float32."""
+        return self.subtracts_passes and strength != 0
 
     def forward(
         self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
+        model: Model,
+        x: Any,
+        y: Any = None,
         context: Context | None = None,
         draws: Draws | None = None,
-        strength: float | None = None,
+        strength: Strength | None = None,
     ) -> Forward:
         """The forward pass this loss wants: it follows the input's gradient only where the term needs it."""
         strength = self.strength if strength is None else strength
-        track = self.tracks_input and strength > 0 and self._rows_of_term(y) == len(y)
-        exact = self.subtracts_passes and strength > 0
-        return Forward(model, x, y, context=context, draws=draws, track=track, exact=exact)
+        track = self.follows_input(strength, len(x) if isinstance(x, Tensor) else 0)
+        return Forward(model, x, y, context=context, draws=draws, track=track, exact=self.compares_passes(strength))
 
     def __call__(
         self,
-        model: nn.Module,
-        x: Tensor,
-        y: Tensor,
+        model: Model,
+        x: Any,
+        y: Any = None,
         context: Context | None = None,
         draws: Draws | None = None,
-        strength: float | None = None,
+        strength: Strength | None = None,
     ) -> Tensor:
         """The loss of one batch, a scalar.
 
         Args:
-            model: maps (N, *input) to (N, C) logits or (N, k) predictions.
-            x: inputs in the data's own units, (N, *input).
+            model: maps (N, *input) to (N, C) logits or (N, k) predictions: a module, or a plain function.
+            x: inputs in the data's own units, (N, *input); or what else the model takes, see `Context`.
             y: class numbers (N,) for cross-entropy, floating-point targets for squared error; `Context.task` says
                 what else they are.
             context: direction, mask, bounds and task, where the loss uses them.
@@ -170,14 +229,49 @@ class Loss(BaseModel, ABC):
             strength: of this step, from `strength_at`; by default the loss's own.
 
         Raises:
-            UserError: `every` or `ramp` is set and no strength is given: a plain call counts no steps.
+            UserError: the loss cannot be taken here, with the fix. `every` or `ramp` is set and no strength is given: a
+                plain call counts no steps.
         """
-        if strength is None and (self.every > 1 or self.ramp):
+        if strength is None and self.counts_steps:
             fix = "take step = inputgrad.Step(loss, model), or give strength=loss.strength_at(step, epoch)"
             raise UserError(f"every and ramp need the number of the step, which a plain call does not know; fix: {fix}")
-        with torch.enable_grad():  # a value is wanted in validation too, where gradients are switched off
+        refuse_wrong_use(self, model, x, y, context)
+        if y is None and not callable(context and context.task):
+            fix = "the term alone, which needs no y, is loss.penalty(model, x)"
+            raise UserError(f"y is missing: the task loss needs it; fix: give loss(model, x, y); {fix}")
+        with computing(model, x), outside_inference(x, y) as (x, y), torch.enable_grad():
             total = self.parts(self.forward(model, x, y, context, draws, strength), strength).total
         return total if torch.is_grad_enabled() else total.detach()
+
+    def each(
+        self,
+        model: Model,
+        x: Any,
+        y: Any = None,
+        context: Context | None = None,
+        draws: Draws | None = None,
+    ) -> Tensor:
+        """The term alone, of every example, (N,): no task, no strength.
+
+        Args: those of a call; y only where the term asks for the gradient of the task loss.
+        """
+        refuse_wrong_use(self, model, x, y, context)
+        with computing(model, x), outside_inference(x, y) as (x, y), torch.enable_grad():
+            at = self.forward(model, x, y, context, draws, strength=1.0)
+            with at.precision():
+                term = self._term(at)
+        return term if torch.is_grad_enabled() else term.detach()
+
+    def penalty(
+        self,
+        model: Model,
+        x: Any,
+        y: Any = None,
+        context: Context | None = None,
+        draws: Draws | None = None,
+    ) -> Tensor:
+        """The term alone, a scalar: the strength times the mean of `each`, to be added to a loss of your own."""
+        return self.strength * self.each(model, x, y, context, draws).mean()
 
 
 def load(name: str, use: str | None = None) -> type[Loss]:

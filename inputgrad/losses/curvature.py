@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.forward import Forward, expand, rows
+from inputgrad.gradients.forward import Forward
 from inputgrad.losses import Loss, Published, Range
 
 
@@ -42,6 +42,6 @@ class Curvature(Loss):
 
     def term(self, at: Forward) -> Tensor:
         z = at.constant_gradient().sign()
-        z = z / expand(rows(z).norm(dim=1).clamp_min(torch.finfo(z.dtype).tiny), z)
+        z = z / at.expand(at.rows(z).norm(dim=1).clamp_min(torch.finfo(z.dtype).tiny))
         difference = at.at(at.x.detach() + self.h * z).gradient() - at.gradient()
-        return rows(difference).square().sum(1)
+        return at.rows(difference).square().sum(1)

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from inputgrad.gradients.forward import Forward, rows
+from inputgrad.gradients.forward import Forward
 from inputgrad.losses import Loss, Range
 
 
@@ -21,4 +21,4 @@ class DetachedNorm(Loss):
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
 
     def term(self, at: Forward) -> Tensor:
-        return rows(at.constant_gradient()).square().sum(1)
+        return at.rows(at.constant_gradient()).square().sum(1)

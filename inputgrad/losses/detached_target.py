@@ -5,12 +5,14 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward
-from inputgrad.gradients.targets import matched, squared_distance
+from inputgrad.gradients.targets import Mean, matched, squared_distance
 from inputgrad.losses import Loss, Range
 
 
 class DetachedTarget(Loss):
     """mean(l_i) + strength * mean(‖w_i · (sign · constant(∇_x f(x_i)) - t_i)‖²), which trains the task alone.
+
+    `sign` and `mean` as in `gradient_target`.
 
     This is what such a term does with `.detach()`, without `create_graph=True`, or with `x.grad` where the weights'
     gradients are cleared after it. The weights equal those of `standard` bit for bit.
@@ -21,6 +23,7 @@ class DetachedTarget(Loss):
     """
 
     sign: Literal[1, -1] = 1
+    mean: Mean = "row"
 
     needs: ClassVar[tuple[str, ...]] = ("target_gradient",)
     tasks: ClassVar[tuple[str, ...]] = ("regression",)
@@ -28,4 +31,4 @@ class DetachedTarget(Loss):
 
     def term(self, at: Forward) -> Tensor:
         found, wanted = matched(at, self.sign)
-        return squared_distance(at, found.detach(), wanted)
+        return squared_distance(at, found.detach(), wanted, self.mean)

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor
 
 from inputgrad.gradients import norms
-from inputgrad.gradients.forward import Forward, expand
+from inputgrad.gradients.forward import Forward
 from inputgrad.losses import Loss, Range
 
 
@@ -38,8 +38,8 @@ class ELLE(Loss):
             at.moved(ball.project(x + ball.uniform(at.draws, x, self.epsilon), x, self.epsilon, at.context.bounds))
             for _ in range(2)
         )
-        share = at.draws.uniform(x.new_empty(len(x)))
-        three = (a, b, a + expand(share, x) * (b - a))
+        share = at.draws.uniform(x.new_empty(at.size))
+        three = (a, b, a + at.expand(share) * (b - a))
         here, there, between = (at.losses_of(outputs) for outputs in self._outputs(at, three))
         return (between - (1 - share) * here - share * there).square()
 
@@ -47,6 +47,6 @@ class ELLE(Loss):
     def _outputs(at: Forward, points: Sequence[Tensor]) -> list[Tensor]:
         """In one pass, example by example; one for each where the model drops units, the same ones in all."""
         _ = at.outputs
-        if at.draws_in_model:
+        if at.draws_in_model or at.inputs is not None or at.index is not None:
             return [at.call(each) for each in points]
         return list(at.call(torch.stack([*points], 1).flatten(0, 1)).unflatten(0, (-1, len(points))).unbind(1))

@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.forward import Forward, expand, rows
+from inputgrad.gradients.forward import Forward
 from inputgrad.gradients.norms import unit
 from inputgrad.losses import Loss, Norm, Range
 
@@ -34,18 +34,18 @@ class FiniteDifference(Loss):
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
 
     def term(self, at: Forward) -> Tensor:
-        moved = at.at(at.x.detach() + self.h * self._direction(at.constant_gradient()), track=False)
+        moved = at.at(at.x.detach() + self.h * self._direction(at, at.constant_gradient()), track=False)
         return ((moved.losses - at.losses) / self.h).square() / 2
 
-    def _direction(self, g: Tensor) -> Tensor:
+    def _direction(self, at: Forward, g: Tensor) -> Tensor:
         """The constant direction v_i of length 1, or 0 where g_i is 0, shaped as g."""
+        flat = at.rows(g)
         if self.p == 2:
-            return unit(g)
-        flat = rows(g)
+            return at.shaped(unit(flat))
         if self.p == 1:
             flat = flat.sign()
         else:
             largest = flat.abs().argmax(1, keepdim=True)
             flat = torch.zeros_like(flat).scatter(1, largest, flat.gather(1, largest).sign())
-        length = flat.norm(dim=1) if self.p != 1 else flat.new_full((len(flat),), flat.shape[1] ** 0.5)
-        return flat.reshape(g.shape) / expand(length.clamp_min(torch.finfo(g.dtype).tiny), g)
+        length = flat.norm(dim=1) if self.p != 1 else at.numbers.to(flat) ** 0.5
+        return at.shaped(flat) / at.expand(length.clamp_min(torch.finfo(g.dtype).tiny))

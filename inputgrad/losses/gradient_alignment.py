@@ -35,5 +35,5 @@ class GradientAlignment(Loss):
         noise = self.epsilon * (2 * at.draws.uniform(x) - 1)
         there = at.at(norms.named("linf").project(x + noise, x, self.epsilon, at.context.bounds)).gradient()
         here = at.gradient() if self.on is None else at.constant_gradient()
-        term, at.notes["zero_gradient_share"] = one_minus_cosine(here, there)
+        term, at.notes["zero_gradient_share"] = one_minus_cosine(at.rows(here), at.rows(there))
         return term

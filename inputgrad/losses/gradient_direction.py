@@ -47,7 +47,9 @@ class GradientDirection(Loss):
         if direction is None:
             raise UserError("gradient_direction needs a direction: Context(direction=...)")
         if not at.task.has_classes:
-            term, at.notes["zero_gradient_share"] = one_minus_cosine(at.gradient("outputs"), direction.expand_as(at.x))
+            term, at.notes["zero_gradient_share"] = one_minus_cosine(
+                at.rows(at.gradient("outputs")), at.rows(direction.expand_as(at.x))
+            )
             return term
         log_p = at.log_probabilities(at.outputs)
         log_p = log_p.flatten(2).mean(2) if log_p.dim() > 2 else log_p
@@ -55,7 +57,7 @@ class GradientDirection(Loss):
         for _ in range(self.classes):
             c = at.draws.integers(at.x, log_p.shape[1])
             g = at.gradient_of(log_p.gather(1, c[:, None])[:, 0])
-            term, share = one_minus_cosine(g, direction[c] - at.x.detach())
+            term, share = one_minus_cosine(at.rows(g), at.rows(direction[c] - at.x.detach()))
             terms.append(term)
             shares.append(share)
         at.notes["zero_gradient_share"] = torch.stack(shares).mean()

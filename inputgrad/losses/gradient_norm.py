@@ -6,7 +6,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
-from inputgrad.gradients.forward import Forward, Of, rows
+from inputgrad.gradients.forward import Forward, Of
 from inputgrad.losses import Loss, Norm, Published, Range
 
 
@@ -66,7 +66,7 @@ class GradientNorm(Loss):
     }
 
     def term(self, at: Forward) -> Tensor:
-        g = rows(at.gradient(self.of))
+        g = at.rows(at.gradient(self.of))
         if self.target is not None:
             distance: Tensor = torch.linalg.vector_norm(g, float(self.p), dim=1) - self.target
             return distance.square() if self.squared else distance.abs()

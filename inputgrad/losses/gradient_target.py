@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward
-from inputgrad.gradients.targets import matched, squared_distance
+from inputgrad.gradients.targets import Mean, matched, squared_distance
 from inputgrad.losses import Loss, Range
 
 
@@ -17,6 +17,10 @@ class GradientTarget(Loss):
     are the forces that belong to the energies y_i. `gradient_weight`, shaped as t, weighs components; 0 leaves out one
     that is not known.
 
+    `mean` says over what is averaged: over the rows of x the sum over a row's components ("row"; rows are examples, or
+    the atoms of a batch of molecules), over all components ("component", as `nn.MSELoss` on the forces), or over the
+    examples the sum over all rows of one ("example"; it needs `Context(index=...)`).
+
     Regression only: the gradient is that of the prediction itself, not of its error.
     Cost: one double backward for each output. Helps wherever derivatives are known: force fields, simulators, teachers;
     a few gradients tell more than many values.
@@ -26,6 +30,7 @@ class GradientTarget(Loss):
     """
 
     sign: Literal[1, -1] = 1
+    mean: Mean = "row"
 
     needs: ClassVar[tuple[str, ...]] = ("target_gradient",)
     tasks: ClassVar[tuple[str, ...]] = ("regression",)
@@ -33,4 +38,4 @@ class GradientTarget(Loss):
 
     def term(self, at: Forward) -> Tensor:
         found, wanted = matched(at, self.sign)
-        return squared_distance(at, found, wanted)
+        return squared_distance(at, found, wanted, self.mean)

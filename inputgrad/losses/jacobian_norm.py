@@ -40,7 +40,7 @@ class JacobianNorm(Loss):
         else:
             directions = [self._unit(at.draws.normal(outputs)) for _ in range(self.projections)]
             scale = outputs.shape[1] / (2 * self.projections)
-        squares = [rows(at.gradient_of((outputs * v).sum(1))).square().sum(1) for v in directions]
+        squares = [at.rows(at.gradient_of((outputs * v).sum(1))).square().sum(1) for v in directions]
         return scale * torch.stack(squares).sum(0)
 
     @staticmethod

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inputgrad.gradients import norms
 from inputgrad.gradients.ascent import ascend
-from inputgrad.gradients.forward import Forward, evaluating, rows
+from inputgrad.gradients.forward import Forward, evaluating
 from inputgrad.losses import Loss, Range
 
 
@@ -35,7 +35,7 @@ class LocalLinearity(Loss):
 
     def term(self, at: Forward) -> Tensor:
         moved = self._least_linear(at)
-        linear = rows((moved - at.x.detach()) * at.gradient()).sum(1)
+        linear = at.rows((moved - at.x.detach()) * at.gradient()).sum(1)
         violation = at.at(moved, track=False).losses - at.losses - linear
         return violation.abs() + self.mu * linear.abs()
 
@@ -44,7 +44,7 @@ class LocalLinearity(Loss):
         x, here, g = at.x.detach(), at.losses.detach(), at.constant_gradient()
         with evaluating(at.model):
             return ascend(
-                lambda z: (at.losses_of(at.call(z)) - here - rows((z - x) * g).sum(1)).abs(),
+                lambda z: (at.losses_of(at.call(z)) - here - at.rows((z - x) * g).sum(1)).abs(),
                 x,
                 norm="linf",
                 epsilon=self.epsilon,

@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor
 
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import Forward, rows
+from inputgrad.gradients.forward import Forward
 from inputgrad.losses import Loss, Published, Range
 
 
@@ -50,8 +50,14 @@ class RightReasons(Loss):
                 "right_reasons needs a mask: Context(mask=...), or one for each example in Context(examples=...)"
             )
         gradient = at.gradient("log_probabilities" if at.task.has_classes else "outputs")
-        masked = gradient * mask
-        if masked.shape != gradient.shape:  # (1, N, *input), for instance: the sum over the batch, N times too large
+        if not fits(mask, gradient):  # (1, N, *input), for instance: the sum over the batch, N times too large
             fix = f"fix: give it shaped as an input, {tuple(at.x.shape[1:])}"
             raise UserError(f"the mask has shape {tuple(mask.shape)}, the inputs {tuple(at.x.shape)}; {fix}")
-        return rows(masked).square().sum(1)
+        masked = gradient * mask
+        return at.rows(masked).square().sum(1)
+
+
+def fits(mask: Tensor, gradient: Tensor) -> bool:
+    """Whether their product is shaped as the gradient."""
+    behind = mask.shape[::-1]
+    return mask.dim() <= gradient.dim() and all(a in (1, b) for a, b in zip(behind, gradient.shape[::-1], strict=False))

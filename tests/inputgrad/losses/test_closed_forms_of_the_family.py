@@ -173,7 +173,7 @@ def test_restarts_keep_the_highest_end_of_every_example():
     assert (ends[2] >= ends[1]).all()
     assert (ends[5] >= ends[2]).all()
     assert (ends[5] > ends[1]).any()
-    with pytest.raises(ValueError, match="random_start"):
+    with pytest.raises(UserError, match="random_start"):
         PGD(restarts=2, random_start=False)
 
 
@@ -243,9 +243,9 @@ def test_a_random_part_of_the_batch_is_unbiased():
 
 
 def test_without_a_task_something_must_be_left_to_train_on():
-    with pytest.raises(ValueError, match="the term is all there is"):
+    with pytest.raises(UserError, match="the term is all there is"):
         PGD(strength=0.0)
-    with pytest.raises(ValueError, match="the term is all there is"):
+    with pytest.raises(UserError, match="the term is all there is"):
         PGD(every=2)
 
 
