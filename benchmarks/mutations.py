@@ -272,8 +272,8 @@ MUTATIONS: list[Row] = [
         "            if False and gradient.stride() !",
         STEP,
     ),
-    ("inputgrad/step.py", "parameter.grad *= self.model.count", "parameter.grad *= 1", STACKED),
-    ("inputgrad/step.py", "start += len(part)", "start += 0", STACKED),
+    ("inputgrad/stacked.py", "parameter.grad *= self.model.count", "parameter.grad *= 1", STACKED),
+    ("inputgrad/stacked.py", "start += len(part)", "start += 0", STACKED),
     (
         "inputgrad/gradients/targets.py",
         'return sign * at.gradient("outputs"), target',

@@ -4,8 +4,8 @@ from inputgrad.audit import Audit as Audit
 from inputgrad.audit import audit as audit
 from inputgrad.errors import UserError as UserError
 from inputgrad.gradients.ascent import Adversary as Adversary
-from inputgrad.gradients.forward import Context as Context
-from inputgrad.gradients.forward import Draws as Draws
+from inputgrad.gradients.context import Context as Context
+from inputgrad.gradients.draws import Draws as Draws
 from inputgrad.gradients.forward import Forward as Forward
 from inputgrad.losses import Loss as Loss
 from inputgrad.losses import Range as Range
@@ -31,9 +31,9 @@ from inputgrad.losses.standard import Standard as Standard
 from inputgrad.losses.trades import TRADES as TRADES
 from inputgrad.robustness.evaluation import Evaluation as Evaluation
 from inputgrad.robustness.evaluation import evaluate as evaluate
+from inputgrad.stacked import Stacked as Stacked
+from inputgrad.stacked import StackedStep as StackedStep
 from inputgrad.step import CompiledStep as CompiledStep
-from inputgrad.step import Stacked as Stacked
-from inputgrad.step import StackedStep as StackedStep
 from inputgrad.step import Step as Step
 from inputgrad.step import Taken as Taken
 

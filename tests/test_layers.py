@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[1]
 LAYERS = """
 inputgrad.errors inputgrad.registry inputgrad.files inputgrad.tasks
 inputgrad.gradients
-inputgrad.losses inputgrad.attacks inputgrad.strengths inputgrad.step
+inputgrad.losses inputgrad.attacks inputgrad.strengths inputgrad.step inputgrad.stacked
 inputgrad.audit inputgrad.robustness
 inputgrad inputgrad.cli inputgrad.__main__
 pipeline pipeline.quiet pipeline.layout pipeline.interrupts pipeline.progress pipeline.repository

@@ -18,7 +18,8 @@ from inputgrad.audit.forms import Form, parts_of
 from inputgrad.audit.probe import Probe
 from inputgrad.audit.tensors import mapped, tensors
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import Context, RowDraws
+from inputgrad.gradients.draws import RowDraws
+from inputgrad.gradients.forward import Context
 from inputgrad.gradients.looking import random_state
 from inputgrad.losses import Loss
 

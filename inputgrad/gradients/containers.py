@@ -85,28 +85,44 @@ def parts_of(given: Any) -> dict[str | int, Any]:
 
 
 def called(model: Callable[..., Any], given: Any, changed: Mapping[str | int, Tensor]) -> Any:
-    """What the model gives for a container of which some parts are changed; the container itself stays as it is."""
+    """What the model gives for a container of which some parts are changed; the container itself stays as it is.
+
+    A dict is given by name where the model has all its names, a tuple in its order where there is room; else the model
+    takes the container whole, or the parts that its signature names.
+    """
     if isinstance(given, Mapping):
         named = {**given, **changed}
-        return model(**named) if takes(model, **named) else model(named)
+        if takes(model, **named):
+            return model(**named)
+        return model(named) if takes(model, named) else model(**wanted(model, named))
     if isinstance(given, tuple | list):
         each = [changed.get(number, part) for number, part in enumerate(given)]
         return model(*each) if takes(model, *each) else model(type(given)(each))
     other = copy.copy(given)
     for name, value in changed.items():
         setattr(other, str(name), value)
-    return model(other)
+    return model(other) if takes(model, other) else model(**wanted(model, parts_of(other)))
+
+
+def signature(model: Callable[..., Any]) -> inspect.Signature:
+    """Of a model; data parallel and compiled ones take anything and pass it on."""
+    while isinstance(inner := getattr(model, "module", getattr(model, "_orig_mod", None)), nn.Module):
+        model = inner
+    return inspect.signature(model.forward if isinstance(model, nn.Module) else model)
 
 
 def takes(model: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
     """Whether a model can be called with these arguments, by its signature."""
-    while isinstance(inner := getattr(model, "module", getattr(model, "_orig_mod", None)), nn.Module):
-        model = inner  # data parallel and compiled models take anything and pass it on
     try:
-        inspect.signature(model.forward if isinstance(model, nn.Module) else model).bind(*args, **kwargs)
+        signature(model).bind(*args, **kwargs)
     except TypeError:
         return False
     return True
+
+
+def wanted(model: Callable[..., Any], parts: Mapping[Any, Any]) -> dict[str, Any]:
+    """The parts that the model has a parameter for."""
+    return {name: parts[name] for name in signature(model).parameters if name in parts}
 
 
 def output_of(outputs: Any, name: str | int | None) -> Tensor:
@@ -211,7 +227,9 @@ def modules_of(model: Any) -> list[nn.Module]:
             left += [thing.func, *thing.args, *thing.keywords.values()]
         elif isinstance(thing, MethodType):
             left += [thing.__self__, thing.__func__]
-            left += [value for value in getattr(thing.__self__, "__dict__", {}).values() if isinstance(value, nn.Module)]
+            left += [
+                value for value in getattr(thing.__self__, "__dict__", {}).values() if isinstance(value, nn.Module)
+            ]
         elif isinstance(thing, FunctionType):
             code = thing.__code__
             cells = [cell.cell_contents for cell in thing.__closure__ or () if filled(cell)]

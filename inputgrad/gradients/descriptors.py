@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inputgrad.gradients.forward import Context, Draws, Forward, describe, evaluating, rows
+from inputgrad import tasks
+from inputgrad.gradients.forward import Context, Draws, Forward, evaluating, rows
 from inputgrad.gradients.targets import matched
 
 if TYPE_CHECKING:
@@ -76,3 +77,21 @@ def jacobian_norm(model: nn.Module, x: Tensor) -> Tensor:
                 squares += rows(row).square().sum(1)
             found.append(squares.sqrt())
     return torch.cat(found)
+
+
+def describe(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs, per-example losses and their input gradients as constants, in eval mode, without side effects.
+
+    Returns:
+        outputs (N, C) or (N, k), losses (N,), gradients shaped as x.
+    """
+    found: list[tuple[Tensor, Tensor, Tensor]] = []
+    with evaluating(model), torch.enable_grad():
+        for x_part, y_part in zip(x.split(chunk), y.split(chunk), strict=True):
+            leaf = x_part.detach().requires_grad_(True)
+            outputs = model(leaf)
+            losses = tasks.of(y_part).losses(outputs, y_part)
+            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
+            found.append((outputs.detach(), losses.detach(), gradient))
+    outputs, losses, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
+    return outputs, losses, gradients

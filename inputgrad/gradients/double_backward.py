@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from typing import Any
@@ -41,10 +42,10 @@ FIXES = {
     " that the gradient is asked for, no copy and no view of it",
     r"setStorage|does not have storage": "the weights were taken away between two gradients (FSDP): call"
     " model.set_reshard_after_backward(False) before the loss and (True) before backward(), as loss(model, x, y) does",
-    r"marked (as )?ready twice": "DDP saw a weight twice: leave static_graph and reentrant checkpoints out, or give DDP a"
-    " module whose forward computes the loss",
-    r"same dtype|expected scalar type|[Ii]nput type .* should be the same|type .* and bias type": "x and the weights are"
-    " of different width: x = x.to(next(model.parameters()).dtype)",
+    r"marked (as )?ready twice": "DDP saw a weight twice: leave static_graph and reentrant checkpoints out, or give DDP"
+    " a module whose forward computes the loss",
+    r"same dtype|expected scalar type|[Ii]nput type .* should be the same|type .* and bias type": "x and the weights"
+    " are of different width: x = x.to(next(model.parameters()).dtype)",
     r"same device|[Ee]xpected all tensors to be on": "model, x, y and context are on different devices: x.to(device),"
     " y.to(device), context.to(device)",
     r"[Tt]arget \d+ is out of bounds": "a class number is as large as the model has outputs, or larger: give the model"
@@ -69,8 +70,7 @@ def _saying(model: Any, x: Any) -> Iterator[None]:
     except (RuntimeError, NotImplementedError, IndexError, MemoryError) as error:
         if not (fix := fix_of(error)):
             raise
-        call = (lambda: model(x)) if isinstance(x, Tensor) else (lambda: None)
-        blamed = to_blame(error, modules_of(model), call)
+        blamed = to_blame(error, modules_of(model), (lambda: model(x)) if isinstance(x, Tensor) else (lambda: None))
         first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
         raise UserError(f"{blamed}{first[:200].rstrip(':.')}; fix: {fix}") from error
 
@@ -79,7 +79,8 @@ def saying(model: Any, x: Any) -> AbstractContextManager[None]:
     """In here an error of PyTorch about input gradients becomes a UserError of one line, with what to do.
 
     Args:
-        model, x: with which the layer to blame is looked for.
+        model: in which the layer to blame is looked for.
+        x: with which it is called for that.
     """
     return nullcontext() if torch.compiler.is_compiling() else _saying(model, x)
 
@@ -99,6 +100,43 @@ def computing(model: Any, x: Any) -> Iterator[None]:
     finally:
         for part in parts:
             part.set_reshard_after_backward(True, recurse=False)
+
+
+ENDS = ("torch::autograd::NotImplemented", "torch::autograd::Error", "CompiledFunctionBackwardBackward")
+"""Where the graph of a gradient ends at an operation that PyTorch cannot differentiate a second time."""
+_LOOKED: weakref.WeakKeyDictionary[Any, bool] = weakref.WeakKeyDictionary()
+
+
+def refuse_dead_ends(model: Any, gradient: Tensor) -> None:
+    """Let PyTorch's error come now, where it can be explained, and not in the user's own `backward()`.
+
+    Looked for once for every model: a walk through the graph takes longer than a small step.
+
+    Args:
+        model: what the gradient was asked of.
+        gradient: with graph.
+
+    Raises:
+        RuntimeError: PyTorch's own.
+    """
+    key = getattr(model, "__code__", model)  # a function may be made anew for every step
+    if key in _LOOKED:
+        return
+    _LOOKED[key] = True
+    weights = [p for one in modules_of(model) for p in one.parameters() if p.requires_grad]
+    if weights and any(name in ENDS for name in names_in_graph(gradient)):
+        torch.autograd.grad(gradient.square().sum(), weights, retain_graph=True, allow_unused=True)
+
+
+def names_in_graph(t: Tensor) -> set[str]:
+    """The names of the operations that a tensor was computed with."""
+    left: list[Any] = [t.grad_fn]
+    seen: set[Any] = {None}
+    while left:
+        if (node := left.pop()) not in seen:
+            seen.add(node)
+            left += [one for one, _ in node.next_functions]
+    return {node.name() for node in seen - {None}}
 
 
 def is_sharded(module: Any) -> bool:

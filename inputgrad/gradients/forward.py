@@ -6,9 +6,9 @@ means the same at every batch size. g_i is the gradient of example i's own loss,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -16,8 +16,12 @@ from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.errors import UserError, nearest
-from inputgrad.gradients.containers import Inputs, Layer, Names, modules_of, output_of, parts_of
-from inputgrad.tasks import LossName, Task
+from inputgrad.gradients.containers import Inputs, Layer, modules_of, output_of, parts_of
+from inputgrad.gradients.context import Context as Context
+from inputgrad.gradients.double_backward import refuse_dead_ends
+from inputgrad.gradients.draws import Draws as Draws
+from inputgrad.gradients.draws import random_state, restore_random_state
+from inputgrad.tasks import Task
 from inputgrad.tasks import rows as rows
 
 Model = nn.Module | Callable[..., Any]
@@ -43,113 +47,6 @@ def evaluating(model: Model) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
-
-
-class Draws:
-    """Random numbers for a term.
-
-    generator: None: the global one of the device, as for dropout: fresh numbers at every call, and in data parallel
-        training those of the process. One of your own leaves the global state untouched, but cannot be compiled.
-    """
-
-    def __init__(self, generator: torch.Generator | None = None) -> None:
-        self.generator = generator
-
-    def uniform(self, like: Tensor) -> Tensor:
-        """Uniform in [0, 1), shaped as `like`, on its device and in its type."""
-        return torch.rand(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
-
-    def normal(self, like: Tensor) -> Tensor:
-        """Standard normal, shaped as `like`."""
-        return torch.randn(like.shape, generator=self.generator, device=like.device, dtype=like.dtype)
-
-    def subset(self, like: Tensor, size: int) -> Tensor:
-        """`size` different rows of `like`, their indices."""
-        return torch.randperm(len(like), generator=self.generator, device=like.device)[:size]
-
-    def integers(self, like: Tensor, high: int) -> Tensor:
-        """Integers in [0, high), one per row of `like`, shape (N,)."""
-        return torch.randint(high, (len(like),), generator=self.generator, device=like.device)
-
-
-class RowDraws(Draws):
-    """Draws that belong to examples: row i gets what example `index[i]` of a batch of `size` would get.
-
-    With them a batch that is repeated or permuted can be compared with the plain one, whatever a loss draws. Drawn in
-    float64 on the CPU, so that precisions and devices can be compared too.
-    """
-
-    def __init__(self, index: Tensor, size: int) -> None:
-        super().__init__(torch.Generator().manual_seed(3))
-        self.index, self.size = index.cpu(), size
-
-    def uniform(self, like: Tensor) -> Tensor:
-        return super().uniform(self._whole(like))[self.index].to(like)
-
-    def normal(self, like: Tensor) -> Tensor:
-        return super().normal(self._whole(like))[self.index].to(like)
-
-    def integers(self, like: Tensor, high: int) -> Tensor:
-        return super().integers(self._whole(like), high)[self.index].to(like.device)
-
-    def _whole(self, like: Tensor) -> Tensor:
-        return torch.empty(self.size, *like.shape[1:], dtype=torch.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Context:
-    """What a data set knows besides x and y; all of it optional.
-
-    direction: regression: one vector shaped as an input, along which the output should rise;
-        classification: the mean input of every class, shape (C, *input).
-    mask: shaped as an input, 1 where the input must not matter, else 0.
-    bounds: lowest and highest admissible value of an input, e.g. (0, 1) for images; None: unbounded.
-    examples: what is known of every example of the batch, by name, each with one row per example: `target_gradient`
-        (N, *input), or (N, k, *input) for k outputs; `gradient_weight`, shaped as it; `mask`, (N, *input).
-    task: the task loss, where type and shape of the targets leave a doubt: "ce" (class numbers or class probabilities),
-        "bce" (a label of its own for every output) or "mse"; or a function (outputs, y) -> (N,) with class weights, …,
-        or a loss of `torch.nn` with reduction="none".
-    wrt: where x is a container (a dict, a tuple, a batch object): the name of the tensor by which is differentiated, or
-        several; by default its only floating-point one. The rest is passed on.
-    layer: the name of a layer of the model: differentiated is by what it gives. For tokens, that of the embeddings.
-    output: where the model gives a container: the name of the part that is meant; by default `logits`, or the only one.
-    index: where an example has several rows of x, such as the atoms of a molecule: the number of the example of every
-        row, (rows of x,), or its name in x. A term is then one number per example, over all its rows.
-    points: points of a term's own, by the name that its knob `points` says, (M, *input): between real and generated
-        examples, inside a domain; or (points, y).
-    """
-
-    direction: Tensor | None = None
-    mask: Tensor | None = None
-    bounds: tuple[float, float] | None = None
-    examples: Mapping[str, Tensor] = field(default_factory=dict)
-    task: LossName | Callable[[Any, Any], Tensor] | None = None
-    wrt: Names | None = None
-    layer: str | None = None
-    output: str | int | None = None
-    index: Tensor | str | None = None
-    points: Mapping[str, Any] = field(default_factory=dict)
-
-    def __new__(cls, *_: Any, **known: Any) -> Context:
-        names = cls.__dataclass_fields__
-        if wrong := [name for name in known if name not in names]:
-            raise UserError(f"Context: there is no {wrong[0]!r}; {nearest(wrong[0], names)}")
-        return super().__new__(cls)
-
-    def __post_init__(self) -> None:
-        if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
-            raise UserError(f"bounds {tuple(self.bounds)} hold nothing; fix: give (lowest, highest), such as (0, 1)")
-        if isinstance(self.task, str) and self.task not in tasks.LOSSES:
-            raise UserError(f"no task loss {self.task!r}; {nearest(self.task, tasks.LOSSES)}")
-
-    def to(self, device: torch.device | str) -> Context:
-        """The same with its tensors on `device`."""
-        moved = {k: None if (t := getattr(self, k)) is None else t.to(device) for k in ("direction", "mask")}
-        return replace(self, examples={k: t.to(device) for k, t in self.examples.items()}, **moved)
-
-    def of(self, index: Tensor) -> Context:
-        """What is known of some examples of the batch."""
-        return replace(self, examples={k: t[index] for k, t in self.examples.items()}) if self.examples else self
 
 
 class Forward:
@@ -218,7 +115,8 @@ class Forward:
         if isinstance(index, str):
             index = parts_of(x).get(index)
             if not isinstance(index, Tensor):
-                raise UserError(f"index: x has no tensor {self.context.index!r}; {nearest(str(self.context.index), map(str, parts_of(x)))}")
+                known = nearest(str(self.context.index), map(str, parts_of(x)))
+                raise UserError(f"index: x has no tensor {self.context.index!r}; {known}")
         return index
 
     @property
@@ -282,6 +180,11 @@ class Forward:
     def draws_in_model(self) -> bool:
         """Whether the passes of the model draw random numbers; known once there was one."""
         return bool(self._random) and self._random[0] is not None
+
+    @property
+    def takes_any_batch(self) -> bool:
+        """Whether the model can be called with more rows than x has: a plain function may hold what belongs to them."""
+        return isinstance(self.model, nn.Module) and self.inputs is None and self.index is None
 
     def precision(self) -> AbstractContextManager[object]:
         """In here passes and gradients are those of float32, where the pass has to be exact."""
@@ -347,6 +250,8 @@ class Forward:
             values: one scalar per example, (N,), computed from this pass.
         """
         (gradient,) = torch.autograd.grad(values.sum(), self.x, create_graph=True)
+        if not torch.compiler.is_compiling():
+            refuse_dead_ends(self.model, gradient)
         return wide(gradient)
 
     def constant_gradient(self) -> Tensor:
@@ -357,7 +262,11 @@ class Forward:
     def at(self, x: Tensor, track: bool = True) -> Forward:
         """Another pass of the same model on the same targets, at inputs that were moved from x by a constant."""
         x, context, draws = self.moved(x), self.context, self.draws
-        plain = context if self.inputs is None and self.index is None else replace(context, wrt=None, layer=None, index=None)
+        plain = (
+            context
+            if self.inputs is None and self.index is None
+            else replace(context, wrt=None, layer=None, index=None)
+        )
         moved = Forward(self.model, x, self.y, context=plain, draws=draws, track=track, exact=self.exact)
         moved.notes, moved._random, moved.inputs, moved.index = self.notes, self._random, self.inputs, self.index
         return moved
@@ -369,7 +278,9 @@ class Forward:
             raise UserError(f"the points {name!r} are missing; {known}; fix: Context(points={{{name!r}: …}})")
         found = self.context.points[name]
         x, y = found if isinstance(found, tuple) else (found, None)
-        other = Forward(self.model, x, y, context=replace(self.context, examples={}), draws=self.draws, exact=self.exact)
+        other = Forward(
+            self.model, x, y, context=replace(self.context, examples={}), draws=self.draws, exact=self.exact
+        )
         other.notes = self.notes
         return other
 
@@ -397,18 +308,6 @@ class Forward:
 def wide(t: Tensor) -> Tensor:
     """In float32 where it is in 16 bits."""
     return t.float() if t.dtype in HALF else t
-
-
-def random_state(device: torch.device) -> Tensor:
-    """Of the global generator from which a model on that device draws."""
-    return torch.cuda.get_rng_state(device) if device.type == "cuda" else torch.get_rng_state()
-
-
-def restore_random_state(device: torch.device, state: Tensor) -> None:
-    if device.type == "cuda":
-        torch.cuda.set_rng_state(state, device)
-    else:
-        torch.set_rng_state(state)
 
 
 def opened(model: Model, x: Any, context: Context) -> Inputs | Layer | None:
@@ -454,21 +353,3 @@ def one_minus_cosine(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
 def expand(v: Tensor, like: Tensor) -> Tensor:
     """(N,) shaped (N, 1, 1, …) so that it multiplies examples shaped as `like`."""
     return v.reshape(-1, *(1,) * (like.dim() - 1))
-
-
-def describe(model: nn.Module, x: Tensor, y: Tensor, chunk: int = 512) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs, per-example losses and their input gradients as constants, in eval mode, without side effects.
-
-    Returns:
-        outputs (N, C) or (N, k), losses (N,), gradients shaped as x.
-    """
-    found: list[tuple[Tensor, Tensor, Tensor]] = []
-    with evaluating(model), torch.enable_grad():
-        for x_part, y_part in zip(x.split(chunk), y.split(chunk), strict=True):
-            leaf = x_part.detach().requires_grad_(True)
-            outputs = model(leaf)
-            losses = tasks.of(y_part).losses(outputs, y_part)
-            (gradient,) = torch.autograd.grad(losses.sum(), leaf)
-            found.append((outputs.detach(), losses.detach(), gradient))
-    outputs, losses, gradients = (torch.cat(parts) for parts in zip(*found, strict=True))
-    return outputs, losses, gradients

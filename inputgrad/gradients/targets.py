@@ -32,7 +32,7 @@ def matched(at: Forward, sign: int) -> tuple[Tensor, Tensor]:
 
 
 Mean = Literal["row", "component", "example"]
-"""Over what the squares of errors are averaged: rows of x, all their components, or examples, which may have many rows."""
+"""Over what the squares of errors are averaged: rows of x, all their components, or examples, of many rows each."""
 
 
 def squared_distance(at: Forward, found: Tensor, wanted: Tensor, mean: Mean = "row") -> Tensor:

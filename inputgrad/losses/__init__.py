@@ -33,6 +33,9 @@ Norm = Literal[1, 2, "inf"]
 """p of an Lp norm."""
 
 
+torch.serialization.add_safe_globals([Adversary])
+
+
 class Range(NamedTuple):
     """Where a hyperparameter search looks, both ends included."""
 
@@ -127,6 +130,8 @@ class Loss(BaseModel, ABC, metaclass=Shown):
     @classmethod
     def __pydantic_init_subclass__(cls, **_: Any) -> None:
         explain(cls, inspect.cleandoc(Loss.__doc__ or ""))
+        if cls.__module__.startswith("inputgrad."):  # a checkpoint with one of ours loads with weights_only=True
+            torch.serialization.add_safe_globals([cls])
 
     @model_validator(mode="after")
     def _trains_on_something(self) -> Self:
@@ -143,6 +148,11 @@ class Loss(BaseModel, ABC, metaclass=Shown):
     def counts_epochs(self) -> bool:
         """Whether its strength is another one in other epochs."""
         return self.ramp > 0
+
+    @property
+    def period(self) -> int:
+        """After so many steps the strengths come again."""
+        return self.every
 
     def strength_at(self, step: int, epoch: float) -> Strength:
         """The weight of the term on one step: 0 on the steps that `every` leaves out.

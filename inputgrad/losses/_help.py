@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
+
+if TYPE_CHECKING:  # type checkers cannot take a class from a call
+    from pydantic._internal._model_construction import ModelMetaclass
+else:
+    ModelMetaclass = type(BaseModel)
 
 SHOWN = ("each", "penalty")
 """What `help` shows besides the docstring."""
@@ -18,7 +23,7 @@ ABOUT: dict[type, str] = {}
 """Class of a loss -> its docstring as it stands in its file."""
 
 
-class Shown(type(BaseModel)):  # type: ignore[misc]  # the metaclass of every pydantic model, under its public name
+class Shown(ModelMetaclass):
     """The class of the classes of losses: `dir` names what people use."""
 
     def __dir__(cls) -> list[str]:

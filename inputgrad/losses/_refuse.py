@@ -1,4 +1,4 @@
-"""What cannot be right is refused in one line, before PyTorch says it in words of its own: knobs, model, x, y, context."""
+"""What cannot be right is refused in one line, before PyTorch says it in its own words: knobs, model, x, y, context."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def refuse_wrong_use(loss: Any, model: Any, x: Any, y: Any, context: Any) -> Non
     """Raise a UserError for arguments that cannot be meant; nothing of them is computed here."""
     if torch.compiler.is_compiling():
         return
-    refuse_wrong_model(model, x, y)
+    refuse_wrong_model(model, x, y, asks=loss.strength > 0)
     if context is not None and not isinstance(context, Context):
         fix = "Context(**context)" if isinstance(context, dict) else "Context(mask=…) or the like"
         raise UserError(f"context is a {type(context).__name__}; fix: {fix}")
@@ -46,10 +46,12 @@ def refuse_wrong_use(loss: Any, model: Any, x: Any, y: Any, context: Any) -> Non
         refuse_wrong_task(loss, y)
     radius = getattr(loss, "epsilon", None)
     if known.bounds is not None and radius is not None and radius > (width := known.bounds[1] - known.bounds[0]):
-        raise UserError(f"epsilon {radius:g} is wider than the bounds, {width:g}; fix: in the units of x, such as 8 / 255")
+        raise UserError(
+            f"epsilon {radius:g} is wider than the bounds, {width:g}; fix: in the units of x, such as 8 / 255"
+        )
 
 
-def refuse_wrong_model(model: Any, x: Any, y: Any) -> None:
+def refuse_wrong_model(model: Any, x: Any, y: Any, asks: bool) -> None:
     if isinstance(model, Tensor):
         fix = "loss(model, x, y): an input gradient needs the model, not its outputs"
         raise UserError(f"the model is a tensor; fix: {fix}")
@@ -57,7 +59,7 @@ def refuse_wrong_model(model: Any, x: Any, y: Any) -> None:
         raise UserError("x and y are exchanged; fix: loss(model, x, y)")
     if isinstance(x, nn.Module) or isinstance(y, nn.Module) or not callable(model):
         raise UserError("these are not a model, x and y in this order; fix: loss(model, x, y)")
-    if type(model).__name__ == "DistributedDataParallel" and getattr(model, "static_graph", False):
+    if type(model).__name__ == "DistributedDataParallel" and asks and getattr(model, "static_graph", False):
         fix = "fix: leave static_graph out, or give DDP a module whose forward computes the loss"
         raise UserError(f"DDP(static_graph=True) trains another net in every process where a gradient is asked; {fix}")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, Self
+import math
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from pydantic import SerializeAsAny, model_validator
@@ -38,10 +39,17 @@ class Sum(Loss):
 
     @model_validator(mode="after")
     def _one_task(self) -> Self:
+        own = [name for name in ("ramp", "every", "share", "on", "points") if getattr(self, name) != usual(name)]
+        if own:
+            raise ValueError(f"{own[0]} of a sum is that of its terms; fix: state it there")
+        if not self.terms:
+            raise ValueError("a sum without terms is the task alone; fix: take standard")
         weights = {term.weight_of_task for term in self.terms.values()} - {1.0}
         places = {term.on for term in self.terms.values()} - {None}
         if len(weights) > 1 or len(places) > 1:
-            raise ValueError("these losses weigh the task, or move its inputs, in two ways; fix: state it in one of them")
+            raise ValueError(
+                "these losses weigh the task, or move its inputs, in two ways; fix: state it in one of them"
+            )
         if places:
             self.__dict__["on"] = places.pop()
         return self
@@ -60,6 +68,10 @@ class Sum(Loss):
     @property
     def counts_epochs(self) -> bool:
         return any(term.counts_epochs for term in self.terms.values())
+
+    @property
+    def period(self) -> int:
+        return math.lcm(*(term.every for term in self.terms.values()))
 
     def strength_at(self, step: int, epoch: float) -> tuple[float, ...]:
         """Of every term, in their order."""
@@ -99,6 +111,10 @@ class Sum(Loss):
         return Parts(total, task, weighted[None])
 
 
+def usual(name: str) -> Any:
+    return Loss.model_fields[name].default
+
+
 def named(loss: Loss) -> list[tuple[str, Loss]]:
     """The terms of a loss with their names; of `standard`, none."""
     if isinstance(loss, Sum):
@@ -106,5 +122,3 @@ def named(loss: Loss) -> list[tuple[str, Loss]]:
     if not isinstance(loss, Loss):
         raise UserError(f"a loss and a {type(loss).__name__} cannot be added; fix: add the number to loss(model, x, y)")
     return [(type(loss).__module__.rpartition(".")[2], loss)] if loss.strength else []
-
-

@@ -47,6 +47,6 @@ class ELLE(Loss):
     def _outputs(at: Forward, points: Sequence[Tensor]) -> list[Tensor]:
         """In one pass, example by example; one for each where the model drops units, the same ones in all."""
         _ = at.outputs
-        if at.draws_in_model or at.inputs is not None or at.index is not None:
+        if at.draws_in_model or not at.takes_any_batch:
             return [at.call(each) for each in points]
         return list(at.call(torch.stack([*points], 1).flatten(0, 1)).unflatten(0, (-1, len(points))).unbind(1))

@@ -24,7 +24,7 @@ from pydantic import FiniteFloat
 
 from inputgrad import tasks
 from inputgrad.attacks import Threat, pgd
-from inputgrad.gradients.forward import describe
+from inputgrad.gradients.descriptors import describe
 from inputgrad.robustness import scores
 from inputgrad.robustness.attacking import PROBES, Victim
 from inputgrad.robustness.settings import Attack, ThreatModel, knobs_of

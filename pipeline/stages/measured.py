@@ -144,7 +144,7 @@ class Steps:
         size = min(run.study.training.batch_size, len(self.trainer.dataset.y["train"]))
         self.batch = torch.arange(size, device=run.device)
         self.examples = {name: values[self.batch] for name, values in known.items()}
-        self.strengths = [run.loss.strength_at(step, math.inf) for step in range(run.loss.every)]
+        self.strengths = [run.loss.strength_at(step, math.inf) for step in range(run.loss.period)]
 
     def __call__(self) -> None:
         for strength in self.strengths:

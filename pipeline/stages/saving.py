@@ -13,7 +13,7 @@ import torch
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import describe
+from inputgrad.gradients.descriptors import describe
 from inputgrad.gradients.looking import looking
 from pipeline import layout, store
 from pipeline.study.run import Run, goodness

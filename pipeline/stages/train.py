@@ -15,9 +15,10 @@ from torch.optim.swa_utils import AveragedModel
 
 from inputgrad import CompiledStep, Step, Taken
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import Draws, describe
+from inputgrad.gradients.descriptors import describe
+from inputgrad.gradients.forward import Draws
 from inputgrad.gradients.looking import looking
-from inputgrad.losses import Loss
+from inputgrad.losses import Loss, Strength
 from pipeline import data, store
 from pipeline.data import Dataset
 from pipeline.stages.saving import finish, resume, save_epoch
@@ -185,7 +186,7 @@ def train_epoch(trainer: Trainer) -> dict[str, float]:
     return {"task_loss": 0.0, "term": 0.0} | averages(records)
 
 
-def one_step(trainer: Trainer, batch: Tensor, strength: float, examples: dict[str, Tensor]) -> Taken:
+def one_step(trainer: Trainer, batch: Tensor, strength: Strength, examples: dict[str, Tensor]) -> Taken:
     """The gradient of a batch, and what the study does with it."""
     training, x = trainer.run.study.training, trainer.dataset.inputs("train", batch)
     if training.augmentation is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -15,6 +15,7 @@ from inputgrad.attacks import Traits
 from inputgrad.errors import UserError, nearest
 from inputgrad.gradients import norms
 from inputgrad.losses import Loss
+from inputgrad.losses._sum import Sum
 from inputgrad.robustness.settings import attack_module
 from pipeline import data, models
 from pipeline.study.validation import named
@@ -54,7 +55,10 @@ def check(study: Study) -> None:
                 f"{study.file}: published: {row.name}: a score lies between {low:g} and {high:g}; fix: write 0.785 for"
                 " 78.5 %"
             )
-    for name, loss in study.losses.items():
+    for name, loss in terms_of(study):
+        if loss.points is not None:
+            fix = "fix: leave it out, or train in a loop of your own"
+            raise UserError(f"{study.file}: losses.{name}.points: a data set gives no points of their own; {fix}")
         if study.task.name not in loss.tasks:
             raise UserError(
                 f"{study.file}: losses.{name} is not defined for {study.task}; fix: remove it from this study"
@@ -132,6 +136,15 @@ def check_attacks(study: Study) -> None:
     norms = [threat.norm for threat in attack.threat_models]
     if len(set(norms)) < len(norms):
         raise UserError(f"{study.file}: attack.secondary.norm: {norms[0]} is the headline's norm; give the other one")
+
+
+def terms_of(study: Study) -> Iterator[tuple[str, Loss]]:
+    """Every loss of a study by its key; of a sum, its terms."""
+    for name, loss in study.losses.items():
+        if isinstance(loss, Sum):
+            yield from ((f"{name}.terms.{term}", one) for term, one in loss.terms.items())
+        else:
+            yield name, loss
 
 
 def part(file: Path, key: str, name: Any, use: Any, load: Callable[[str, str | None], T]) -> T:

@@ -22,7 +22,7 @@ class Parts:
 
     data: str
     model: str
-    losses: Mapping[str, str]
+    losses: Mapping[str, tuple[str, ...]]
     attacks: tuple[str, ...]
     checkpoints: Mapping[str, str]
 
@@ -35,10 +35,17 @@ def parts(stated: Mapping[str, Any]) -> Parts:
     return Parts(
         data=part("pipeline.data", mapping(stated.get("data")).get("name"), stated.get("data")),
         model=model,
-        losses={n: part("inputgrad.losses", n, given) for n, given in mapping(stated.get("losses")).items()},
+        losses={n: of_loss(n, given) for n, given in mapping(stated.get("losses")).items()},
         attacks=tuple(sorted({part("inputgrad.attacks", n, given) for n, given in attacks.items()})),
         checkpoints={n: mapping(g).get("model") or model for n, g in mapping(stated.get("checkpoints")).items()},
     )
+
+
+def of_loss(name: Any, given: Any) -> tuple[str, ...]:
+    """The modules of a loss: its own, or that of sums and those of its terms."""
+    if terms := mapping(mapping(given).get("terms")):
+        return ("inputgrad.losses._sum", *(part("inputgrad.losses", term, one) for term, one in terms.items()))
+    return (part("inputgrad.losses", name, given),)
 
 
 def mapping(value: Any) -> dict[str, Any]:
@@ -63,7 +70,7 @@ def modules(stage: str, parts: Parts, name: str = "") -> tuple[str, ...]:
         return ("pipeline.data", parts.data)
     used = ("pipeline.report" if stage == "report" else f"pipeline.stages.{stage}", parts.model, parts.data)
     if stage in ("train", "measured"):
-        return (*used, parts.losses[name])
+        return (*used, *parts.losses[name])
     if stage == "checkpoint":
         return (*used, *parts.attacks, parts.checkpoints[name])
     return (*used, *(parts.attacks if stage == "attack" else ()))

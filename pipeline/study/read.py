@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel
 from inputgrad import losses, registry
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
+from inputgrad.losses._sum import Sum
 from pipeline import layout
 from pipeline.study import checks
 from pipeline.study.schema import Study
@@ -31,7 +33,7 @@ def read_study(name: str) -> Study:
             use, knobs = use_and_knobs(given)
             module = checks.part(file, f"{section}.{key}", attack, use, checks.attack)
             validated(settings_of(file, module.perturb), knobs, file, f"{section}.{key}.{attack}")
-    uses = {name: str(use) for name, given in nested(raw, "losses").items() if (use := use_and_knobs(given)[0])}
+    uses = dict(uses_of(nested(raw, "losses")))
     if isinstance(raw.get("losses"), dict):
         raw["losses"] = {n: one_loss(file, n, given) for n, given in raw["losses"].items()}
     study = validated(Study, {"name": name, **raw}, file).using(uses)
@@ -90,6 +92,18 @@ def settings_of(file: Path, function: Any) -> type[BaseModel]:
         raise UserError(f"{file}: {error}") from error
 
 
+def uses_of(losses: dict[str, Any], where: str = "") -> Iterator[tuple[str, str]]:
+    """The losses of one's own, and the terms of one's own in a sum, as `sum.term`, each with its `use`."""
+    for name, given in losses.items():
+        if use := use_and_knobs(given)[0]:
+            yield f"{where}{name}", str(use)
+        yield from uses_of(nested(given, "terms"), f"{name}.")
+
+
 def one_loss(file: Path, name: Any, given: Any) -> Loss:
     use, knobs = use_and_knobs(given)
+    if nested(given, "terms") and use is None:
+        named(f"{file}: losses", name)
+        terms = {term: one_loss(file, term, one) for term, one in given["terms"].items()}
+        return validated(Sum, {**knobs, "terms": terms}, file, f"losses.{name}")
     return validated(checks.part(file, "losses", name, use, losses.load), knobs, file, f"losses.{name}")

@@ -14,6 +14,7 @@ from torch import nn
 from inputgrad import registry, tasks
 from inputgrad.errors import UserError, nearest
 from inputgrad.losses import Loss
+from inputgrad.losses._sum import Sum
 from inputgrad.robustness.settings import Attack, Attacks, NonNegative, Positive, Settings
 from inputgrad.tasks import Task
 from pipeline import data, layout, models
@@ -131,8 +132,14 @@ class Study(Settings):
     def parts(self) -> Parts:
         """The modules that it names."""
         attack, given = self.attack.model_dump(), {name: {"model": one.model} for name, one in self.checkpoints.items()}
-        losses = {name: {"use": self._uses.get(name)} for name in self.losses}
+        losses = {name: self._module_of(name, loss) for name, loss in self.losses.items()}
         return parts({"data": self.data, "model": self.model, "losses": losses, "attack": attack, "checkpoints": given})
+
+    def _module_of(self, name: str, loss: Loss) -> dict[str, Any]:
+        """What `parts` asks of a loss: the module of one's own, or the terms of a sum."""
+        if isinstance(loss, Sum):
+            return {"terms": {term: {"use": self._uses.get(f"{name}.{term}")} for term in loss.terms}}
+        return {"use": self._uses.get(name)}
 
     @property
     def file(self) -> Path:
@@ -163,6 +170,13 @@ class Study(Settings):
     def stated(self, name: str) -> dict[str, Any]:
         """The settings of a loss as plain values, with `use` where it is one's own."""
         loss = self.loss(name)
-        ours = name in registry.names("inputgrad.losses")
-        own = {} if ours else {"use": f"{type(loss).__module__}:{type(loss).__name__}"}
-        return own | loss.model_dump(mode="json")
+        if isinstance(loss, Sum):
+            return {"terms": {term: stated(term, one) for term, one in loss.terms.items()}}
+        return stated(name, loss)
+
+
+def stated(name: str, loss: Loss) -> dict[str, Any]:
+    """The settings of a loss that is no sum."""
+    ours = name in registry.names("inputgrad.losses")
+    own = {} if ours else {"use": f"{type(loss).__module__}:{type(loss).__name__}"}
+    return own | loss.model_dump(mode="json")

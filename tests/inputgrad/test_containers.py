@@ -73,7 +73,9 @@ OUTPUTS = {
 
 
 @pytest.mark.parametrize("kind", OUTPUTS)
-@pytest.mark.parametrize("loss", [GradientNorm(0.5), TRADES(0.5, epsilon=0.1), Curvature(0.5)], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "loss", [GradientNorm(0.5), TRADES(0.5, epsilon=0.1), Curvature(0.5)], ids=lambda one: type(one).__name__
+)
 def test_what_a_model_gives(kind, loss):
     wrap, known = OUTPUTS[kind]
     model = mlp()
@@ -133,7 +135,9 @@ def test_what_a_model_takes(kind):
 
 
 @pytest.mark.parametrize("kind", CONTAINERS)
-@pytest.mark.parametrize("name", ["FGSM", "PGD", "TRADES", "JacobianNorm", "FiniteDifference", "ELLE", "LocalLinearity"])
+@pytest.mark.parametrize(
+    "name", ["FGSM", "PGD", "TRADES", "JacobianNorm", "FiniteDifference", "ELLE", "LocalLinearity"]
+)
 def test_every_kind_of_loss_takes_containers(kind, name):
     import inputgrad
 
@@ -141,7 +145,9 @@ def test_every_kind_of_loss_takes_containers(kind, name):
     model, loss = make(), getattr(inputgrad, name)()
     plain = loss(lambda x: model.net(x * MASK * 0.5), X, Y, draws=Draws(torch.Generator().manual_seed(0)))
     found = loss(model, given, Y, draws=Draws(torch.Generator().manual_seed(0)))
-    same(found, plain, model, 1e-10 if name == "ELLE" else 1e-12)  # its points go through the model in one batch, or each
+    same(
+        found, plain, model, 1e-10 if name == "ELLE" else 1e-12
+    )  # its points go through the model in one batch, or each
 
 
 class Place(nn.Module):
@@ -216,8 +222,12 @@ def test_tokens_by_a_named_layer_train_the_table_as_the_textbook_does(given):
 def test_moved_embeddings_train_the_table_too():
     model = Words()
     embedded = model.table(IDS)
-    (g,) = torch.autograd.grad(F.cross_entropy(model.after(embedded), LABELS, reduction="sum"), embedded, retain_graph=True)
-    wanted = F.cross_entropy(model.after(embedded), LABELS) + F.cross_entropy(model.after(embedded + 0.1 * g.sign()), LABELS)
+    (g,) = torch.autograd.grad(
+        F.cross_entropy(model.after(embedded), LABELS, reduction="sum"), embedded, retain_graph=True
+    )
+    wanted = F.cross_entropy(model.after(embedded), LABELS) + F.cross_entropy(
+        model.after(embedded + 0.1 * g.sign()), LABELS
+    )
     same(FGSM(1.0, epsilon=0.1)(model, IDS, LABELS, Context(layer="table")), wanted, model)
 
 
@@ -294,7 +304,7 @@ def test_a_mean_over_examples_needs_to_know_them():
 def test_a_norm_is_that_of_all_rows_of_an_example(p):
     model = Molecules(False)
     _, g = forces(model)
-    wanted = torch.stack([torch.linalg.vector_norm(g[ATOMS == k], float(p)) for k in range(3)])
+    wanted = torch.stack([torch.linalg.vector_norm(g[k == ATOMS], float(p)) for k in range(3)])
     found = GradientNorm(of="outputs", p=p, squared=False).each(model, POS, ENERGY, Context(index=ATOMS))
     torch.testing.assert_close(found, wanted)
     named = GradientNorm(of="outputs", p=p, squared=False).each(
@@ -309,7 +319,7 @@ def test_a_finite_difference_is_that_of_all_rows_of_an_example(p):
     model, loss = Molecules(False), FiniteDifference(p=p, h=0.01)
     found = loss.each(model, POS, ENERGY, Context(index=ATOMS))
     for k in range(3):
-        atoms, number = POS[ATOMS == k], torch.full((int((ATOMS == k).sum()),), k)
+        atoms, number = POS[k == ATOMS], torch.full((int((k == ATOMS).sum()),), k)
 
         def alone(flat, number=number, k=k):
             return model(flat.reshape(-1, 3), number)[k : k + 1]
@@ -317,7 +327,9 @@ def test_a_finite_difference_is_that_of_all_rows_of_an_example(p):
         torch.testing.assert_close(found[k : k + 1], loss.each(alone, atoms.reshape(1, -1), ENERGY[k : k + 1]))
 
 
-@pytest.mark.parametrize("loss", [Curvature(), LocalLinearity(), ELLE(), JacobianNorm(projections=-1)], ids=lambda one: type(one).__name__)
+@pytest.mark.parametrize(
+    "loss", [Curvature(), LocalLinearity(), ELLE(), JacobianNorm(projections=-1)], ids=lambda one: type(one).__name__
+)
 def test_other_terms_of_molecules_have_a_number_each(loss):
     found = loss.each(Molecules(False), POS, ENERGY, Context(index=ATOMS))
     assert found.shape == (3,)

@@ -1,4 +1,4 @@
-"""Terms alone and sums of them: the task is counted once, each term keeps its strength, points, every, ramp and share."""
+"""Terms alone and sums of them: the task counts once, a term keeps its strength, points, every, ramp and share."""
 
 import copy
 import pickle
@@ -99,7 +99,10 @@ def test_each_term_is_on_at_its_own_steps():
     model, (x, y) = net(), batch()
     step = Step(GradientNorm(0.3, every=2) + JacobianNorm(0.2, projections=-1, every=3), model)
     task = F.cross_entropy(model(x), y)
-    norm, jacobian = 0.6 * GradientNorm().each(model, x, y).mean(), 0.6 * JacobianNorm(projections=-1).each(model, x).mean()
+    norm, jacobian = (
+        0.6 * GradientNorm().each(model, x, y).mean(),
+        0.6 * JacobianNorm(projections=-1).each(model, x).mean(),
+    )
     wanted = [task + norm + jacobian, task, task + norm, task + jacobian]
     for total in wanted:
         taken = step(x, y)
@@ -116,7 +119,9 @@ def test_a_term_of_a_sum_has_its_share_and_its_ramp():
     chosen = [torch.randperm(10, generator=g)[:5] for g in [torch.Generator().manual_seed(0)] for _ in range(2)]
     plain = F.cross_entropy(model(x), y) + JacobianNorm(0.2, projections=-1).penalty(model, x)
     torch.testing.assert_close(step(x, y).total, plain.detach())
-    norm = GradientNorm().each(model, x[chosen[0]], y[chosen[0]]).mean()  # without strength the first step draws nothing
+    norm = (
+        GradientNorm().each(model, x[chosen[0]], y[chosen[0]]).mean()
+    )  # without strength the first step draws nothing
     torch.testing.assert_close(step(x, y).total, (plain + 0.3 * 0.25 * norm).detach())
 
 

@@ -202,7 +202,7 @@ def test_a_shipped_class_may_run_a_second_time_under_another_name(project):
     edit(project / "experiments/tiny.yaml", "losses:\n", 'losses:\n  strong: {use: "inputgrad.losses.fgsm:FGSM"}\n')
     study = read_study("tiny")
     assert type(study.losses["strong"]) is losses.load("fgsm")
-    assert study.parts.losses["strong"] == "inputgrad.losses.fgsm:FGSM"
+    assert study.parts.losses["strong"] == ("inputgrad.losses.fgsm:FGSM",)
 
 
 def test_another_process_finds_the_parts(project):

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad import losses, registry
-from inputgrad.gradients.forward import Context, Draws, RowDraws
+from inputgrad.gradients.draws import RowDraws
+from inputgrad.gradients.forward import Context, Draws
 from inputgrad.losses import Loss
 
 SHAPE, CLASSES, N = (1, 4, 4), 3, 6
