@@ -12,7 +12,7 @@ export MLFLOW_DISABLE_TELEMETRY := true
 STUDY ?= digits
 POSTGRESQL := $(or $(shell command -v initdb),$(wildcard /usr/lib/postgresql/*/bin/initdb))
 
-.PHONY: help setup study studies test test-oldest test-scale postgresql bench data-fashion search format ui docs audit lock clean
+.PHONY: help setup study studies test test-oldest test-scale test-stacks postgresql bench data-fashion search format ui docs audit lock clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -34,8 +34,11 @@ test: setup  ## formatter, linter, type checker and all tests
 test-scale: setup .venv/scale postgresql  ## the tests that need Ray and PostgreSQL: installs both, then runs them
 	@python -m pytest -m scale
 
+test-stacks: setup .venv/stacks  ## the tests with Lightning, transformers and the like: installs them, then runs them
+	@python -m pytest -m stacks
+
 test-oldest: .venv/oldest/installed  ## the library's tests with the oldest torch that pyproject.toml allows (some GB)
-	@.venv/oldest/bin/python -m pytest -m 'not scale and not compiles' --ignore tests/inputgrad/test_wheel.py tests/inputgrad
+	@.venv/oldest/bin/python -m pytest -m 'not scale and not stacks and not compiles' --ignore tests/inputgrad/test_wheel.py tests/inputgrad
 
 bench: setup  ## measure what benchmarks/bench.py lists, about an hour on two quiet cores: benchmarks/results.md
 	@python -m benchmarks.bench
@@ -95,6 +98,10 @@ PINNED := $(if $(HASHES),--require-hashes --requirement requirements-hashes.txt,
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements-scale.txt
 	@touch $@
 
+.venv/stacks: .venv/installed requirements-stacks.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --requirement requirements-stacks.txt
+	@touch $@
+
 postgresql:
 ifeq ($(POSTGRESQL),)
 	@test "$$(id -u)" = 0 && { apt-get update && apt-get install --yes --no-install-recommends postgresql; } >/dev/null || \
@@ -106,7 +113,7 @@ COMPILE := uv pip compile --quiet --universal --python-version 3.11 --no-emit-in
 lock: setup  ## pin every requirements*.in exactly into its .txt; requirements.in also with hashes
 	@$(COMPILE) requirements.in -o requirements.txt
 	@$(COMPILE) --generate-hashes --constraint requirements.txt requirements.in -o requirements-hashes.txt
-	@for part in scale docs; do $(COMPILE) --constraint requirements.txt requirements-$$part.in -o requirements-$$part.txt || exit; done
+	@for part in scale stacks docs; do $(COMPILE) --constraint requirements.txt requirements-$$part.in -o requirements-$$part.txt || exit; done
 
 clean:  ## delete results, states and the MLflow database (DVC's cache stays)
 	@rm -rf .state mlflow.db* mlartifacts experiments/*/

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import inputgrad
 from inputgrad import files, losses, registry
-from inputgrad.losses import Loss
+from inputgrad.losses import ABOUT, Loss
 
 FOLDER = Path("docs") / "losses"
 
@@ -35,11 +35,13 @@ def page(name: str) -> str:
             "|---|---|---|",
             *knobs(loss),
             "",
-            "`strength`, `ramp`, `every`, `share` and `on` are shared by all losses: see [the index](README.md).\n",
+            "`strength`, `ramp`, `every`, `share`, `on` and `points` are shared by all losses: see [the index](README.md).\n",
             "## Use\n",
             f"In a study:\n\n```yaml\nlosses:\n  {name}: {example(loss)}\n```\n",
             f"In your own loop:\n\n```python\n{importing(name)}\n",
             f"loss = {loss.__name__}()\nloss(model, x, y{context(name)}).backward()\n```\n",
+            "The term alone, times its strength, at any points: `loss.penalty(model, x, y)`; a sum of losses is the task"
+            " once, with their terms: [concepts](../concepts.md).\n",
             f"For: {' and '.join(loss.tasks)}. Code: "
             f"[`inputgrad/losses/{name}.py`](../../inputgrad/losses/{name}.py)\n",
         ]
@@ -48,7 +50,7 @@ def page(name: str) -> str:
 
 def paragraphs(loss: type[Loss]) -> list[str]:
     """The docstring: its first paragraph, which holds the formula, set apart from the rest."""
-    formula, _, rest = (inspect.getdoc(loss) or "").partition("\n\n")
+    formula, _, rest = ABOUT[loss].partition("\n\n")
     quoted = "\n".join(f"> {line}" for line in formula.splitlines())
     return [f"{quoted}\n", *([f"{rest}\n"] if rest else [])]
 

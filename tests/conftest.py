@@ -76,16 +76,22 @@ SCALE = ("test_ray", "test_fleet", "test_postgres")
 """Files that need Ray or PostgreSQL: the marker `scale`, run by `make test-scale`."""
 
 
+def gate_of(file: Path) -> str | None:
+    """The marker of the tests that have a `make` target of their own, since they need more packages."""
+    return "scale" if file.stem in SCALE else "stacks" if file.parent.name == "stacks" else None
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Without `-m scale` these files are not even imported: Ray need not be installed then."""
-    return True if collection_path.stem in SCALE and config.option.markexpr == "not scale" else None
+    """Without its marker such a file is not even imported: what it needs may not be installed."""
+    gate = gate_of(collection_path)
+    return True if gate is not None and config.option.markexpr != gate else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Slow files first; `make test` gives whole files to the cores in this order."""
     for item in items:
-        if item.path.stem in SCALE:
-            item.add_marker("scale")
+        if gate := gate_of(item.path):
+            item.add_marker(gate)
     items.sort(key=lambda item: SLOW.index(item.path.stem) if item.path.stem in SLOW else len(SLOW))
 
 

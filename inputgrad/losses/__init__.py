@@ -23,6 +23,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.ascent import Adversary
 from inputgrad.gradients.double_backward import computing
 from inputgrad.gradients.forward import Context, Draws, Forward, Model
+from inputgrad.losses._help import ABOUT as ABOUT
 from inputgrad.losses._help import Shown, explain
 from inputgrad.losses._published import Published as Published
 from inputgrad.losses._published import Setting as Setting
