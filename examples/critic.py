@@ -8,14 +8,16 @@ Source: Gulrajani et al. 2017.
 import torch
 from torch import Tensor, nn
 
-from inputgrad.gradients.forward import Forward, rows
+from inputgrad import GradientNorm
+
+penalty = GradientNorm(10, of="outputs", target=1)
+slope = GradientNorm(of="outputs", squared=False)
 
 
-def slopes(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """‖∇ critic‖ at random points between pairs of real and fake examples, (N,), with graph."""
+def between(real: Tensor, fake: Tensor) -> Tensor:
+    """Random points between pairs of real and fake examples."""
     share = torch.rand(len(real), 1)
-    between = Forward(critic, share * real + (1 - share) * fake, torch.zeros(len(real), 1))
-    return rows(between.gradient("outputs")).norm(dim=1)
+    return share * real + (1 - share) * fake
 
 
 torch.manual_seed(0)
@@ -25,10 +27,11 @@ shift = torch.tensor([3.0, 0.0])
 for _ in range(300):
     fake, real = torch.randn(64, 2), torch.randn(64, 2) + shift
     optimizer.zero_grad()
-    penalty = (slopes(critic, real, fake) - 1).square().mean()
-    (critic(fake).mean() - critic(real).mean() + 10 * penalty).backward()
+    (critic(fake).mean() - critic(real).mean() + penalty.penalty(critic, between(real, fake))).backward()
     optimizer.step()
 
 fake, real = torch.randn(2000, 2), torch.randn(2000, 2) + shift
 distance = (critic(real).mean() - critic(fake).mean()).item()
-print(f"mean slope {slopes(critic, real, fake).mean():.2f}, distance {distance:.2f} (the clouds are 3 apart)")
+print(
+    f"mean slope {slope.each(critic, between(real, fake)).mean():.2f}, distance {distance:.2f} (the clouds are 3 apart)"
+)

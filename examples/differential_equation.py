@@ -1,13 +1,13 @@
 """A physics-informed net: u'' = -u with u(0) = 0 and u'(0) = 1, of which the solution is sin.
 
-The residual holds input gradients of the output, first and second. `Forward.gradient_of` gives both with graph: what
+The residual holds input gradients of the output, first and second, both with graph: what
 `torch.autograd.grad(..., create_graph=True)` does, for every example at once.
 """
 
 import torch
 from torch import Tensor, nn
 
-from inputgrad.gradients.forward import Forward
+from inputgrad import Residual
 
 
 class Solution(nn.Module):
@@ -22,13 +22,7 @@ class Solution(nn.Module):
         return x + x.square() * self.net(x)
 
 
-def residual(model: nn.Module, x: Tensor) -> Tensor:
-    """mean((u'' + u)²) over the points."""
-    at = Forward(model, x, torch.zeros(len(x), 1))  # no targets: only the outputs' gradients are asked
-    slope = at.gradient_of(at.outputs[:, 0])
-    curvature = at.gradient_of(slope[:, 0])
-    return (curvature + at.outputs).square().mean()
-
+residual = Residual(equation=lambda p: p.d(0, 0) + p.u())
 
 torch.manual_seed(0)
 model, x = Solution(), torch.linspace(0, torch.pi, 32)[:, None]
@@ -38,12 +32,12 @@ optimizer = torch.optim.LBFGS(model.parameters(), max_iter=100, line_search_fn="
 def closure() -> Tensor:
     """One evaluation, as LBFGS asks for it."""
     optimizer.zero_grad()
-    loss = residual(model, x)
+    loss = residual.penalty(model, x)
     loss.backward()
     return loss
 
 
-before = residual(model, x)
+before = residual.penalty(model, x).item()
 optimizer.step(closure)
 error = (model(x) - x.sin()).abs().max()
-print(f"residual {before:.3f} -> {residual(model, x):.2e}; largest distance from sin: {error:.4f}")
+print(f"residual {before:.3f} -> {residual.penalty(model, x).item():.2e}; largest distance from sin: {error:.4f}")

@@ -6,7 +6,7 @@ Two half-moons, two equal nets; one is trained with the task loss alone, one wit
 import torch
 from torch import Tensor, nn
 
-from inputgrad.gradients.forward import describe
+from inputgrad.gradients.descriptors import describe
 from inputgrad.losses import Loss
 from inputgrad.losses.gradient_norm import GradientNorm
 from inputgrad.losses.standard import Standard

@@ -35,13 +35,14 @@ def page(name: str) -> str:
             "|---|---|---|",
             *knobs(loss),
             "",
-            "`strength`, `ramp`, `every`, `share`, `on` and `points` are shared by all losses: see [the index](README.md).\n",
+            "`strength`, `ramp`, `every`, `share`, `on` and `points` are shared by all losses:"
+            " see [the index](README.md).\n",
             "## Use\n",
             f"In a study:\n\n```yaml\nlosses:\n  {name}: {example(loss)}\n```\n",
             f"In your own loop:\n\n```python\n{importing(name)}\n",
             f"loss = {loss.__name__}()\nloss(model, x, y{context(name)}).backward()\n```\n",
-            "The term alone, times its strength, at any points: `loss.penalty(model, x, y)`; a sum of losses is the task"
-            " once, with their terms: [concepts](../concepts.md).\n",
+            "The term alone, times its strength, at any points: `loss.penalty(model, x, y)`. A sum of losses is the"
+            " task once, with their terms: [concepts](../concepts.md).\n",
             f"For: {' and '.join(loss.tasks)}. Code: "
             f"[`inputgrad/losses/{name}.py`](../../inputgrad/losses/{name}.py)\n",
         ]

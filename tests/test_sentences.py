@@ -38,7 +38,8 @@ from torch.nn import functional as F
 
 torch.manual_seed(0)
 model = torch.nn.Sequential(torch.nn.Linear(6, 16), torch.nn.SiLU(), torch.nn.Linear(16, 3))
-x, y = torch.rand(8, 6), torch.randint(3, (8,))
+n = 8
+x, y = torch.rand(n, 6), torch.randint(3, (n,))
 """
 """Of the README, whose snippets have none."""
 CROSS, SQUARED = "F.cross_entropy(model(x), y)", "F.mse_loss(model(x), y)"
@@ -164,12 +165,14 @@ class Snippet:
         return self.value(self.loss, model) - self.value(self.task, model)
 
 
-def snippets(page):
+def snippets(page, n=8):
+    """Those of a page, with a batch of n examples."""
     names = {}
-    exec(SETUP, names)
+    exec(SETUP.replace("n = 8", f"n = {n}"), names)
     for kind, code, _ in blocks(page):
         if kind == "setup":
-            exec(code, names)
+            assert "n = 8\n" in code
+            exec(code.replace("n = 8\n", f"n = {n}\n"), names)
         else:
             yield Snippet(kind, code, page, names)
 
@@ -186,7 +189,7 @@ def same(a, b):
     " leaves. *Ours*: loss and gradients are those of the right lines above it.",
     "The same numbers; tested against closed forms.",
 )
-@says("docs/for/tokens.md", "an input that requires a gradient is trained too: here the embeddings")
+@says("docs/for/tokens.md", "What lies in front of it is trained too: here the embeddings.")
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.stem)
 def test_a_snippet_trains_as_its_first_word_says(page):
     right = None
@@ -206,6 +209,22 @@ def test_a_snippet_trains_as_its_first_word_says(page):
         for ours, written in zip(one.gradients(one.loss), one.gradients(right.loss), strict=True):
             torch.testing.assert_close(ours, written, rtol=1e-5, atol=1e-7)
             assert page.stem == "gan" or written.norm() > 0  # the critic's last bias moves real and fake alike
+
+
+@pytest.mark.parametrize("n", [2, 13])
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_ours_are_the_right_numbers_at_other_batch_sizes_too(page, n):
+    right, compared = None, 0
+    for one in snippets(page, n):
+        if one.kind == "right":
+            right = one
+        elif one.kind == "ours":
+            model = one.names["model"]
+            assert one.value(one.loss, model) == pytest.approx(one.value(right.loss, model), rel=1e-6)
+            for ours, written in zip(one.gradients(one.loss), one.gradients(right.loss), strict=True):
+                torch.testing.assert_close(ours, written, rtol=1e-5, atol=1e-7)
+            compared += 1
+    assert compared
 
 
 @says(
@@ -363,7 +382,7 @@ def test_r1_is_what_the_page_says():
     one = next(one for one in snippets(ROOT / "docs/for/gan.md") if one.kind == "ours")
     model, real = one.names["model"], one.names["real"].clone().requires_grad_()
     (gradient,) = torch.autograd.grad(model(real).sum(), real)
-    term = GradientNorm(of="outputs").term(one.names["Forward"](model, real, one.names["y"]))
+    term = GradientNorm(of="outputs").each(model, real)
     torch.testing.assert_close(term, gradient.square().sum(1))  # Mescheder et al. 2018: γ / 2 times its mean
 
 

@@ -150,4 +150,6 @@ def test_every_gradient_is_that_of_one_process(said):
 def test_a_static_graph_is_refused_with_the_remedy(said):
     refused = [line for line in said if "refused" in line]
     assert len(refused) == len(LOSSES)
-    assert all(re.search(r"DDP\(static_graph=True\) .*; fix: .*whose forward computes the loss", line) for line in refused)
+    assert all(
+        re.search(r"DDP\(static_graph=True\) .*; fix: .*whose forward computes the loss", line) for line in refused
+    )

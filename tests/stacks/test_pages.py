@@ -65,7 +65,14 @@ class TestMixedPrecision:
             x, optimizer = X.float(), torch.optim.SGD(model.parameters(), lr=0.1)
             if way == "page" and isinstance(loss, GradientNorm):
                 lines = code("mixed_precision").replace("torch.float16", str(kind))
-                exec(lines, {"torch": torch, "GradientNorm": GradientNorm, **dict(model=model, x=x, y=Y, device="cpu", optimizer=optimizer)})
+                exec(
+                    lines,
+                    {
+                        "torch": torch,
+                        "GradientNorm": GradientNorm,
+                        **dict(model=model, x=x, y=Y, device="cpu", optimizer=optimizer),
+                    },
+                )
             else:
                 with torch.autocast("cpu", kind):
                     Step(loss, model, scaler=scaler)(x, Y)
@@ -89,7 +96,9 @@ class TestLightning:
         quiet = dict(logger=False, enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=0)
         return self.pl.Trainer(accelerator="cpu", **{"enable_checkpointing": False, "max_epochs": 2, **quiet, **knobs})
 
-    @pytest.mark.parametrize(("size", "knobs"), [(8, {}), (4, {"accumulate_grad_batches": 2}), (8, {"inference_mode": False})])
+    @pytest.mark.parametrize(
+        ("size", "knobs"), [(8, {}), (4, {"accumulate_grad_batches": 2}), (8, {"inference_mode": False})]
+    )
     def test_it_trains_as_the_textbook(self, size, knobs):
         net = self.net()
         loader = DataLoader(TensorDataset(X, Y), batch_size=size)
@@ -111,7 +120,14 @@ class TestLightning:
                 self.save_hyperparameters()
 
         loss = GradientNorm(0.25, on=inputgrad.Adversary(epsilon=0.1)) + JacobianNorm(0.5)
-        trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path)
+        trainer = pl.Trainer(
+            accelerator="cpu",
+            max_epochs=1,
+            logger=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            default_root_dir=tmp_path,
+        )
         trainer.fit(Saved(loss), DataLoader(TensorDataset(X, Y), batch_size=8))
         assert Saved.load_from_checkpoint(trainer.checkpoint_callback.best_model_path).loss == loss
 
@@ -185,7 +201,9 @@ class TestTransformers:
 
     @pytest.mark.parametrize("make", [vit, bert])
     def test_the_fused_kernel_is_named_at_the_first_call(self, make):
-        given = (PIXELS, LABELS, None) if make is vit else (IDS, LABELS, Context(layer="bert.embeddings.word_embeddings"))
+        given = (
+            (PIXELS, LABELS, None) if make is vit else (IDS, LABELS, Context(layer="bert.embeddings.word_embeddings"))
+        )
         with pytest.raises(UserError, match='attn_implementation="eager"'):
             GradientNorm(0.5)(make("sdpa"), *given)
         FGSM(0.5)(make("sdpa"), *given).backward()  # asks for no second derivative
@@ -200,7 +218,7 @@ def last_token(model, embedded):
     """GPT-2 takes the last token that is no padding, which it finds in the ids."""
     hidden = model.transformer(inputs_embeds=embedded).last_hidden_state
     scores, place = model.score(hidden), torch.arange(IDS.shape[1])
-    last = ((IDS != model.config.pad_token_id) * place).argmax(1)
+    last = ((model.config.pad_token_id != IDS) * place).argmax(1)
     return scores[torch.arange(len(IDS)), last]
 
 
@@ -212,7 +230,9 @@ class TestAccelerate:
         model, single = mlp(), mlp()
         optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
         for part in (slice(0, 4), slice(4, 8)):
-            model = run("accelerate", accelerator=accelerator, model=model, optimizer=optimizer, x=X[part], y=Y[part]).model
+            model = run(
+                "accelerate", accelerator=accelerator, model=model, optimizer=optimizer, x=X[part], y=Y[part]
+            ).model
         assert gap(gradients_of(model), gradients_of(single, gradient_norm(single, X, Y))) < BOUND
 
 
@@ -220,7 +240,9 @@ class TestPEFT:
     @pytest.mark.parametrize("book", [gradient_norm, fgsm])
     def test_the_adapters_get_the_textbooks_gradient(self, book):
         peft = pytest.importorskip("peft")
-        config = peft.LoraConfig(r=4, target_modules=["query", "value", "q_proj", "v_proj"], modules_to_save=["classifier"])
+        config = peft.LoraConfig(
+            r=4, target_modules=["query", "value", "q_proj", "v_proj"], modules_to_save=["classifier"]
+        )
         loss = {gradient_norm: GradientNorm, fgsm: FGSM}[book]
 
         def make():

@@ -1,0 +1,71 @@
+"""The residual of a differential equation as a term: any combination of u and its derivatives, of any order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+from pydantic import Field
+from torch import Tensor
+
+from inputgrad.gradients.forward import Forward, rows
+from inputgrad.losses import Loss
+
+
+class Derivatives:
+    """u and its derivatives at some points; each is computed once, however often an equation names it.
+
+    x: the points, (N, d), so that `p.x[:, 0]` is the first coordinate.
+    """
+
+    def __init__(self, at: Forward) -> None:
+        self._at, self.x = at, at.x
+        self._first: dict[tuple[int, ...], Tensor] = {}
+
+    def u(self, of: int = 0) -> Tensor:
+        """An output of the model, (N,)."""
+        return rows(self._at.outputs)[:, of]
+
+    def d(self, *by: int, of: int = 0) -> Tensor:
+        """∂u/∂x_i for `d(i)`, ∂²u/∂x_i∂x_j for `d(i, j)`, and so on, (N,).
+
+        Args:
+            by: coordinates, by number; of several tensors (`Context(wrt=...)`) those of the first one come first.
+            of: the output, by number.
+        """
+        return rows(self._gradient(by[:-1], of))[:, by[-1]]
+
+    def _gradient(self, by: tuple[int, ...], of: int) -> Tensor:
+        """All derivatives of u, or of the derivative that `by` names, shaped as x."""
+        key = (of, *by)
+        if key not in self._first:
+            self._first[key] = self._at.gradient_of(self.d(*by, of=of) if by else self.u(of))
+        return self._first[key]
+
+    def laplacian(self, of: int = 0) -> Tensor:
+        """Σ_i ∂²u/∂x_i² over all coordinates, (N,)."""
+        total = self.d(0, 0, of=of)
+        for i in range(1, rows(self.x).shape[1]):
+            total = total + self.d(i, i, of=of)
+        return total
+
+
+class Residual(Loss):
+    """mean(l_i) + strength * mean(r_i²), r_i = equation(u and its derivatives at x_i).
+
+    `Residual(equation=lambda p: p.d(1) - 0.1 * p.d(0, 0))` is the heat equation for u(x, t), ∂u/∂t = 0.1 ∂²u/∂x².
+    Several equations: stack their residuals, (N, k); their squares are added. At points inside the domain, without
+    targets: `residual.penalty(model, inside)`, or in a sum by `points`; conditions on a boundary are a task loss there.
+
+    Regression: u is the prediction. A net of piecewise linear activations (ReLU) has the second derivative 0: take tanh.
+    Cost: one double backward for every derivative that is named, none twice. Helps where an equation is known.
+
+    Source: Raissi, Perdikaris & Karniadakis 2019 (physics-informed nets).
+    """
+
+    equation: Callable[[Derivatives], Tensor] = Field(exclude=True)
+
+    tasks: ClassVar[tuple[str, ...]] = ("regression",)
+
+    def term(self, at: Forward) -> Tensor:
+        return rows(self.equation(Derivatives(at))).square().sum(1)
