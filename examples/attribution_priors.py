@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from inputgrad.gradients.forward import Context, Draws, Forward, describe, rows
+from inputgrad.gradients.descriptors import describe
+from inputgrad.gradients.forward import Context, Draws, Forward, rows
 from inputgrad.losses import Loss
 from inputgrad.losses.standard import Standard
 

@@ -57,7 +57,8 @@ class Residual(Loss):
     Several equations: stack their residuals, (N, k); their squares are added. At points inside the domain, without
     targets: `residual.penalty(model, inside)`, or in a sum by `points`; conditions on a boundary are a task loss there.
 
-    Regression: u is the prediction. A net of piecewise linear activations (ReLU) has the second derivative 0: take tanh.
+    Regression: u is the prediction. A net of piecewise linear activations (ReLU) has the second derivative 0; take tanh
+    or SiLU.
     Cost: one double backward for every derivative that is named, none twice. Helps where an equation is known.
 
     Source: Raissi, Perdikaris & Karniadakis 2019 (physics-informed nets).

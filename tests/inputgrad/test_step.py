@@ -112,3 +112,75 @@ def test_an_older_torch_is_told_which_one_compiles(monkeypatch):
         UserError, match=r"CompiledStep needs torch 2\.13, this is 2\.11\.0; fix: take Step, or install"
     ):
         CompiledStep(GradientNorm(), net())
+
+
+def of_the_whole_batch(loss, model, x, y):
+    model.zero_grad()
+    loss(model, x, y).backward()
+    return gradients(model)
+
+
+@pytest.mark.parametrize("kind", [Step, pytest.param(CompiledStep, marks=pytest.mark.compiles)])
+def test_micro_batches_add_up_to_the_gradient_of_their_mean_and_begin_anew(kind):
+    model, loss, (x, y) = net().double(), GradientNorm(0.5), batch(12)
+    step = kind(loss, model, accumulate=3)
+    for shift in (0.0, 0.5):  # a second step does not see the first
+        for part in (slice(0, 4), slice(4, 8), slice(8, 12)):
+            step(x[part].double() + shift, y[part])
+        mine = gradients(model)
+        for a, b in zip(mine, of_the_whole_batch(loss, model, x.double() + shift, y), strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+    assert step.steps == 2
+
+
+def test_micro_batches_of_different_sizes_say_their_weight():
+    model, loss, (x, y) = net().double(), GradientNorm(0.5), batch(12)
+    step = Step(loss, model, accumulate=3)
+    for part in (slice(0, 5), slice(5, 10), slice(10, 12)):
+        step(x[part].double(), y[part], weight=len(x[part]) / 12)
+    mine = gradients(model)
+    for a, b in zip(mine, of_the_whole_batch(loss, model, x.double(), y), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-12)
+
+
+def test_every_counts_steps_and_not_micro_batches():
+    step, (x, y) = Step(GradientNorm(0.5, every=2), net(), accumulate=2), batch()
+    assert [step(x, y).term is not None for _ in range(8)] == [True, True, False, False] * 2
+
+
+@pytest.mark.parametrize("kind", [Step, pytest.param(CompiledStep, marks=pytest.mark.compiles)])
+def test_a_layer_that_is_unfrozen_later_is_trained_and_a_frozen_one_is_not(kind):
+    model, (x, y), loss = net(), batch(), GradientNorm(0.5)
+    for p in model[0].parameters():
+        p.requires_grad_(False)
+    step = kind(loss, model)
+    step(x, y)
+    assert model[0].weight.grad is None
+    for p in model[0].parameters():
+        p.requires_grad_(True)
+    step(x, y)
+    wanted = gradients(model)
+    for a, b in zip(wanted, of_the_whole_batch(loss, model, x, y), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-7)
+    if kind is Step:
+        for p in model[0].parameters():
+            p.requires_grad_(False)
+        step(x, y)
+        assert model[0].weight.grad is None  # what lay there would be trained on
+
+
+def test_a_scaler_scales_what_lies_in_the_weights():
+    model, (x, y), loss = net(), batch(), GradientNorm(0.5)
+    wanted = of_the_whole_batch(loss, model, x, y)
+    Step(loss, model, scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))(x, y)
+    for a, b in zip(gradients(model), wanted, strict=True):
+        torch.testing.assert_close(a, 1024 * b)
+
+
+def test_a_value_is_given_under_inference_mode():
+    model, (x, y), loss = net(), batch(), GradientNorm(0.5)
+    wanted = loss(model, x, y).detach()
+    with torch.inference_mode():
+        assert torch.equal(loss(model, x.clone(), y.clone()), wanted)
+        assert torch.equal(loss(model, {"input": x.clone()}, y), wanted)
+        assert torch.equal(loss.penalty(model, x.clone(), y), loss.penalty(model, x, y))
