@@ -34,6 +34,14 @@ AROUND, KEPT, TRACKING = (
     "tests/pipeline/test_kept.py",
     "tests/pipeline/test_tracking.py",
 )
+SUM, CONTAINERS, DOUBLE = (
+    "inputgrad/losses/_sum.py",
+    *(f"inputgrad/gradients/{name}.py" for name in ("containers", "double_backward")),
+)
+SUMS, INPUTS, REFUSALS, TESTING = (
+    f"tests/inputgrad/test_{n}.py" for n in ("sums", "containers", "refusals", "testing")
+)
+RESIDUAL, IN_A_STUDY = "tests/inputgrad/losses/test_residual.py", "tests/pipeline/test_sum_in_a_study.py"
 UNIT, HARD_LABEL = (f"tests/inputgrad/test_{name}.py" for name in ("unit_test", "hop_skip_jump"))
 IMPORTS = "tests/pipeline/test_imports.py"
 CHECKPOINTS = "tests/pipeline/test_checkpoints.py"
@@ -155,8 +163,8 @@ MUTATIONS: list[Row] = [
     (TRAINER, "until or run.epochs", "run.epochs", f"{RUNG} -k until_an_epoch"),
     (
         FORWARD,
-        "create_graph=True)\n        return wide(gradient)\n",
-        "retain_graph=True)\n        return wide(gradient)\n",
+        "self.x, create_graph=True)\n",
+        "self.x, retain_graph=True)\n",
         LOSSES,
     ),
     (FORWARD, "values.sum(), self.x", "values.mean(), self.x", LOSSES),
@@ -167,15 +175,15 @@ MUTATIONS: list[Row] = [
         LOSSES,
     ),
     (FORWARD, "            module.training = training", "            module.training = True", LOSSES),
-    (FORWARD, "    model.eval()\n", "", LOSSES),
+    (FORWARD, "        module.training = False\n", "        pass\n", LOSSES),
     (FORWARD, "x if self.in_graph else", "", CALLS),
     (FORWARD, "points + (self.x - self.x.detach()) if self.in_graph else points", "points", CALLS),
     (FORWARD, "draws or Draws()", "draws or Draws(torch.Generator().manual_seed(0))", CALLS),
     (FORWARD, "enabled=False) if self.exact else", "enabled=True) if self.exact else", CALLS),
-    (FORWARD, "moved.notes, moved._random = self.notes, self._random", "moved.notes = self.notes", CALLS),
-    ("inputgrad/step.py", "        self.steps += 1\n", "", CALLS),
-    ("inputgrad/step.py", "None if x.requires_grad else self.parameters", "self.parameters", CALLS),
-    ("inputgrad/losses/__init__.py", "if strength is None and (self.every > 1 or self.ramp)", "if False", CALLS),
+    (FORWARD, "= self.notes, self._random, self.inputs", "= self.notes, [], self.inputs", CALLS),
+    ("inputgrad/step.py", "        self.calls += 1\n", "", CALLS),
+    ("inputgrad/step.py", "None if at.in_graph or is_distributed() else parameters", "parameters", CALLS),
+    ("inputgrad/losses/__init__.py", "if strength is None and self.counts_steps", "if False", CALLS),
     ("inputgrad/tasks.py", "if outputs[:1].numel() > 1:", "if False:", CALLS),
     ("inputgrad/tasks.py", "/ counted.sum(1).to(each.dtype).mean()", "/ counted.shape[1]", CALLS),
     ("inputgrad/losses/__init__.py", "self.strength * self.every * ramp", "self.strength * ramp", LOSSES),
@@ -207,7 +215,7 @@ MUTATIONS: list[Row] = [
         LOSSES,
     ),
     ("inputgrad/gradients/norms.py", "** (1 / d)", "", LOSSES),
-    ("inputgrad/gradients/ascent.py", "torch.where(expand(higher, found), again, found)", "again", LOSSES),
+    ("inputgrad/gradients/ascent.py", "torch.where(at.expand(higher), again, found)", "again", LOSSES),
     (
         TRAINER,
         "strict=True):\n            generator.set_state(saved)",
@@ -264,7 +272,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/attacks/_fab.py", "clamp(0, TOWARDS_CLEAN)", "clamp(0, 0)", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
     ("inputgrad/robustness/settings.py", "chosen is None or name in chosen", "True", ATTACK),
-    ("inputgrad/step.py", "            parameter.grad = None", "            pass", STEP),
+    ("inputgrad/step.py", "                one.zero_grad()", "                pass", STEP),
     ("inputgrad/step.py", "if torch.__version__ < COMPILES", "if False", STEP),
     (
         "inputgrad/step.py",
@@ -281,7 +289,7 @@ MUTATIONS: list[Row] = [
         LOSSES,
     ),
     ("inputgrad/gradients/targets.py", "return sign * torch.stack", "return torch.stack", LOSSES),
-    ("inputgrad/gradients/targets.py", "error = error * weight.reshape(error.shape)", "pass", LOSSES),
+    ("inputgrad/gradients/targets.py", "error = error * (weight", "error = error + 0 * (weight", LOSSES),
     ("inputgrad/losses/gradient_norm.py", "float(self.p), dim=1) - self.target", "float(self.p), dim=1)", LOSSES),
     ("inputgrad/losses/elle.py", "(1 - share) * here", "share * here", LOSSES),
     ("inputgrad/losses/nfgsm.py", "reach = self.noise * self.epsilon", "reach = self.epsilon", LOSSES),
@@ -425,6 +433,42 @@ MUTATIONS: list[Row] = [
     ("pipeline/results/opened.py", "for name in self.study.checkpoints:", "for name in []:", CHECKPOINTS),
     ("pipeline/report/tables.py", "wilson(value, n)", "(value, value)", f"{AROUND} -k elsewhere"),
     ("inputgrad/losses/gradient_norm.py", '1 / (2 * s.of("batch_size"))', '1 / s.of("batch_size")', STRENGTHS),
+    (SUM, "torch.stack([own * means[name] for", "torch.stack([means[name] for", SUMS),
+    (SUM, "weighted + self.weight_of_task * task.mean()", "weighted + len(live) * task.mean()", SUMS),
+    (SUM, "math.lcm(", "max(", SUMS),
+    ("inputgrad/losses/__init__.py", "self.strength * self.each(", "self.each(", SUMS),
+    (
+        "inputgrad/losses/__init__.py",
+        "if self.points is not None:\n            return",
+        "if False:\n            return",
+        SUMS,
+    ),
+    (
+        CONTAINERS,
+        "if len(self.tensors) == 1:\n            return called",
+        "if True:\n            return called",
+        INPUTS,
+    ),
+    (
+        CONTAINERS,
+        "            return point\n\n        outputs",
+        "            return point.detach()\n\n        outputs",
+        INPUTS,
+    ),
+    (CONTAINERS, "if len(calls) > 1:", "if False:", INPUTS),
+    (CONTAINERS, "model(named) if takes(model, named) else", "model(named) if False else", INPUTS),
+    (FORWARD, "order = torch.argsort(index, stable=True)", "order = torch.arange(len(index))", INPUTS),
+    (FORWARD, "if len(t) != self.size:", "if False:", INPUTS),
+    (FORWARD, "isinstance(self.model, nn.Module) and self.inputs is None", "True", INPUTS),
+    (DOUBLE, "if weights and any(name in ENDS", "if False and any(name in ENDS", REFUSALS),
+    ("inputgrad/losses/_refuse.py", "value.clone() if value.is_inference()", "value if value.is_inference()", STEP),
+    ("inputgrad/step.py", "weight or 1 / self.accumulate)", "1 / self.accumulate)", STEP),
+    ("inputgrad/step.py", "number = self.calls // self.accumulate", "number = self.calls", STEP),
+    ("inputgrad/losses/_residual.py", "if key not in self._first:", "if True:", RESIDUAL),
+    ("inputgrad/losses/_residual.py", "range(1, rows(self.x).shape[1])", "range(1, 2)", RESIDUAL),
+    ("inputgrad/testing.py", "if (gap := relative_gap(again, once)) > rtol:", "if False:", TESTING),
+    ("inputgrad/testing.py", "> rtol * max(abs(difference)", "> 1e9 * max(abs(difference)", TESTING),
+    ("pipeline/study/code.py", '*(part("inputgrad.losses", term, one) for term, one in terms.items())', "", IN_A_STUDY),
 ]
 
 

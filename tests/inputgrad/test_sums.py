@@ -108,6 +108,7 @@ def test_each_term_is_on_at_its_own_steps():
         taken = step(x, y)
         torch.testing.assert_close(taken.total, total.detach(), rtol=1e-10, atol=0)
     assert {"term_jacobian_norm"} == taken.notes.keys()
+    assert step.loss.period == 6
 
 
 def test_a_term_of_a_sum_has_its_share_and_its_ramp():
