@@ -91,7 +91,9 @@ def computing(model: Any, x: Any) -> Iterator[None]:
 
     Between two gradients of one loss they may not be taken away; the caller's backward gives their memory back.
     """
-    parts = [m for one in modules_of(model) for m in one.modules() if is_sharded(m)] if is_distributed() else []
+    parts: list[Any] = []
+    if is_distributed():
+        parts = [m for one in modules_of(model) for m in one.modules() if is_sharded(m)]
     for part in parts:
         part.set_reshard_after_backward(False, recurse=False)
     try:

@@ -137,8 +137,8 @@ class Forward:
             return rows(t)
         place = position(self.index, self.size)
         most = int(torch.bincount(self.index, minlength=self.size).max())
-        filled = t.new_zeros(self.size, most, t[0].numel())
-        return filled.index_put((self.index, place), rows(t)).flatten(1)
+        filled: Tensor = t.new_zeros(self.size, most, t[0].numel()).index_put((self.index, place), rows(t))
+        return filled.flatten(1)
 
     def shaped(self, flat: Tensor) -> Tensor:
         """What is by example, as `rows` gives it, shaped as x."""
