@@ -198,7 +198,7 @@ MUTATIONS: list[Row] = [
         "divergence(at, at.outputs.detach(), at.at",
         LOSSES,
     ),
-    ("inputgrad/losses/right_reasons.py", "masked = gradient * mask", "masked = gradient", LOSSES),
+    ("inputgrad/losses/right_reasons.py", "return values * mask", "return values", LOSSES),
     ("inputgrad/losses/curvature.py", ").gradient() - at.gradient()", ").gradient() - at.constant_gradient()", LOSSES),
     ("inputgrad/losses/local_linearity.py", "* at.gradient()).sum(1)", "* at.constant_gradient()).sum(1)", LOSSES),
     (

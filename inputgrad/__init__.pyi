@@ -9,7 +9,9 @@ from inputgrad.gradients.draws import Draws as Draws
 from inputgrad.gradients.forward import Forward as Forward
 from inputgrad.losses import Loss as Loss
 from inputgrad.losses import Range as Range
+from inputgrad.losses._attribution import AttributionPrior as AttributionPrior
 from inputgrad.losses._residual import Residual as Residual
+from inputgrad.losses._score import ScoreMatching as ScoreMatching
 from inputgrad.losses._sum import Sum as Sum
 from inputgrad.losses.curvature import Curvature as Curvature
 from inputgrad.losses.derivative import Derivative as Derivative

@@ -53,6 +53,9 @@ TASK = {
     "images": CROSS,
     "physics": SQUARED,
     "tokens": CROSS,
+    "scores": "0.01 * model(x).square().mean()",
+    "imitation": "(model((x - mean) / std) - 1).square().mean() + (model((policy - mean) / std) + 1).square().mean()",
+    "surrogates": SQUARED,
 }
 """What the snippets of a page train on without their term."""
 UNMARKED = {

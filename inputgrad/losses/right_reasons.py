@@ -44,20 +44,23 @@ class RightReasons(Loss):
     }
 
     def term(self, at: Forward) -> Tensor:
-        mask = at.context.examples.get("mask", at.context.mask)
-        if mask is None:
-            raise UserError(
-                "right_reasons needs a mask: Context(mask=...), or one for each example in Context(examples=...)"
-            )
         gradient = at.gradient("log_probabilities" if at.task.has_classes else "outputs")
-        if not fits(mask, gradient):  # (1, N, *input), for instance: the sum over the batch, N times too large
-            fix = f"fix: give it shaped as an input, {tuple(at.x.shape[1:])}"
-            raise UserError(f"the mask has shape {tuple(mask.shape)}, the inputs {tuple(at.x.shape)}; {fix}")
-        masked = gradient * mask
-        return at.rows(masked).square().sum(1)
+        return at.rows(masked(at, gradient)).square().sum(1)
 
 
-def fits(mask: Tensor, gradient: Tensor) -> bool:
-    """Whether their product is shaped as the gradient."""
-    behind = mask.shape[::-1]
-    return mask.dim() <= gradient.dim() and all(a in (1, b) for a, b in zip(behind, gradient.shape[::-1], strict=False))
+def masked(at: Forward, values: Tensor) -> Tensor:
+    """What is shaped as x, times the mask of the context.
+
+    Raises:
+        UserError: there is no mask, or it does not fit.
+    """
+    mask = at.context.examples.get("mask", at.context.mask)
+    if mask is None:
+        known = "Context(mask=...), or one for each example in Context(examples=...)"
+        raise UserError(f"a mask is missing; fix: {known}")
+    behind = zip(mask.shape[::-1], values.shape[::-1], strict=False)
+    if mask.dim() > values.dim() or any(a not in (1, b) for a, b in behind):
+        # (1, N, *input), for instance: the sum over the batch, N times too large
+        fix = f"fix: give it shaped as an input, {tuple(at.x.shape[1:])}"
+        raise UserError(f"the mask has shape {tuple(mask.shape)}, the inputs {tuple(at.x.shape)}; {fix}")
+    return values * mask

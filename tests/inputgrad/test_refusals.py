@@ -119,7 +119,7 @@ USES = {
     ),
     # what is known
     "a dict for the context": (lambda: G(NET, X, Y, {"mask": X[0]}), r"context is a dict; fix: Context\(\*\*context\)"),
-    "no mask": (lambda: RightReasons()(NET, X, Y), r"right_reasons needs a mask: Context\(mask=...\)"),
+    "no mask": (lambda: RightReasons()(NET, X, Y), r"a mask is missing; fix: Context\(mask=...\)"),
     "a misspelt name": (lambda: Context(masks=X[0]), r"no 'masks'; did you mean 'mask'\?"),
     "a misspelt example": (
         lambda: GradientTarget()(ONE, X, X[:, :1], Context(examples={"target_gradients": X})),
@@ -216,6 +216,6 @@ def test_help_is_one_screen_with_every_knob(loss):
 
 
 def test_the_losses_are_there():
-    assert len(LOSSES) == len(registry.names("inputgrad.losses")) + 2  # Sum and Residual
+    assert len(LOSSES) == len(registry.names("inputgrad.losses")) + 4  # Sum, Residual, ScoreMatching, AttributionPrior
     assert {Standard, PGD, JacobianNorm} < set(LOSSES)
     assert CompiledStep.__doc__
