@@ -130,8 +130,9 @@ class Step:
 class CompiledStep(Step):
     """The same as one graph of loss, input gradients and parameter gradients, by `torch.compile`.
 
-    Compiling takes some seconds for every shape of a batch and needs torch 2.13 and a C++ compiler. Random numbers are
-    the global ones. Values equal those of `Step` up to rounding.
+    The first batch is compiled, which takes some seconds and needs torch 2.13 and a C++ compiler; one of another shape,
+    such as the last of an epoch, takes the step of `Step`. Random numbers are the global ones. Values equal those of
+    `Step` up to rounding.
 
     Raises:
         UserError: the loss, the model or this machine cannot compile it, with the reason; from the first call.
@@ -150,6 +151,7 @@ class CompiledStep(Step):
         if loss.compares_passes(loss.strength) and any(isinstance(m, _DropoutNd) and m.p > 0 for m in layers):
             fix = "fix: do not compile, or leave Dropout out"
             raise UserError(f"this term compares passes that must drop the same units, which no graph can hold; {fix}")
+        self.shape: torch.Size | None = None
         # eager random numbers: the same with and without compiling, and resumable with the global generator
         self.compiled = torch.compile(self.gradients, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
@@ -168,15 +170,18 @@ class CompiledStep(Step):
         if isinstance(x, Tensor) and x.requires_grad:
             fix = "put what lies in front of x into the model, or take Step"
             raise UserError(f"a compiled step gives gradients to the weights of the model alone; fix: {fix}")
+        shape = x.shape if isinstance(x, Tensor) else None
+        if self.shape is None:
+            self.shape = shape
+        if shape != self.shape:  # compiling it would take longer than most batches of that size ever save
+            return super().__call__(x, y, strength, examples, points, weight)
         strength, self.trained = self.count(strength), self.parameters
         try:
             with torch._dynamo.config.patch(trace_autograd_ops=True, **LIMITS):
                 taken, gradients = self.compiled(x, y, strength, dict(examples or {}), dict(points or {}))
         except (RuntimeError, NotImplementedError) as error:  # PyTorch's own errors of compiling among them
-            said = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__).strip()
-            raise UserError(
-                f"this loss and model cannot be compiled here: {said[:200]}; fix: do not compile"
-            ) from error
+            fix = "fix: do not compile"
+            raise UserError(f"this loss and model cannot be compiled here: {said(error)}; {fix}") from error
         first, scale = (self.calls - 1) % self.accumulate == 0, weight or 1 / self.accumulate
         for parameter, gradient in zip(self.trained, gradients, strict=True):
             if gradient is not None and gradient.stride() != parameter.stride():
@@ -197,6 +202,13 @@ class CompiledStep(Step):
         found = torch.autograd.grad(parts.total, self.trained, allow_unused=True)
         taken = Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), noted(at))
         return taken, [None if g is None else g.detach() for g in found]
+
+
+def said(error: Exception) -> str:
+    """The first line of an error of PyTorch's compiler, and its own explanation where it has one."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    why = next((line.removeprefix("Explanation:").strip() for line in lines if line.startswith("Explanation:")), "")
+    return f"{lines[0][:200].rstrip(':.')}{f' ({why[:200]})' if why else ''}"
 
 
 def with_known(

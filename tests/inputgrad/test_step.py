@@ -59,6 +59,16 @@ def test_a_compiled_step_is_the_eager_one(loss):
 
 
 @pytest.mark.compiles
+def test_a_batch_of_another_shape_is_not_compiled(monkeypatch):
+    step, sizes = CompiledStep(GradientNorm(0.5), net()), []
+    compiled = step.compiled
+    monkeypatch.setattr(step, "compiled", lambda x, *rest: sizes.append(len(x)) or compiled(x, *rest))
+    for n in (10, 7, 10, 3):
+        step(*batch(n))
+    assert sizes == [10, 10]
+
+
+@pytest.mark.compiles
 def test_compiled_gradients_lie_in_memory_as_their_parameters():
     """Else a fused optimiser would mix up the numbers of a channels-last net."""
     torch.manual_seed(0)
