@@ -95,7 +95,7 @@ def audit(loss: AnyLoss, model: Any, x: Any, y: Any = None, context: Context | N
     refuse(loss, model)
     if isinstance(loss, Loss):
         # the whole batch, since what a part of it shows is chance; at full strength in every call
-        loss = loss.model_copy(update={"share": 1.0, "every": 1, "ramp": 0})
+        loss = loss.whole()
     ways = list(forms(loss, model, x, y))
     subject = Subject(loss, ways[0], model, x, y, context or Context())
     if not subject.learnt:

@@ -155,6 +155,10 @@ class Loss(BaseModel, ABC, metaclass=Shown):
         """After so many steps the strengths come again."""
         return self.every
 
+    def whole(self) -> Loss:
+        """The same at full strength in every step, on the whole batch."""
+        return self.model_copy(update={"share": 1.0, "every": 1, "ramp": 0})
+
     def strength_at(self, step: int, epoch: float) -> Strength:
         """The weight of the term on one step: 0 on the steps that `every` leaves out.
 

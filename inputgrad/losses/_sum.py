@@ -73,6 +73,10 @@ class Sum(Loss):
     def period(self) -> int:
         return math.lcm(*(term.every for term in self.terms.values()))
 
+    def whole(self) -> Loss:
+        """The sum of its terms, each at full strength."""
+        return self.model_copy(update={"terms": {name: term.whole() for name, term in self.terms.items()}})
+
     def strength_at(self, step: int, epoch: float) -> tuple[float, ...]:
         """Of every term, in their order."""
         return tuple(float(term.strength_at(step, epoch)) for term in self.terms.values())  # type: ignore[arg-type]

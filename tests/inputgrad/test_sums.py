@@ -13,6 +13,7 @@ from inputgrad import (
     Adversary,
     CompiledStep,
     Context,
+    DetachedNorm,
     Draws,
     GradientNorm,
     JacobianNorm,
@@ -20,6 +21,7 @@ from inputgrad import (
     Step,
     Sum,
     UserError,
+    audit,
 )
 from tests.inputgrad.losses.bench import gradients
 
@@ -88,6 +90,14 @@ def test_what_the_task_is_taken_on_is_that_of_the_term_that_says_it():
     torch.testing.assert_close(without(model, x, y, draws=draws[1]), wanted)
     with pytest.raises(UserError, match="weigh the task, or move its inputs, in two ways; fix"):
         GradientNorm(on=Adversary(epsilon=0.1)) + GradientNorm(on=Adversary(epsilon=0.2))
+
+
+def test_a_sum_is_audited_at_full_strength_and_each_term_counts():
+    model, (x, y) = net(), batch()
+    loss = DetachedNorm(0.5) + GradientNorm(0.3, every=4, ramp=3, share=0.5)
+    assert audit(loss, model, x, y).kind == "partly detached"
+    assert audit(DetachedNorm(0.5) + Standard(), model, x, y).kind == "detached"
+    assert audit(GradientNorm(0.3, every=4) + JacobianNorm(0.2), model, x, y).kind == "depends"
 
 
 def test_only_losses_can_be_added():
