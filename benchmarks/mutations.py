@@ -457,7 +457,7 @@ MUTATIONS: list[Row] = [
     ),
     (CONTAINERS, "if len(calls) > 1:", "if False:", INPUTS),
     (CONTAINERS, "model(named) if takes(model, named) else", "model(named) if False else", INPUTS),
-    (FORWARD, "order = torch.argsort(index, stable=True)", "order = torch.arange(len(index))", INPUTS),
+    (CONTAINERS, "order = torch.argsort(index, stable=True)", "order = torch.arange(len(index))", INPUTS),
     (FORWARD, "if len(t) != self.size:", "if False:", INPUTS),
     (FORWARD, "isinstance(self.model, nn.Module) and self.inputs is None", "True", INPUTS),
     (DOUBLE, "if weights and any(name in ENDS", "if False and any(name in ENDS", REFUSALS),

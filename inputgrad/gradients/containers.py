@@ -247,3 +247,13 @@ def filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:  # a name that has no value yet
         return False
+
+
+def position(index: Tensor, size: int) -> Tensor:
+    """The place of every row among the rows of its own example."""
+    order = torch.argsort(index, stable=True)
+    counts = torch.bincount(index, minlength=size)
+    first = (counts.cumsum(0) - counts)[index[order]]
+    place = torch.empty_like(index)
+    place[order] = torch.arange(len(index), device=index.device) - first
+    return place

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.errors import UserError, nearest
-from inputgrad.gradients.containers import Inputs, Layer, modules_of, output_of, parts_of
+from inputgrad.gradients.containers import Inputs, Layer, modules_of, output_of, parts_of, position
 from inputgrad.gradients.context import Context as Context
 from inputgrad.gradients.double_backward import refuse_dead_ends
 from inputgrad.gradients.draws import Draws as Draws
@@ -144,7 +144,7 @@ class Forward:
         """What is by example, as `rows` gives it, shaped as x."""
         if self.index is None:
             return flat.reshape(self.x.shape)
-        by_row = flat.unflatten(1, (-1, self.x[0].numel()))[self.index, position(self.index, self.size)]
+        by_row: Tensor = flat.unflatten(1, (-1, self.x[0].numel()))[self.index, position(self.index, self.size)]
         return by_row.reshape(self.x.shape)
 
     @property
@@ -315,16 +315,6 @@ def opened(model: Model, x: Any, context: Context) -> Inputs | Layer | None:
     if context.layer is not None:
         return Layer(model, context.layer, x)
     return None if isinstance(x, Tensor) else Inputs(model, x, context.wrt)
-
-
-def position(index: Tensor, size: int) -> Tensor:
-    """The place of every row among the rows of its own example."""
-    order = torch.argsort(index, stable=True)
-    counts = torch.bincount(index, minlength=size)
-    first = (counts.cumsum(0) - counts)[index[order]]
-    place = torch.empty_like(index)
-    place[order] = torch.arange(len(index), device=index.device) - first
-    return place
 
 
 def refuse_half(model: Model) -> None:
