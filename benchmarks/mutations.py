@@ -182,7 +182,7 @@ MUTATIONS: list[Row] = [
     (FORWARD, "enabled=False) if self.exact else", "enabled=True) if self.exact else", CALLS),
     (FORWARD, "= self.notes, self._random, self.inputs", "= self.notes, [], self.inputs", CALLS),
     ("inputgrad/step.py", "        self.calls += 1\n", "", CALLS),
-    ("inputgrad/step.py", "None if at.in_graph or is_distributed() else parameters", "parameters", CALLS),
+    ("inputgrad/step.py", "None if at.in_graph or is_distributed() else [", "[", CALLS),
     ("inputgrad/losses/__init__.py", "if strength is None and self.counts_steps", "if False", CALLS),
     ("inputgrad/tasks.py", "if outputs[:1].numel() > 1:", "if False:", CALLS),
     ("inputgrad/tasks.py", "/ counted.sum(1).to(each.dtype).mean()", "/ counted.shape[1]", CALLS),
@@ -445,8 +445,8 @@ MUTATIONS: list[Row] = [
     ),
     (
         CONTAINERS,
-        "if len(self.tensors) == 1:\n            return called",
-        "if True:\n            return called",
+        "if len(self.tensors) > 1:\n            sizes",
+        "if False:\n            sizes",
         INPUTS,
     ),
     (
@@ -456,7 +456,7 @@ MUTATIONS: list[Row] = [
         INPUTS,
     ),
     (CONTAINERS, "if len(calls) > 1:", "if False:", INPUTS),
-    (CONTAINERS, "model(named) if takes(model, named) else", "model(named) if False else", INPUTS),
+    (CONTAINERS, "model(given) if takes(model, given) else", "model(given) if False else", INPUTS),
     (CONTAINERS, "order = torch.argsort(index, stable=True)", "order = torch.arange(len(index))", INPUTS),
     (FORWARD, "if len(t) != self.size:", "if False:", INPUTS),
     (FORWARD, "isinstance(self.model, nn.Module) and self.inputs is None", "True", INPUTS),
@@ -469,6 +469,11 @@ MUTATIONS: list[Row] = [
     ("inputgrad/testing.py", "if (gap := relative_gap(again, once)) > rtol:", "if False:", TESTING),
     ("inputgrad/testing.py", "> rtol * max(abs(difference)", "> 1e9 * max(abs(difference)", TESTING),
     ("pipeline/study/code.py", '*(part("inputgrad.losses", term, one) for term, one in terms.items())', "", IN_A_STUDY),
+    ("inputgrad/step.py", "if id(leaf) not in own]", "if False]", STEP),
+    ("inputgrad/step.py", "tensor.grad = None", "pass", STEP),
+    (FORWARD, "self.made += other.made", "pass", SUMS),
+    (CONTAINERS, 'given._make(each) if hasattr(given, "_make") else', "", INPUTS),
+    ("inputgrad/losses/_residual.py", "if found.shape == (n, n) and n > 1:", "if False:", REFUSALS),
 ]
 
 

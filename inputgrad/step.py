@@ -12,8 +12,8 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from inputgrad.errors import UserError
 from inputgrad.gradients.containers import modules_of
-from inputgrad.gradients.double_backward import computing, is_distributed, saying
-from inputgrad.gradients.forward import Context, Draws, Forward, Model
+from inputgrad.gradients.double_backward import computing, is_distributed, leaves_of, saying
+from inputgrad.gradients.forward import Context, Draws, Forward, Model, evaluating
 from inputgrad.losses import Loss, Strength
 from inputgrad.losses._refuse import refuse_wrong_use
 
@@ -42,7 +42,8 @@ class Step:
     Args:
         loss: one of ours.
         model: maps (N, *input) to (N, C) logits or (N, k) predictions. Which of its parameters are trained is looked up
-            at every step; frozen ones are left alone. Of a plain function: those of the modules that it uses.
+            at every step; frozen ones are left alone. Weights that the loss or a plain function uses besides are
+            trained too.
         context: direction, mask, bounds and task, where the loss uses them.
         draws: the random numbers of the term; by default the global ones.
         steps_per_epoch: for a loss with a `ramp`, which is counted in epochs.
@@ -63,7 +64,9 @@ class Step:
         accumulate: int = 1,
         scaler: torch.amp.GradScaler | None = None,
     ) -> None:
+        refuse_wrong_step(loss, model, accumulate)
         self.loss, self.model, self.context, self.draws = loss, model, context, draws
+        self.others: dict[Any, list[Tensor]] = {}
         self.steps_per_epoch, self.accumulate, self.scaler = steps_per_epoch, accumulate, scaler
         self.calls = 0
 
@@ -99,22 +102,41 @@ class Step:
             points: of this step, see `Context`.
             weight: of this micro-batch, its share of the step's examples; by default 1 / accumulate.
         """
-        strength, context = self.count(strength), with_known(self.context, examples, points)
+        context = with_known(self.context, examples, points)
         refuse_wrong_use(self.loss, self.model, x, y, context)
+        if weight is not None and not 0 < weight <= 1:
+            raise UserError(f"weight {weight:g} is no share of a step; fix: weight=len(x) / examples of the whole step")
+        strength = self.count(strength)
         if (self.calls - 1) % self.accumulate == 0:
             for one in modules_of(self.model):
                 one.zero_grad()  # of frozen layers too: an optimiser would go on with what lies there
+            for tensor in {id(t): t for found in self.others.values() for t in found}.values():
+                tensor.grad = None
         with computing(self.model, x):
             at = self.loss.forward(self.model, x, y, context, self.draws, strength)
             parts = self.loss.parts(at, strength)
         total = parts.total if self.accumulate == 1 else parts.total * (weight or 1 / self.accumulate)
-        if not (parameters := self.parameters):
+        parameters, others = self.parameters, self.found_besides(at, parts.total, strength)
+        if not parameters and not others:
             raise UserError("the model has no weights that are trained; fix: give the module itself, or unfreeze some")
         # one joint backward; into the parameters alone where x is a leaf of ours: its own .grad would be wasted work
-        only = None if at.in_graph or is_distributed() else parameters
+        only = None if at.in_graph or is_distributed() else [*parameters, *others]
         with saying(self.model, at.x):
             (total if self.scaler is None else self.scaler.scale(total)).backward(inputs=only)
         return Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), noted(at))
+
+    def found_besides(self, at: Forward, total: Tensor, strength: Strength) -> list[Tensor]:
+        """What the loss trains besides the model's own weights: a coefficient of an equation, a dict of weights, …
+
+        Looked for once for every set of terms that are on: the walk through the graph takes longer than a small step.
+        """
+        if at.in_graph:
+            return []
+        on = tuple(one != 0 for one in strength) if isinstance(strength, tuple | list) else strength != 0
+        if on not in self.others:
+            own = {*map(id, at.made), *(id(p) for one in modules_of(self.model) for p in one.parameters())}
+            self.others[on] = [leaf for leaf in leaves_of(total) if id(leaf) not in own]
+        return self.others[on]
 
     def count(self, strength: Strength | None) -> Strength:
         """The strength of this step, the given one or that of its number; the next call is the next step."""
@@ -173,6 +195,7 @@ class CompiledStep(Step):
         shape = x.shape if isinstance(x, Tensor) else None
         if self.shape is None:
             self.shape = shape
+            self.refuse_other_weights(x, y, with_known(self.context, examples, points))
         if shape != self.shape:  # compiling it would take longer than most batches of that size ever save
             return super().__call__(x, y, strength, examples, points, weight)
         strength, self.trained = self.count(strength), self.parameters
@@ -192,6 +215,15 @@ class CompiledStep(Step):
                 parameter.grad = gradient
         return taken
 
+    def refuse_other_weights(self, x: Any, y: Any, context: Context | None) -> None:
+        """Raise a UserError where the loss trains more than the weights of the model, which no graph would know."""
+        with evaluating(self.model), torch.random.fork_rng(), computing(self.model, x):
+            at = self.loss.forward(self.model, x, y, context, self.draws)
+            total = self.loss.parts(at).total
+        if found := self.found_besides(at, total, self.loss.strength):
+            shapes = ", ".join(str(tuple(one.shape)) for one in found[:3])
+            raise UserError(f"a compiled step trains the weights of the model alone, not {shapes}; fix: take Step")
+
     def gradients(
         self, x: Any, y: Any, strength: Strength, examples: dict[str, Tensor], points: dict[str, Any]
     ) -> tuple[Taken, list[Tensor | None]]:
@@ -202,6 +234,17 @@ class CompiledStep(Step):
         found = torch.autograd.grad(parts.total, self.trained, allow_unused=True)
         taken = Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), noted(at))
         return taken, [None if g is None else g.detach() for g in found]
+
+
+def refuse_wrong_step(loss: Any, model: Any, accumulate: Any) -> None:
+    if isinstance(loss, type) or not isinstance(loss, Loss):
+        name = loss.__name__ if isinstance(loss, type) else type(loss).__name__
+        fix = f"Step({name}(0.1), model)" if isinstance(loss, type) else "Step(loss, model), in this order"
+        raise UserError(f"{name} is no loss that was made; fix: {fix}")
+    if not callable(model):
+        raise UserError(f"the model is a {type(model).__name__}; fix: Step(loss, model)")
+    if not isinstance(accumulate, int) or accumulate < 1:
+        raise UserError(f"accumulate is {accumulate!r}; fix: the number of micro-batches, 1 or more")
 
 
 def said(error: Exception) -> str:

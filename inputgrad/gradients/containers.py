@@ -7,6 +7,7 @@ point of shape (N, numbers of all of them), and are taken apart again where the 
 from __future__ import annotations
 
 import copy
+import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -34,17 +35,17 @@ class Inputs:
     """
 
     def __init__(self, model: Callable[..., Any], given: Any, wrt: Names | None) -> None:
-        self.model, self.given, self.parts = model, given, parts_of(given)
-        floating = [name for name, part in self.parts.items() if is_floating(part)]
+        self.model, self.given = model, given
+        floating = [name for name, one in parts_of(given).items() if is_floating(one)]
         if wrt is None and len(floating) != 1:
             fix = f"fix: Context(wrt={floating[0] if floating else 'name'!r}), or several names"
             raise UserError(f"x holds {len(floating)} floating-point tensors ({listed(floating)}), not one; {fix}")
         self.names = [floating[0]] if wrt is None else [wrt] if isinstance(wrt, str | int) else [*wrt]
         for name in self.names:
-            if name not in floating:
+            if not is_floating(part(given, name)):
                 known = nearest(str(name), map(str, floating))
                 raise UserError(f"wrt: x holds no floating-point tensor {name!r}; {known}")
-        self.tensors: list[Tensor] = [self.parts[name] for name in self.names]
+        self.tensors: list[Tensor] = [part(given, name) for name in self.names]
         if len({len(t) for t in self.tensors}) > 1:
             shapes = ", ".join(f"{n} {tuple(t.shape)}" for n, t in zip(self.names, self.tensors, strict=True))
             raise UserError(f"wrt: {shapes} have different numbers of rows; fix: name tensors with a row per example")
@@ -58,11 +59,14 @@ class Inputs:
 
     def call(self, point: Tensor) -> Any:
         """What the model gives for the container with other numbers in it."""
-        if len(self.tensors) == 1:
-            return called(self.model, self.given, {self.names[0]: point})
-        sizes = [t[0].numel() for t in self.tensors]
-        pieces = [p.reshape(t.shape) for p, t in zip(point.split(sizes, 1), self.tensors, strict=True)]
-        return called(self.model, self.given, dict(zip(self.names, pieces, strict=True)))
+        pieces = [point]
+        if len(self.tensors) > 1:
+            sizes = [t[0].numel() for t in self.tensors]
+            pieces = [p.reshape(t.shape) for p, t in zip(point.split(sizes, 1), self.tensors, strict=True)]
+        given = self.given
+        for name, piece in zip(self.names, pieces, strict=True):
+            given = changed(given, name, piece)
+        return called(self.model, given)
 
 
 def is_floating(value: Any) -> bool:
@@ -74,34 +78,58 @@ def listed(names: Sequence[str | int]) -> str:
 
 
 def parts_of(given: Any) -> dict[str | int, Any]:
-    """The parts of a container by name; those of a tuple or a list by number."""
+    """The parts of a container by name; those of a plain tuple or list by number."""
     if isinstance(given, Mapping):
         return dict(given)
     if isinstance(given, tuple | list):
-        return dict(enumerate(given))
+        return dict(zip(getattr(given, "_fields", range(len(given))), given, strict=True))
+    if dataclasses.is_dataclass(given):
+        return {field.name: getattr(given, field.name) for field in dataclasses.fields(given)}
     if callable(keys := getattr(given, "keys", None)):  # a batch of torch_geometric keeps its tensors elsewhere
         return {name: getattr(given, name) for name in keys()}
     return dict(getattr(given, "__dict__", {}))
 
 
-def called(model: Callable[..., Any], given: Any, changed: Mapping[str | int, Tensor]) -> Any:
-    """What the model gives for a container of which some parts are changed; the container itself stays as it is.
+def part(given: Any, name: str | int) -> Any:
+    """A part of a container, also one inside another: `obs.state`; None where there is none."""
+    parts = parts_of(given)
+    if name in parts or not isinstance(name, str) or "." not in name:
+        return parts.get(name)
+    first, _, rest = name.partition(".")
+    return part(parts.get(first), rest)
+
+
+def changed(given: Any, name: str | int, value: Tensor) -> Any:
+    """The container with another tensor in it; the given one stays as it is."""
+    if isinstance(name, str) and "." in name and name not in parts_of(given):
+        first, _, rest = name.partition(".")
+        name, value = first, changed(parts_of(given)[first], rest, value)
+    if isinstance(given, tuple | list):
+        each = [value if key == name else one for key, one in parts_of(given).items()]
+        return given._make(each) if hasattr(given, "_make") else type(given)(each)
+    if dataclasses.is_dataclass(given) and not isinstance(given, type):
+        return dataclasses.replace(given, **{str(name): value})
+    other = copy.copy(given)
+    if isinstance(given, Mapping):
+        other[name] = value
+        if name in getattr(other, "__dict__", {}):  # one that keeps its keys as attributes too
+            setattr(other, str(name), value)
+    else:
+        setattr(other, str(name), value)
+    return other
+
+
+def called(model: Callable[..., Any], given: Any) -> Any:
+    """What the model gives for a container.
 
     A dict is given by name where the model has all its names, a tuple in its order where there is room; else the model
     takes the container whole, or the parts that its signature names.
     """
-    if isinstance(given, Mapping):
-        named = {**given, **changed}
-        if takes(model, **named):
-            return model(**named)
-        return model(named) if takes(model, named) else model(**wanted(model, named))
-    if isinstance(given, tuple | list):
-        each = [changed.get(number, part) for number, part in enumerate(given)]
-        return model(*each) if takes(model, *each) else model(type(given)(each))
-    other = copy.copy(given)
-    for name, value in changed.items():
-        setattr(other, str(name), value)
-    return model(other) if takes(model, other) else model(**wanted(model, parts_of(other)))
+    if isinstance(given, Mapping) and takes(model, **(named := dict(given))):
+        return model(**named)
+    if type(given) in (tuple, list) and takes(model, *given):
+        return model(*given)
+    return model(given) if takes(model, given) else model(**wanted(model, parts_of(given)))
 
 
 def signature(model: Callable[..., Any]) -> inspect.Signature:
@@ -137,13 +165,17 @@ def output_of(outputs: Any, name: str | int | None) -> Tensor:
     """
     if isinstance(outputs, Tensor) and name is None:
         return outputs
-    found = {} if isinstance(outputs, Tensor) else {n: p for n, p in parts_of(outputs).items() if is_floating(p)}
-    wanted = name if name is not None else "logits" if "logits" in found else next(iter(found), None)
-    if wanted not in found or (name is None and wanted != "logits" and len(found) > 1):
+    if isinstance(outputs, Tensor):
+        raise UserError(f"output: the model gives a tensor, which has no part {name!r}; fix: leave output out")
+    found = {n: p for n, p in parts_of(outputs).items() if is_floating(p)}
+    if isinstance(outputs, tuple) and isinstance(name, int):  # a field of a named one has a number too
+        found = {n: p for n, p in enumerate(outputs) if is_floating(p)}
+    meant = name if name is not None else "logits" if "logits" in found else next(iter(found), None)
+    if meant not in found or (name is None and meant != "logits" and len(found) > 1):
         said = f"the model gives a {type(outputs).__name__} with {listed([*found])}"
         fix = f"Context(output={next(iter(found))!r}), or another of them" if found else "give a model whose outputs"
         raise UserError(f"{said}; fix: {fix}{'' if found else ' are a tensor, or hold one'}")
-    chosen: Tensor = found[wanted]
+    chosen: Tensor = found[meant]
     return chosen
 
 
@@ -174,7 +206,7 @@ class Layer:
     def _run(self, hook: Callable[..., Any]) -> Any:
         handle = self.layer.register_forward_hook(hook)
         try:
-            return self.model(self.given) if isinstance(self.given, Tensor) else called(self.model, self.given, {})
+            return self.model(self.given) if isinstance(self.given, Tensor) else called(self.model, self.given)
         finally:
             handle.remove()
 
@@ -247,6 +279,24 @@ def filled(cell: Any) -> bool:
         return cell.cell_contents is not None
     except ValueError:  # a name that has no value yet
         return False
+
+
+def index_of(x: Any, index: Tensor | str | None) -> Tensor | None:
+    """The number of the example of every row of x, given or by its name in x; None where a row is an example."""
+    found = part(x, index) if isinstance(index, str) else index
+    if index is not None and not isinstance(found, Tensor):
+        raise UserError(f"index: x has no tensor {index!r}; {nearest(str(index), map(str, parts_of(x)))}")
+    return found
+
+
+def checked(index: Tensor, size: int) -> Tensor:
+    """The index, once it is known to be one of integers, one for each of so many rows."""
+    if index.is_floating_point():
+        raise UserError(f"index is {str(index.dtype)[6:]}, the numbers of examples are integers; fix: index.long()")
+    if index.shape != (size,):
+        said = f"index has shape {tuple(index.shape)} for {size} rows of x"
+        raise UserError(f"{said}; fix: give the number of the example of every row")
+    return index
 
 
 def position(index: Tensor, size: int) -> Tensor:

@@ -14,6 +14,14 @@ from inputgrad.errors import UserError, nearest
 from inputgrad.gradients.containers import Names
 from inputgrad.tasks import LossName
 
+KINDS: tuple[tuple[str, Any, str], ...] = (
+    ("layer", str, "the name of the layer, as named_modules() gives it"),
+    ("points", Mapping, '{"inside": points}'),
+    ("examples", Mapping, '{"target_gradient": t}'),
+    ("bounds", (tuple, list), "(lowest, highest)"),
+)
+"""What a name of the context may hold, and what to write."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Context:
@@ -27,7 +35,8 @@ class Context:
         (N, *input), or (N, k, *input) for k outputs; `gradient_weight`, shaped as it; `mask`, (N, *input).
     task: the task loss, where type and shape of the targets leave a doubt: "ce" (class numbers or class probabilities),
         "bce" (a label of its own for every output) or "mse"; or a function (outputs, y) -> (N,) with class weights, …,
-        or a loss of `torch.nn` with reduction="none".
+        or a loss of `torch.nn` with reduction="none". Its values are averaged over the examples, and over what an
+        example has several of: class weights and an `ignore_index` do not divide by what counts, as torch's mean does.
     wrt: where x is a container (a dict, a tuple, a batch object): the name of the tensor by which is differentiated, or
         several; by default its only floating-point one. The rest is passed on.
     layer: the name of a layer of the model: differentiated is by what it gives. For tokens, that of the embeddings.
@@ -35,7 +44,7 @@ class Context:
     index: where an example has several rows of x, such as the atoms of a molecule: the number of the example of every
         row, (rows of x,), or its name in x. A term is then one number per example, over all its rows.
     points: points of a term's own, by the name that its knob `points` says, (M, *input): between real and generated
-        examples, inside a domain; or (points, y).
+        examples, inside a domain; or a pair (points, y). Points in a container: a dict, or ((x, t), None).
     """
 
     direction: Tensor | None = None
@@ -49,13 +58,20 @@ class Context:
     index: Tensor | str | None = None
     points: Mapping[str, Any] = field(default_factory=dict)
 
-    def __new__(cls, *_: Any, **known: Any) -> Context:
+    def __new__(cls, *unnamed: Any, **known: Any) -> Context:
         names = cls.__dataclass_fields__
+        if unnamed:
+            raise UserError(f"Context: {unnamed[0]!r} has no name; fix: Context(task={unnamed[0]!r}), or another name")
         if wrong := [name for name in known if name not in names]:
             raise UserError(f"Context: there is no {wrong[0]!r}; {nearest(wrong[0], names)}")
         return super().__new__(cls)
 
     def __post_init__(self) -> None:
+        for name, kind, fix in KINDS:
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), kind):
+                raise UserError(f"Context: {name} is a {type(getattr(self, name)).__name__}; fix: {name}={fix}")
+        if isinstance(self.task, type):
+            raise UserError(f"Context: task is a class; fix: task={self.task.__name__}(reduction='none')")
         if self.bounds is not None and not self.bounds[0] < self.bounds[1]:
             raise UserError(f"bounds {tuple(self.bounds)} hold nothing; fix: give (lowest, highest), such as (0, 1)")
         if isinstance(self.task, str) and self.task not in tasks.LOSSES:

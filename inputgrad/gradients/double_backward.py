@@ -132,13 +132,22 @@ def refuse_dead_ends(model: Any, gradient: Tensor) -> None:
 
 def names_in_graph(t: Tensor) -> set[str]:
     """The names of the operations that a tensor was computed with."""
+    return {node.name() for node in nodes_of(t)}
+
+
+def leaves_of(t: Tensor) -> list[Tensor]:
+    """The tensors that a backward of t would give a gradient."""
+    return [node.variable for node in nodes_of(t) if hasattr(node, "variable")]
+
+
+def nodes_of(t: Tensor) -> set[Any]:
     left: list[Any] = [t.grad_fn]
     seen: set[Any] = {None}
     while left:
         if (node := left.pop()) not in seen:
             seen.add(node)
             left += [one for one, _ in node.next_functions]
-    return {node.name() for node in seen - {None}}
+    return seen - {None}
 
 
 def is_sharded(module: Any) -> bool:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from inputgrad import tasks
 from inputgrad.errors import UserError, nearest
-from inputgrad.gradients.containers import Inputs, Layer, modules_of, output_of, parts_of, position
+from inputgrad.gradients.containers import Inputs, Layer, checked, index_of, modules_of, output_of, position
 from inputgrad.gradients.context import Context as Context
 from inputgrad.gradients.double_backward import refuse_dead_ends
 from inputgrad.gradients.draws import Draws as Draws
@@ -77,14 +77,16 @@ class Forward:
     ) -> None:
         self.context = context or Context()
         self.inputs = opened(model, x, self.context)
-        self.index = self._index(x)
+        index = index_of(x, self.context.index)
         if self.inputs is not None:
             x = self.inputs.point
+        self.index = None if index is None else checked(index, len(x))
         self.model, self.y, self.exact = model, y, exact
         self.in_graph = x.requires_grad
         # else a leaf of our own: the caller's x keeps its flags and its .grad
         self.x: Tensor = x if self.in_graph else x.detach().requires_grad_(track)
         self.draws = draws or Draws()
+        self.made = [self.x]  # all points that this pass and those from it have made
         self.notes: dict[str, Tensor] = {}  # figures a term wants recorded, averaged over the epoch
         self._random: list[Tensor | None] = []  # the random state before the first pass, None where it draws nothing
         self._gradients: dict[str, Tensor] = {}
@@ -108,16 +110,6 @@ class Forward:
     def _outputs_at(self, points: Tensor) -> Tensor:
         outputs = self.model(points) if self.inputs is None else self.inputs.call(points)
         return wide(output_of(outputs, self.context.output))
-
-    def _index(self, x: Any) -> Tensor | None:
-        """The number of the example of every row of x; None where a row is an example."""
-        index = self.context.index
-        if isinstance(index, str):
-            index = parts_of(x).get(index)
-            if not isinstance(index, Tensor):
-                known = nearest(str(self.context.index), map(str, parts_of(x)))
-                raise UserError(f"index: x has no tensor {self.context.index!r}; {known}")
-        return index
 
     @property
     def size(self) -> int:
@@ -269,7 +261,12 @@ class Forward:
         )
         moved = Forward(self.model, x, self.y, context=plain, draws=draws, track=track, exact=self.exact)
         moved.notes, moved._random, moved.inputs, moved.index = self.notes, self._random, self.inputs, self.index
+        moved.made = self.joined(moved)
         return moved
+
+    def joined(self, other: Forward) -> list[Tensor]:
+        self.made += other.made
+        return self.made
 
     def elsewhere(self, name: str) -> Forward:
         """A pass at the points that the context has under that name."""
@@ -281,7 +278,7 @@ class Forward:
         other = Forward(
             self.model, x, y, context=replace(self.context, examples={}), draws=self.draws, exact=self.exact
         )
-        other.notes = self.notes
+        other.notes, other.made = self.notes, self.joined(other)
         return other
 
     def moved(self, points: Tensor) -> Tensor:
@@ -294,7 +291,7 @@ class Forward:
             raise UserError("share: a part of a batch needs one tensor with a row per example; fix: share: 1")
         context = self.context.of(index)
         part = Forward(self.model, self.x[index], self.y[index], context=context, draws=self.draws, exact=self.exact)
-        part.notes = self.notes
+        part.notes, part.made = self.notes, self.joined(part)
         return part
 
     def gradient(self, of: Of = "loss") -> Tensor:

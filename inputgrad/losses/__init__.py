@@ -83,6 +83,8 @@ class Loss(BaseModel, ABC, metaclass=Shown):
     on: Adversary | None = None
     points: str | None = None
 
+    example: ClassVar[str] = ""
+    """How to make one, for `help`, where that takes more than the name."""
     search: ClassVar[dict[str, Range]] = {}
     """Knobs worth searching, with their ranges."""
     published: ClassVar[dict[str, Published]] = {}
@@ -98,9 +100,11 @@ class Loss(BaseModel, ABC, metaclass=Shown):
     if not TYPE_CHECKING:  # type checkers know the knobs from the fields
 
         def __init__(self, *strength: float, **knobs: Any) -> None:
-            refuse_wrong_knobs(type(self), strength, knobs)
+            takes_equation = "equation" in type(self).model_fields and callable(next(iter(strength), 0))
+            unnamed = "equation" if takes_equation else "strength"
+            refuse_wrong_knobs(type(self), unnamed, strength, knobs)
             try:
-                super().__init__(**dict(zip(("strength",), strength, strict=False)), **knobs)
+                super().__init__(**dict(zip((unnamed,), strength, strict=False)), **knobs)
             except ValidationError as error:
                 first = error.errors()[0]
                 where = ".".join(map(str, first["loc"]))
@@ -118,6 +122,20 @@ class Loss(BaseModel, ABC, metaclass=Shown):
         from inputgrad.losses._sum import Sum
 
         return Sum.of(self, other)
+
+    def __radd__(self, other: Any) -> Loss:
+        return self if isinstance(other, int) and other == 0 else self.__add__(other)  # sum([...]) begins with 0
+
+    def __mul__(self, factor: Any) -> Loss:
+        name = type(self).__name__
+        raise UserError(f"{name} times a number may mean its term or all of it; fix: {name}(strength=…)")
+
+    __rmul__ = __mul__
+
+    @property
+    def asks_points(self) -> set[str]:
+        """The names in `Context.points` that it asks for."""
+        return set() if self.points is None else {self.points}
 
     @abstractmethod
     def term(self, at: Forward) -> Tensor:

@@ -38,6 +38,10 @@ class AttributionPrior(Loss):
 
     needs: ClassVar[tuple[str, ...]] = ("mask",)
 
+    @property
+    def asks_points(self) -> set[str]:
+        return super().asks_points | {"baselines"}
+
     def term(self, at: Forward) -> Tensor:
         return at.rows(masked(at, self.attribution(at))).square().sum(1)
 

@@ -40,9 +40,10 @@ def explain(loss: Any, shared: str) -> None:
     ABOUT[loss] = inspect.cleandoc(vars(loss).get("__doc__") or "")
     meaning = dict(line.strip().split(": ", 1) for line in shared.splitlines() if ": " in line)
     lines = []
-    for name, field in loss.model_fields.items():
+    knobs = {"terms": loss.model_fields["terms"]} if "terms" in loss.model_fields else loss.model_fields
+    for name, field in knobs.items():
         kind = inspect.formatannotation(field.annotation).replace("typing.", "").replace("inputgrad.gradients.", "")
         default = "" if field.is_required() else f" = {field.default!r}"
         lines.append(f"{name}: {kind}{default}{'; ' + meaning[name] if name in meaning else ''}")
-    use = [f"loss = {loss.__name__}()", *USE]
+    use = [f"loss = {loss.example or loss.__name__ + '()'}", *USE]
     loss.__doc__ = "\n\n".join([ABOUT[loss], "\n    ".join(["Knobs:", *lines]), "\n    ".join(["Use:", *use])])

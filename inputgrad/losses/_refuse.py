@@ -14,13 +14,19 @@ from inputgrad.errors import UserError, nearest
 from inputgrad.gradients.forward import Context
 
 
-def refuse_wrong_knobs(loss: Any, strength: tuple[Any, ...], knobs: dict[str, Any]) -> None:
+def refuse_wrong_knobs(loss: Any, unnamed: str, strength: tuple[Any, ...], knobs: dict[str, Any]) -> None:
     """Raise a UserError for knobs of a name or a kind that no loss takes."""
+    if any(isinstance(one, nn.Module) for one in strength):
+        fix = f"loss = {loss.__name__}(), then loss(model, x, y)"
+        raise UserError(f"{loss.__name__} is made first, and then called; fix: {fix}")
     if len(strength) > 1:
         raise UserError(f"{loss.__name__}: only the strength has no name; fix: name the others, such as ramp=2")
     if wrong := [name for name in knobs if name not in loss.model_fields]:
         raise UserError(f"{loss.__name__}: there is no {wrong[0]!r}; {nearest(wrong[0], loss.model_fields)}")
-    for name, value in [*knobs.items(), *(("strength", value) for value in strength)]:
+    for name, value in [*knobs.items(), *((unnamed, value) for value in strength)]:
+        if name == "points" and not isinstance(value, str):
+            fix = 'points="inside", and Context(points={"inside": x})'
+            raise UserError(f"{loss.__name__}: points is the name of some; fix: {fix}")
         if isinstance(value, Tensor):
             plain = f"{name}=float(value)"
             learned = "for one that is trained, multiply it by loss.penalty(model, x, y) yourself"
@@ -41,7 +47,16 @@ def refuse_wrong_use(loss: Any, model: Any, x: Any, y: Any, context: Any) -> Non
     known = context or Context()
     refuse_wrong_x(x, known)
     if y is not None and not isinstance(y, Tensor) and not callable(known.task):
-        raise UserError(f"y is a {type(y).__name__}, not a tensor; fix: y = torch.as_tensor(y)")
+        holds = isinstance(y, dict) or (isinstance(y, tuple | list) and any(isinstance(one, Tensor) for one in y))
+        fix = "give the tensor in it, or Context(task=function of (outputs, y))" if holds else "y = torch.as_tensor(y)"
+        raise UserError(f"y is a {type(y).__name__}, not a tensor; fix: {fix}")
+    if isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() == 1 and len(x) > 1 and y.shape == (1,):
+        raise UserError("x is one example without a batch; fix: x[None]")
+    unused = [name for name in known.points if name not in loss.asks_points]
+    if unused and type(loss).__module__.startswith("inputgrad."):
+        fix = f'{type(loss).__name__}(points="{unused[0]}")'
+        known = f"; {nearest(unused[0], loss.asks_points)}" if loss.asks_points else ""
+        raise UserError(f"no term asks for the points {unused[0]!r}{known}; fix: {fix}")
     if isinstance(y, Tensor) and not isinstance(known.task, str) and not callable(known.task):
         refuse_wrong_task(loss, y)
     radius = getattr(loss, "epsilon", None)
@@ -69,6 +84,8 @@ def refuse_wrong_x(x: Any, context: Context) -> None:
         if not len(x):
             raise UserError("the batch is empty; fix: leave it out, or DataLoader(drop_last=True)")
         if not x.is_floating_point() and context.layer is None:
+            if x.is_complex():
+                raise UserError("x is complex; fix: torch.view_as_real(x), and a model that takes it so")
             fix = "x / 255 for an image" if x.dtype == torch.uint8 else "x.float() for numbers"
             fix += ', Context(layer="…") with the name of the embedding for tokens'
             raise UserError(f"x is {str(x.dtype)[6:]}, by which nothing can be differentiated; fix: {fix}")
@@ -89,7 +106,7 @@ def refuse_wrong_task(loss: Any, y: Tensor) -> None:
 def outside_inference(x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
     """Tensors that gradients can be asked of, also where the caller runs under `torch.inference_mode`."""
     if torch.compiler.is_compiling() or not torch.is_inference_mode_enabled():
-        yield x, y
+        yield (x if torch.compiler.is_compiling() or not isinstance(x, Tensor) else usable(x)), y
         return
     with torch.inference_mode(False):
         yield usable(x), usable(y)

@@ -8,6 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 from torch import Tensor
 
+from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, rows
 from inputgrad.losses import Loss
 
@@ -24,7 +25,10 @@ class Derivatives:
 
     def u(self, of: int = 0) -> Tensor:
         """An output of the model, (N,)."""
-        return rows(self._at.outputs)[:, of]
+        outputs = rows(self._at.outputs)
+        if not 0 <= of < outputs.shape[1]:
+            raise UserError(f"of={of}: the model has the outputs 0 to {outputs.shape[1] - 1}; fix: name one of them")
+        return outputs[:, of]
 
     def d(self, *by: int, of: int = 0) -> Tensor:
         """∂u/∂x_i for `d(i)`, ∂²u/∂x_i∂x_j for `d(i, j)`, and so on, (N,).
@@ -33,6 +37,10 @@ class Derivatives:
             by: coordinates, by number; of several tensors (`Context(wrt=...)`) those of the first one come first.
             of: the output, by number.
         """
+        coordinates = rows(self.x).shape[1]
+        if not by or any(not isinstance(i, int) or not 0 <= i < coordinates for i in by):
+            named = ", ".join(map(repr, by))
+            raise UserError(f"d({named}): x has the coordinates 0 to {coordinates - 1}; fix: name them by number")
         return rows(self._gradient(by[:-1], of))[:, by[-1]]
 
     def _gradient(self, by: tuple[int, ...], of: int) -> Tensor:
@@ -56,6 +64,7 @@ class Residual(Loss):
     `Residual(equation=lambda p: p.d(1) - 0.1 * p.d(0, 0))` is the heat equation for u(x, t), ∂u/∂t = 0.1 ∂²u/∂x².
     Several equations: stack their residuals, (N, k); their squares are added. At points inside the domain, without
     targets: `residual.penalty(model, inside)`, or in a sum by `points`; conditions on a boundary are a task loss there.
+    p.x is (N, coordinates), p.u() and p.d(…) are (N,); `of=1` is the second output.
 
     Regression: u is the prediction. A net of piecewise linear activations (ReLU) has the second derivative 0; take tanh
     or SiLU.
@@ -64,9 +73,16 @@ class Residual(Loss):
     Source: Raissi, Perdikaris & Karniadakis 2019 (physics-informed nets).
     """
 
+    example: ClassVar[str] = "Residual(lambda p: p.d(1) - 0.1 * p.d(0, 0))"
     equation: Callable[[Derivatives], Tensor] = Field(exclude=True)
 
     tasks: ClassVar[tuple[str, ...]] = ("regression",)
 
     def term(self, at: Forward) -> Tensor:
-        return rows(self.equation(Derivatives(at))).square().sum(1)
+        found, n = self.equation(Derivatives(at)), len(at.x)
+        if not isinstance(found, Tensor) or found.dim() == 0 or len(found) != n:
+            shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
+            raise UserError(f"the equation gives {shape} for {n} points; fix: a residual for each, (N,) or (N, k)")
+        if found.shape == (n, n) and n > 1:  # (N,) less (N, 1): every point against every other one
+            raise UserError("the equation gives (N, N); fix: p.u() and p.d() are (N,): take p.x[:, 0], not p.x[:, :1]")
+        return rows(found).square().sum(1)

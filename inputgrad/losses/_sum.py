@@ -22,6 +22,7 @@ class Sum(Loss):
     different ones cannot be added.
     """
 
+    example: ClassVar[str] = "GradientNorm(0.1) + JacobianNorm(0.01)"
     strength: Literal[1] = 1
     terms: dict[str, SerializeAsAny[Loss]]
 
@@ -76,6 +77,10 @@ class Sum(Loss):
     def whole(self) -> Loss:
         """The sum of its terms, each at full strength."""
         return self.model_copy(update={"terms": {name: term.whole() for name, term in self.terms.items()}})
+
+    @property
+    def asks_points(self) -> set[str]:
+        return {name for term in self.terms.values() for name in term.asks_points}
 
     def strength_at(self, step: int, epoch: float) -> tuple[float, ...]:
         """Of every term, in their order."""

@@ -6,6 +6,7 @@ Everything is held against a textbook that is written out, by the loss and by th
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -62,12 +63,19 @@ class Output:
     hidden: torch.Tensor
 
 
+class Two(NamedTuple):
+    first: torch.Tensor
+    second: torch.Tensor
+
+
 OUTPUTS = {
     "a dict of one": (lambda z: {"scores": z}, {}),
     "a dict, named": (lambda z: {"energy": z, "more": z * 2}, {"output": "energy"}),
     "a tuple, by number": (lambda z: (z * 2, z), {"output": 1}),
     "an object with logits": (lambda z: Output(z, z * 2), {}),
     "an object, named": (lambda z: SimpleNamespace(first=z * 2, second=z), {"output": "second"}),
+    "a named tuple, by name": (lambda z: Two(z * 2, z), {"output": "second"}),
+    "a named tuple, by number": (lambda z: Two(z * 2, z), {"output": 1}),
     "a dict with what is no number": (lambda z: {"z": z, "mask": torch.ones(3, dtype=torch.bool)}, {}),
 }
 
@@ -89,7 +97,7 @@ def test_what_a_model_gives(kind, loss):
         (lambda z: {"a": z, "b": z}, {}, r"the model gives a dict with 'a', 'b'; fix: Context\(output='a'\)"),
         (lambda z: {"a": z}, {"output": "c"}, r"the model gives a dict with 'a'; fix: Context\(output='a'\)"),
         (lambda z: "text", {}, "the model gives a str with none; fix: give a model whose outputs are a tensor"),
-        (lambda z: z, {"output": "c"}, "the model gives a Tensor with none; fix"),
+        (lambda z: z, {"output": "c"}, "the model gives a tensor, which has no part 'c'; fix: leave output out"),
     ],
 )
 def test_an_output_that_is_not_said(outputs, known, said):
@@ -118,7 +126,31 @@ class Whole(Named):
 
 
 MASK = torch.ones(8, 6, dtype=torch.int64)
+
+
+class Triple(NamedTuple):
+    values: torch.Tensor
+    mask: torch.Tensor
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class Frozen:
+    values: torch.Tensor
+    mask: torch.Tensor
+    scale: float
+
+
+class ByAttribute(Named):
+    """Takes what has attributes."""
+
+    def forward(self, batch):
+        return super().forward(batch.values, batch.mask, batch.scale)
+
+
 CONTAINERS = {
+    "a named tuple": (ByAttribute, Triple(X, MASK, 0.5)),
+    "a frozen dataclass": (ByAttribute, Frozen(X, MASK, 0.5)),
     "a dict, by name": (Named, {"values": X, "mask": MASK, "scale": 0.5}),
     "a dict, whole": (Whole, {"values": X, "mask": MASK, "scale": 0.5}),
     "an object": (Whole, SimpleNamespace(values=X, mask=MASK, scale=0.5)),
@@ -185,6 +217,37 @@ def test_several_tensors_are_one_point(given):
 def test_a_part_of_the_inputs_that_is_not_said(given, known, said):
     with pytest.raises(UserError, match=said):
         GradientNorm()(Named(), given, Y, Context(**known))
+
+
+class Attributes(dict):
+    """A dict that gives its keys as attributes too."""
+
+    __getattr__ = dict.__getitem__
+
+
+class Mirrored(dict):
+    """A dict that keeps its keys as attributes."""
+
+    def __init__(self, **named):
+        super().__init__(**named)
+        self.__dict__.update(named)
+
+
+@pytest.mark.parametrize("kind", [Attributes, Mirrored])
+def test_a_dict_with_attributes_stays_one(kind):
+    model = mlp()
+    same(GradientNorm(0.5)(lambda batch: model(batch.state), kind(state=X), Y), textbook(model, X, Y), model)
+
+
+def test_a_tensor_inside_another_container():
+    model = mlp()
+    given = {"obs": {"state": X, "goal": torch.ones(8, 6, dtype=D)}, "step": 3}
+
+    def policy(batch):
+        return model(batch["obs"]["state"] * batch["obs"]["goal"])
+
+    same(GradientNorm(0.5)(policy, given, Y, Context(wrt="obs.state")), textbook(model, X, Y), model)
+    assert given["obs"]["state"] is X
 
 
 class Words(nn.Module):

@@ -19,9 +19,11 @@ from inputgrad import (
     GradientTarget,
     JacobianNorm,
     Loss,
+    Residual,
     RightReasons,
     Standard,
     Step,
+    Sum,
     UserError,
     registry,
 )
@@ -75,7 +77,16 @@ USES = {
     "a norm that is not there": (lambda: GradientNorm(p=3), "GradientNorm: p: .*1, 2 or 'inf'"),
     "two knobs without a name": (lambda: GradientNorm(0.1, 2), "only the strength has no name; fix"),
     "a loss that is changed": (lambda: setattr(G, "strength", 0.2), r"a loss does not change once it is made; fix"),
+    "called before it is made": (
+        lambda: GradientNorm(NET, X, Y),
+        r"is made first, and then called; fix: loss = GradientNorm\(\)",
+    ),
+    "points for their name": (lambda: GradientNorm(points=X), 'points is the name of some; fix: points="inside"'),
+    "a loss times a number": (lambda: 0.5 * GradientNorm(), "fix: GradientNorm\\(strength=…\\)"),
     # model, x, y
+    "y in a dict": (lambda: G(NET, X, {"labels": Y}), "y is a dict, not a tensor; fix: give the tensor in it"),
+    "one example": (lambda: G(NET, X[0], Y[:1]), r"x is one example without a batch; fix: x\[None\]"),
+    "complex x": (lambda: G(NET, torch.complex(X, X), Y), "x is complex; fix"),
     "x and y exchanged": (lambda: G(NET, Y, X), "x and y are exchanged; fix"),
     "the model behind": (lambda: G(X, Y, NET), r"the model is a tensor; fix: loss\(model, x, y\)"),
     "the outputs for the model": (lambda: G(NET(X), Y), r"the model is a tensor; fix: loss\(model, x, y\)"),
@@ -118,6 +129,42 @@ USES = {
         "no weights that are trained; fix",
     ),
     # what is known
+    "a context without a name": (lambda: Context("ce"), "'ce' has no name; fix: Context\\(task='ce'\\)"),
+    "a layer for its name": (lambda: Context(layer=NET[0]), "layer is a Linear; fix: layer=the name of the layer"),
+    "points without a name": (lambda: Context(points=X), 'points is a Tensor; fix: points={"inside": points}'),
+    "bounds of one number": (lambda: Context(bounds=1), "bounds is a int; fix: bounds=\\(lowest, highest\\)"),
+    "a class for a task": (
+        lambda: Context(task=nn.CrossEntropyLoss),
+        "task is a class; fix: task=CrossEntropyLoss\\(red",
+    ),
+    "points that nobody asks for": (
+        lambda: G(NET, X, Y, Context(points={"inside": X})),
+        r'no term asks for the points \'inside\'; fix: GradientNorm\(points="inside"\)',
+    ),
+    "an index of floats": (
+        lambda: G(NET, X, Y, Context(index=torch.zeros(8))),
+        "index is float32, .*; fix: index.long",
+    ),
+    "an index of another length": (
+        lambda: G(NET, X, Y, Context(index=torch.zeros(3, dtype=torch.long))),
+        r"index has shape \(3,\) for 8 rows of x; fix",
+    ),
+    "every point against every other": (
+        lambda: Residual(lambda p: p.d(0) - p.x[:, :1]).penalty(ONE, X),
+        r"the equation gives \(N, N\); fix: .*take p\.x\[:, 0\]",
+    ),
+    "a coordinate too many": (
+        lambda: Residual(lambda p: p.d(7)).penalty(ONE, X),
+        r"d\(7\): x has the coordinates 0 to 5; fix",
+    ),
+    "an output too many": (
+        lambda: Residual(lambda p: p.d(0, of=1)).penalty(ONE, X),
+        "of=1: the model has the outputs 0 to 0",
+    ),
+    "an equation that is a mean": (
+        lambda: Residual(lambda p: p.d(0).mean()).penalty(ONE, X),
+        r"gives \(\) for 8 points; fix",
+    ),
     "a dict for the context": (lambda: G(NET, X, Y, {"mask": X[0]}), r"context is a dict; fix: Context\(\*\*context\)"),
     "no mask": (lambda: RightReasons()(NET, X, Y), r"a mask is missing; fix: Context\(mask=...\)"),
     "a misspelt name": (lambda: Context(masks=X[0]), r"no 'masks'; did you mean 'mask'\?"),
@@ -162,6 +209,11 @@ def test_a_wrong_use_is_one_line_with_a_fix(use):
     assert "\n" not in text
 
 
+def made_under_inference():
+    with torch.inference_mode():
+        return X * 1
+
+
 RIGHT = {
     "a strength without a name": lambda: GradientNorm(0.1) == GradientNorm(strength=0.1),
     "a weight as a strength": lambda: (nn.Parameter(torch.ones(())) * GradientNorm().penalty(NET, X, Y)).requires_grad,
@@ -182,6 +234,11 @@ RIGHT = {
         NET, X, Y, strength=GradientNorm(every=2).strength_at(0, 0.0)
     ),
     "a label that is left out": lambda: G(NET, X, torch.where(Y == 3, -100, Y)),
+    "points that a term asks for": lambda: GradientNorm(points="inside")(NET, X, Y, Context(points={"inside": (X, Y)})),
+    "an equation without a name": lambda: Residual(lambda p: p.d(0) - p.x[:, 0]).penalty(ONE, X),
+    "sum of a list": lambda: sum([GradientNorm(0.1), JacobianNorm(0.1)]) == GradientNorm(0.1) + JacobianNorm(0.1),
+    "x[None]": lambda: G(NET, X[0][None], Y[:1]),
+    "features made under inference_mode": lambda: G(NET, made_under_inference(), Y),
     "numpy numbers": lambda: GradientNorm(float(np.float64(0.1))),
 }
 
@@ -209,10 +266,14 @@ LOSSES = [loss for loss in LOSSES if issubclass(loss, Loss) and loss is not Loss
 def test_help_is_one_screen_with_every_knob(loss):
     text = pydoc.render_doc(loss, renderer=pydoc.plaintext)
     assert len(text.splitlines()) <= 60
-    for knob in loss.model_fields:
+    for knob in ["terms"] if loss is Sum else loss.model_fields:
         assert re.search(rf"^ \|      {knob}: ", text, re.M), knob
     assert "loss(model, x, y" in text
     assert "mean(" in text
+    exec(
+        re.search(r"Use:\n \|      (loss = .*)", text)[1],
+        vars(inputgrad) | {n: getattr(inputgrad, n) for n in inputgrad.__all__},
+    )
 
 
 def test_the_losses_are_there():

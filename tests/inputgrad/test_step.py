@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from inputgrad import PGD, CompiledStep, Context, Draws, GradientNorm, Step, UserError, losses, registry
+from inputgrad import PGD, CompiledStep, Context, Draws, GradientNorm, Residual, Step, UserError, losses, registry
 from inputgrad.losses import Loss as Base
 
 CONTEXT = Context(direction=torch.ones(4, 6) + torch.eye(4, 6), mask=torch.tensor([1.0, 0, 0, 1, 0, 0]))
@@ -194,3 +194,68 @@ def test_a_value_is_given_under_inference_mode():
         assert torch.equal(loss(model, x.clone(), y.clone()), wanted)
         assert torch.equal(loss(model, {"input": x.clone()}, y), wanted)
         assert torch.equal(loss.penalty(model, x.clone(), y), loss.penalty(model, x, y))
+
+
+def test_what_the_loss_trains_besides_the_model_is_trained_too():
+    """A dict of weights, nets in a list, the coefficient of an equation, a factor in a function, a learned task."""
+    x, y = batch()
+    first = net()
+    weights = {name: p.detach().clone().requires_grad_() for name, p in net().named_parameters()}
+    several = [net(), net()]
+
+    class Team:
+        def __init__(self):
+            self.nets, self.head = several, nn.Linear(4, 4)
+
+        def predict(self, x):
+            return self.head(sum(one(x) for one in self.nets).tanh())
+
+    team, factor, rate = Team(), nn.Parameter(torch.tensor(1.5)), nn.Parameter(torch.tensor(0.3))
+    noise = nn.Parameter(torch.zeros(4))
+    learned = Context(task=lambda outputs, y: (noise.exp() * outputs.square()).sum(1))
+    cases = [
+        (GradientNorm(0.5), lambda x: torch.func.functional_call(first, weights, (x,)), None, [*weights.values()]),
+        (GradientNorm(0.5), team.predict, None, [*several[0].parameters(), *team.head.parameters()]),
+        (Residual(lambda p: p.d(1) - rate * p.d(0, 0)), net(), Context(task=learned.task), [rate]),
+        (GradientNorm(0.5), lambda x: factor * first(x), None, [factor, *first.parameters()]),
+        (GradientNorm(0.5), first, learned, [noise]),
+    ]
+    for loss, model, context, trained in cases:
+        wanted = torch.autograd.grad(loss(model, x, y, context), trained)
+        step = Step(loss, model, context)
+        for _ in range(2):  # nothing is left from the first
+            step(x, y)
+        for tensor, gradient in zip(trained, wanted, strict=True):
+            assert torch.equal(tensor.grad, gradient)
+
+
+@pytest.mark.compiles
+def test_a_compiled_step_refuses_what_its_graph_does_not_know():
+    rate = nn.Parameter(torch.tensor(0.3))
+    step = CompiledStep(Residual(lambda p: p.d(0) - rate), net(), Context(task="mse"))
+    with pytest.raises(UserError, match=r"the weights of the model alone, not \(\); fix: take Step"):
+        step(batch()[0], torch.rand(10, 4), strength=1.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (
+            lambda: Step(GradientNorm, net()),
+            r"GradientNorm is no loss that was made; fix: Step\(GradientNorm\(0\.1\), model\)",
+        ),
+        (
+            lambda: Step(net(), GradientNorm()),
+            r"Sequential is no loss that was made; fix: Step\(loss, model\), in this",
+        ),
+        (lambda: Step(GradientNorm(), "net"), "the model is a str; fix"),
+        (
+            lambda: Step(GradientNorm(), net(), accumulate=0),
+            "accumulate is 0; fix: the number of micro-batches, 1 or more",
+        ),
+        (lambda: Step(GradientNorm(), net(), accumulate=2)(*batch(), weight=5), "weight 5 is no share of a step; fix"),
+    ],
+)
+def test_a_step_that_is_made_wrongly_is_one_line(make, said):
+    with pytest.raises(UserError, match=said):
+        make()

@@ -151,7 +151,9 @@ def test_a_term_has_points_of_its_own(kind):
 def test_points_that_are_missing_or_have_another_name_are_one_line():
     model, (x, y) = net(), batch()
     loss = GradientNorm(points="inside")
-    with pytest.raises(UserError, match=r"the points 'inside' are missing; did you mean 'insides'\?"):
+    with pytest.raises(UserError, match=r"the points 'inside' are missing; there is none; fix: Context\(points="):
+        loss(model, x, y)
+    with pytest.raises(UserError, match=r"no term asks for the points 'insides'; fix"):
         loss(model, x, y, Context(points={"insides": (x, y)}))
     torch.testing.assert_close(loss(model, x, y, Context(points={"inside": (x, y)})), GradientNorm()(model, x, y))
 
