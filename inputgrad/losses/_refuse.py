@@ -55,8 +55,8 @@ def refuse_wrong_use(loss: Any, model: Any, x: Any, y: Any, context: Any) -> Non
     unused = [name for name in known.points if name not in loss.asks_points]
     if unused and type(loss).__module__.startswith("inputgrad."):
         fix = f'{type(loss).__name__}(points="{unused[0]}")'
-        known = f"; {nearest(unused[0], loss.asks_points)}" if loss.asks_points else ""
-        raise UserError(f"no term asks for the points {unused[0]!r}{known}; fix: {fix}")
+        near = f"; {nearest(unused[0], loss.asks_points)}" if loss.asks_points else ""
+        raise UserError(f"no term asks for the points {unused[0]!r}{near}; fix: {fix}")
     if isinstance(y, Tensor) and not isinstance(known.task, str) and not callable(known.task):
         refuse_wrong_task(loss, y)
     radius = getattr(loss, "epsilon", None)

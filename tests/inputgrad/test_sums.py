@@ -153,7 +153,7 @@ def test_points_that_are_missing_or_have_another_name_are_one_line():
     loss = GradientNorm(points="inside")
     with pytest.raises(UserError, match=r"the points 'inside' are missing; there is none; fix: Context\(points="):
         loss(model, x, y)
-    with pytest.raises(UserError, match=r"no term asks for the points 'insides'; fix"):
+    with pytest.raises(UserError, match=r"no term asks for the points 'insides'; did you mean 'inside'"):
         loss(model, x, y, Context(points={"insides": (x, y)}))
     torch.testing.assert_close(loss(model, x, y, Context(points={"inside": (x, y)})), GradientNorm()(model, x, y))
 
