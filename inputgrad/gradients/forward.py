@@ -254,11 +254,9 @@ class Forward:
     def at(self, x: Tensor, track: bool = True) -> Forward:
         """Another pass of the same model on the same targets, at inputs that were moved from x by a constant."""
         x, context, draws = self.moved(x), self.context, self.draws
-        plain = (
-            context
-            if self.inputs is None and self.index is None
-            else replace(context, wrt=None, layer=None, index=None)
-        )
+        plain = context
+        if self.inputs is not None or self.index is not None:
+            plain = replace(context, wrt=None, layer=None, index=None)  # the pass takes those of this one
         moved = Forward(self.model, x, self.y, context=plain, draws=draws, track=track, exact=self.exact)
         moved.notes, moved._random, moved.inputs, moved.index = self.notes, self._random, self.inputs, self.index
         moved.made = self.joined(moved)
@@ -275,9 +273,9 @@ class Forward:
             raise UserError(f"the points {name!r} are missing; {known}; fix: Context(points={{{name!r}: …}})")
         found = self.context.points[name]
         x, y = found if isinstance(found, tuple) else (found, None)
-        other = Forward(
-            self.model, x, y, context=replace(self.context, examples={}), draws=self.draws, exact=self.exact
-        )
+        index = self.context.index if isinstance(self.context.index, str) else None  # else it is that of the batch
+        context = replace(self.context, examples={}, index=index)
+        other = Forward(self.model, x, y, context=context, draws=self.draws, exact=self.exact)
         other.notes, other.made = self.notes, self.joined(other)
         return other
 

@@ -53,7 +53,7 @@ def refuse_wrong_use(loss: Any, model: Any, x: Any, y: Any, context: Any) -> Non
     if isinstance(x, Tensor) and isinstance(y, Tensor) and x.dim() == 1 and len(x) > 1 and y.shape == (1,):
         raise UserError("x is one example without a batch; fix: x[None]")
     unused = [name for name in known.points if name not in loss.asks_points]
-    if unused and type(loss).__module__.startswith("inputgrad."):
+    if unused and loss.strength and type(loss).__module__.startswith("inputgrad."):
         fix = f'{type(loss).__name__}(points="{unused[0]}")'
         near = f"; {nearest(unused[0], loss.asks_points)}" if loss.asks_points else ""
         raise UserError(f"no term asks for the points {unused[0]!r}{near}; fix: {fix}")

@@ -148,6 +148,21 @@ def test_a_term_has_points_of_its_own(kind):
     torch.testing.assert_close(found, gradients(wanted, model), rtol=1e-9, atol=1e-12)
 
 
+def test_the_points_of_a_term_do_not_have_the_index_of_the_batch():
+    """Two rows an example in the batch, and points of their own with one."""
+    model, x = net(1), batch()[0]
+    index, inside = torch.arange(10) // 2, torch.rand(7, 6, dtype=D)
+    y = torch.rand(5, 1, dtype=D)
+
+    def pairs(points):
+        return model(points).reshape(-1, 2).sum(1, keepdim=True) if len(points) == 10 else model(points)
+
+    loss = GradientNorm(0.5, of="outputs") + GradientNorm(0.3, of="outputs", points="inside")
+    g = [torch.autograd.grad(model(p.requires_grad_()).sum(), p)[0] for p in (x.clone(), inside.clone())]
+    wanted = F.mse_loss(pairs(x), y) + 0.5 * g[0].square().sum() / 5 + 0.3 * g[1].square().sum(1).mean()
+    torch.testing.assert_close(loss(pairs, x, y, Context(index=index, points={"inside": inside})), wanted)
+
+
 def test_points_that_are_missing_or_have_another_name_are_one_line():
     model, (x, y) = net(), batch()
     loss = GradientNorm(points="inside")
