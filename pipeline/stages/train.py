@@ -148,16 +148,10 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
             try:
                 row = train_epoch(trainer) | validate(trainer)
             except UserError as error:
-                if trainer.run.study.training.compile and not isinstance(error, Diverged):
-                    raise UserError(f"{run.study.file}: training.compile: {run.name}: {error}") from error
-                raise
-            except (RuntimeError, NotImplementedError) as error:
-                from inputgrad.gradients.double_backward import refuse_without_double_backward
-
-                refuse_without_double_backward(
-                    trainer.model, trainer.dataset.inputs("train", slice(2)), error, f"{run.name}: "
-                )
-                raise
+                if isinstance(error, Diverged):
+                    raise
+                where = f"{run.study.file}: training.compile: " if run.study.training.compile else ""
+                raise UserError(f"{where}{run.name}: {error}") from error
             trainer.epoch += 1
             trainer.history.append({"epoch": trainer.epoch, **row})
             save_epoch(trainer, folder)
