@@ -158,18 +158,6 @@ def is_distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
-def refuse_without_double_backward(model: nn.Module, x: Tensor, error: Exception, where: str = "") -> None:
-    """Say `error` in the user's words where a second derivative that does not exist is its cause; else return.
-
-    Raises:
-        UserError: names the layers, where they can be found, and the fix; `where` stands in front.
-    """
-    fix = fix_of(error)
-    if fix in (KERNEL, NO_SECOND, IN_PLACE):
-        named = to_blame(error, [model], lambda: model(x))
-        raise UserError(f"{where}{named}{str(error).splitlines()[0].rstrip(':')}; fix: {fix}") from error
-
-
 def to_blame(error: BaseException, models: Iterable[nn.Module], call: Callable[[], object]) -> str:
     """'layer NAME has no double backward: ', or the like, for an error of PyTorch; '' where no layer is found.
 

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from inputgrad.attacks import Threat, Worst
+from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Draws
 from inputgrad.gradients.looking import random_state
 from inputgrad.robustness.settings import attack_module, knobs_of
@@ -96,8 +97,5 @@ def refuse_unusable(run: Run, dataset: Dataset) -> None:
         x, y, context = trainer.dataset.first("train", run.study.training.batch_size)
         try:
             run.loss(trainer.model, x, y, context, Draws(trainer.draw), run.loss.strength).backward()
-        except (RuntimeError, NotImplementedError) as error:
-            from inputgrad.gradients.double_backward import refuse_without_double_backward
-
-            refuse_without_double_backward(trainer.model, x[:2], error, f"{run.name}: ")
-            raise
+        except UserError as error:
+            raise UserError(f"{run.name}: {error}") from error
