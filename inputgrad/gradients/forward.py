@@ -263,6 +263,7 @@ class Forward:
         return moved
 
     def joined(self, other: Forward) -> list[Tensor]:
+        """The points that this pass and another one have made, one list for both."""
         self.made += other.made
         return self.made
 
