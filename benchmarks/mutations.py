@@ -272,7 +272,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/attacks/_fab.py", "clamp(0, TOWARDS_CLEAN)", "clamp(0, 0)", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
     ("inputgrad/robustness/settings.py", "chosen is None or name in chosen", "True", ATTACK),
-    ("inputgrad/step.py", "                one.zero_grad()", "                pass", STEP),
+    ("inputgrad/step.py", "in (*weights, *(t for found", "in (*(t for found", STEP),
     ("inputgrad/step.py", "if torch.__version__ < COMPILES", "if False", STEP),
     (
         "inputgrad/step.py",
@@ -470,7 +470,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/testing.py", "> rtol * max(abs(difference)", "> 1e9 * max(abs(difference)", TESTING),
     ("pipeline/study/code.py", '*(part("inputgrad.losses", term, one) for term, one in terms.items())', "", IN_A_STUDY),
     ("inputgrad/step.py", "if id(leaf) not in own]", "if False]", STEP),
-    ("inputgrad/step.py", "tensor.grad = None", "pass", STEP),
+    ("inputgrad/step.py", "*(t for found in self.others.values() for t in found)", "", STEP),
     (FORWARD, "self.made += other.made", "pass", SUMS),
     (CONTAINERS, 'given._make(each) if hasattr(given, "_make") else', "", INPUTS),
     ("inputgrad/losses/_residual.py", "if found.shape == (n, n) and n > 1:", "if False:", REFUSALS),

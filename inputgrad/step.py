@@ -67,6 +67,7 @@ class Step:
         refuse_wrong_step(loss, model, accumulate)
         self.loss, self.model, self.context, self.draws = loss, model, context, draws
         self.others: dict[Any, list[Tensor]] = {}
+        self.seen: Any = None
         self.steps_per_epoch, self.accumulate, self.scaler = steps_per_epoch, accumulate, scaler
         self.calls = 0
 
@@ -103,20 +104,22 @@ class Step:
             weight: of this micro-batch, its share of the step's examples; by default 1 / accumulate.
         """
         context = with_known(self.context, examples, points)
-        refuse_wrong_use(self.loss, self.model, x, y, context)
+        use = [(type(t), getattr(t, "shape", None), getattr(t, "dtype", None)) for t in (x, y)], [*(points or ())]
+        if use != self.seen:  # of one kind the first is enough: it takes a tenth of a small step
+            refuse_wrong_use(self.loss, self.model, x, y, context)
+            self.seen = use
         if weight is not None and not 0 < weight <= 1:
             raise UserError(f"weight {weight:g} is no share of a step; fix: weight=len(x) / examples of the whole step")
-        strength = self.count(strength)
-        if (self.calls - 1) % self.accumulate == 0:
-            for one in modules_of(self.model):
-                one.zero_grad()  # of frozen layers too: an optimiser would go on with what lies there
-            for tensor in {id(t): t for found in self.others.values() for t in found}.values():
+        strength, weights = self.count(strength), [p for one in modules_of(self.model) for p in one.parameters()]
+        if (self.calls - 1) % self.accumulate == 0:  # of frozen layers too: an optimiser goes on with what lies there
+            for tensor in (*weights, *(t for found in self.others.values() for t in found)):
                 tensor.grad = None
         with computing(self.model, x):
             at = self.loss.forward(self.model, x, y, context, self.draws, strength)
             parts = self.loss.parts(at, strength)
         total = parts.total if self.accumulate == 1 else parts.total * (weight or 1 / self.accumulate)
-        parameters, others = self.parameters, self.found_besides(at, parts.total, strength)
+        parameters = [p for p in weights if p.requires_grad]
+        others = self.found_besides(at, parts.total, strength)
         if not parameters and not others:
             raise UserError("the model has no weights that are trained; fix: give the module itself, or unfreeze some")
         # one joint backward; into the parameters alone where x is a leaf of ours: its own .grad would be wasted work
