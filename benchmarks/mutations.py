@@ -272,7 +272,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/attacks/_fab.py", "clamp(0, TOWARDS_CLEAN)", "clamp(0, 0)", ENSEMBLE),
     ("inputgrad/attacks/_fab.py", "distance[example] > enough", "distance[example] >= 0", ENSEMBLE),
     ("inputgrad/robustness/settings.py", "chosen is None or name in chosen", "True", ATTACK),
-    ("inputgrad/step.py", "in (*weights, *(t for found", "in (*(t for found", STEP),
+    ("inputgrad/step.py", "in (*weights, *(t for found", "in (*weights[:0], *(t for found", STEP),
     ("inputgrad/step.py", "if torch.__version__ < COMPILES", "if False", STEP),
     (
         "inputgrad/step.py",
