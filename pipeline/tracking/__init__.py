@@ -75,6 +75,9 @@ def track(study_names: list[str]) -> None:
     except Exception as error:
         if not server.is_foreign(error):
             raise
+        if "disk is full" in str(error):  # nothing of the database is wrong: to delete it would lose what it holds
+            fix = "fix: free some space and run again: python -m pipeline track"
+            raise UserError(f"MLflow's database cannot be written, the disk is full; {fix}") from error
         raise UserError(f"MLflow does not take the runs ({reason(error)}); {server.FIX}") from error
     done = sum(map(bool, runs.values()))
     if not done:
