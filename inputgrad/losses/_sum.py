@@ -105,6 +105,12 @@ class Sum(Loss):
         """Every example's terms, each times its strength."""
         return torch.stack([term.strength * term.term(at) for term in self.terms.values()]).sum(0)
 
+    def _term(self, at: Forward) -> Tensor:
+        """As `term`; where a term has points or a share of its own, examples are not the same: the sum of the means."""
+        if all(term.points is None and term.share == 1 for term in self.terms.values()):
+            return self.term(at)
+        return torch.stack([term.strength * term._term(at).mean() for term in self.terms.values()]).sum()[None]
+
     def parts(self, at: Forward, strength: Strength | None = None) -> Parts:
         """As of any loss; the term is the weighted sum of the terms' means, and each mean is noted by its name."""
         live = [(*one, own) for one, own in zip(self.terms.items(), self.strengths(strength), strict=True) if own]

@@ -175,3 +175,14 @@ def test_points_that_are_missing_or_have_another_name_are_one_line():
 
 def test_the_sum_is_a_loss_of_names():
     assert Sum(terms={"norm": GradientNorm(0.1)}).model_dump()["terms"]["norm"]["p"] == 2
+
+
+def test_the_penalty_of_a_sum_keeps_the_points_and_the_share_of_each_term():
+    model, (x, y), inside = net(), batch(), torch.rand(33, 6, dtype=D)
+    known = Context(points={"inside": inside})
+    loss = GradientNorm(0.3, of="outputs", points="inside") + JacobianNorm(0.2, projections=-1, share=0.5)
+    chosen = torch.randperm(10, generator=torch.Generator().manual_seed(0))[:5]
+    wanted = GradientNorm(0.3, of="outputs").penalty(model, inside)
+    wanted = wanted + JacobianNorm(0.2, projections=-1).penalty(model, x[chosen])
+    found = loss.penalty(model, x, y, known, Draws(torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(found, wanted)
