@@ -10,6 +10,7 @@ from torch import Tensor
 
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Forward, rows
+from inputgrad.gradients.taylor import is_chain, laplacian
 from inputgrad.losses import Loss
 
 
@@ -22,10 +23,12 @@ class Derivatives:
     def __init__(self, at: Forward) -> None:
         self._at, self.x = at, at.x
         self._first: dict[tuple[int, ...], Tensor] = {}
+        self._outputs: Tensor | None = None
+        self._laplacians: Tensor | None = None
 
     def u(self, of: int = 0) -> Tensor:
         """An output of the model, (N,)."""
-        outputs = rows(self._at.outputs)
+        outputs = rows(self._at.outputs) if self._outputs is None else self._outputs
         if not 0 <= of < outputs.shape[1]:
             raise UserError(f"of={of}: the model has the outputs 0 to {outputs.shape[1] - 1}; fix: name one of them")
         return outputs[:, of]
@@ -50,8 +53,23 @@ class Derivatives:
             self._first[key] = self._at.gradient_of(self.d(*by, of=of) if by else self.u(of))
         return self._first[key]
 
+    def gradient(self, values: Tensor) -> Tensor:
+        """The derivatives of any number per point, (N,), by all coordinates, (N, d): of a residual, for instance."""
+        return rows(self._at.gradient_of(values))
+
     def laplacian(self, of: int = 0) -> Tensor:
-        """Σ_i ∂²u/∂x_i² over all coordinates, (N,)."""
+        """Σ_i ∂²u/∂x_i² over all coordinates, (N,).
+
+        In one forward pass where the model is an nn.Sequential of nn.Linear, tanh, sigmoid and SiLU, which then gives
+        u and its first derivatives too; else by a double backward for each coordinate.
+        """
+        at = self._at
+        if self._laplacians is None and at.takes_any_batch and at.context.output is None and is_chain(at.model, self.x):
+            self._outputs, first, self._laplacians = laplacian(at.model, self.x)  # type: ignore[arg-type]
+            self._first |= {(k,): first[..., k] for k in range(first.shape[2])}
+        if self._laplacians is not None:
+            self.u(of)  # refuses an output that is not there
+            return self._laplacians[:, of]
         total = self.d(0, 0, of=of)
         for i in range(1, rows(self.x).shape[1]):
             total = total + self.d(i, i, of=of)
@@ -68,7 +86,8 @@ class Residual(Loss):
 
     Regression: u is the prediction. A net of piecewise linear activations (ReLU) has the second derivative 0; take tanh
     or SiLU.
-    Cost: one double backward for every derivative that is named, none twice. Helps where an equation is known.
+    Cost: one double backward for every derivative that is named, none twice; p.laplacian() of a plain chain of layers
+    takes one forward pass. p.gradient(r) differentiates a residual (gPINN). Helps where an equation is known.
 
     Source: Raissi, Perdikaris & Karniadakis 2019 (physics-informed nets).
     """

@@ -84,6 +84,16 @@ class TestMixedPrecision:
         assert gap(scaled(GradientNorm(0.5)), gradients_of(exact, gradient_norm(exact, X, Y))) <= allowed
 
 
+class TestCompile:
+    def test_the_step_has_the_textbooks_gradient(self):
+        model, single = mlp(), mlp()
+        frozen = torch.optim.SGD(model.parameters(), lr=0.0)
+        lines = code("compile").replace("optimizer.zero_grad()", "")
+        known = {"CompiledStep": inputgrad.CompiledStep, "GradientNorm": GradientNorm, "model": model}
+        exec(lines, {**known, "optimizer": frozen, "x": X, "y": Y})
+        assert gap(gradients_of(model), gradients_of(single, gradient_norm(single, X, Y))) < BOUND
+
+
 class TestLightning:
     pl = pytest.importorskip("pytorch_lightning")
 
