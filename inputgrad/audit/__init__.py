@@ -6,6 +6,7 @@ assert inputgrad.audit(my_loss, model, x, y).depends      # my_loss(model, x, y)
 
 from __future__ import annotations
 
+import inspect
 import math
 import sys
 import textwrap
@@ -20,10 +21,12 @@ from torch import Tensor
 
 from inputgrad.audit import explain
 from inputgrad.audit.blame import running
-from inputgrad.audit.checks import TRAINS, Facts, First, Row, rows
+from inputgrad.audit.checks import Facts, First, Row, rows
+from inputgrad.audit.cuts import Constant
 from inputgrad.audit.forms import Form, forms, refuse
+from inputgrad.audit.inside import own_functions
 from inputgrad.audit.subject import AnyLoss, Subject
-from inputgrad.audit.verdict import Kind, decide
+from inputgrad.audit.verdict import TRAINS, Kind, close_calls, decide
 from inputgrad.errors import UserError
 from inputgrad.gradients.forward import Context
 from inputgrad.losses import Loss
@@ -36,9 +39,13 @@ SENTENCES: dict[Kind, str] = {
     " another part is a constant.",
     "detached": "The loss prints the input gradient but does not train on it: the gradient is a constant.",
     "independent": "The loss does not depend on the input gradient.",
+    "wrong gradient": "The loss depends on the input gradient, but its parameter gradient is wrong: it is not"
+    " that of the printed value.",
     "not finite": "The loss or its parameter gradient is nan or infinite: one step destroys the model.",
 }
 
+CALLS = 64
+"""So many calls are made where a loss counts its steps and has no derivative in the first."""
 WIDTH = 100
 """Of the table; a longer figure goes on in the next line."""
 STATES = {True: "ok", False: "FAILS", None: "-"}
@@ -107,7 +114,8 @@ def audit(loss: AnyLoss, model: Any, x: Any, y: Any = None, context: Context | N
         with running("the audit's own evaluation", subject.models):
             facts = measured(subject, first)
             found = list(rows(facts))
-            return Audit(facts.answer.kind, found, subject.form.text, explanation(facts, found))
+            called = subject.form.text + (f", the {subject.calls + 1}th time" if subject.calls else "")
+            return Audit(facts.kind, found, called, explanation(facts, found))
 
 
 def first_call(subject: Subject, ways: Sequence[Form]) -> First:
@@ -174,37 +182,83 @@ def same(a: list[Any], b: list[Any]) -> bool:
     return all(torch.equal(x, y) if isinstance(x, Tensor) else x == y for x, y in zip(a, b, strict=True))
 
 
+def refuse_kept_graphs(subject: Subject) -> None:
+    """A second step from the same state runs as the first one did, or something of the first was kept.
+
+    Raises:
+        UserError: it was: the training loop would fail as well.
+    """
+    try:
+        total = subject.again()
+        if total.requires_grad:
+            total.backward()
+    except RuntimeError as error:
+        if "second time" not in str(error):
+            raise
+        fix = "clear at the start of a call what an earlier one kept (a derivative, outputs in a dict)"
+        raise UserError(f"the second call uses a graph of an earlier call again, which is gone; fix: {fix}") from error
+
+
 def measured(subject: Subject, first: First) -> Facts:
     """The bent evaluations, in float64 if the loss runs in it, else in the model's own precision."""
-    subject.dtype = torch.float64
+    refuse_kept_graphs(subject)
     try:
+        subject.dtype = torch.float64
         base = subject.run(backward=True, s=1.0)
     except Exception:  # constants of the user's own are often float32; float64 is our choice, not theirs
         subject.dtype = None
         base = subject.run(backward=True, s=1.0)
+    if not base.probe.asked and subject.counts() and subject.wait_for(CALLS):
+        base = subject.run(backward=True, s=1.0)
     exact = subject.run(backward=True, free=subject.learnt)
-    return Facts(subject, decide(subject, base), exact, replace(base, grads=[]), first)
+    return Facts(subject, decide(subject, base, exact), exact, replace(base, grads=[]), first)
 
 
 def explanation(f: Facts, found: Sequence[Row]) -> str:
     """What was written, why it is wrong, what to write: for the verdict, and for the rows that failed."""
     failed, asked = {row.name for row in found if row.ok is False}, f.exact.probe.asked
-    ways: list[str] = []
-    if f.answer.kind == "detached":
-        ways += explain.way_of(asked, f.first.alive, in_training(f))
-    if f.answer.kind == "partly detached":
-        ways.append("partly")
+    ways, lines = reasons(f)
     if f.base.inside:
         ways.append("own backward")
     elif "no side effects" in failed and f.first.touched[0].startswith(".grad") and "backward" not in ways:
         ways.append("left in .grad")
     if "batch repeated" in failed:
         ways.append("mean")
-    if "size of the term" in failed and f.answer.kind == "depends":
+    if "size of the term" in failed and f.kind == "depends":
         ways.append("scale")
-    if "the model's input gradient is right" in failed and f.answer.kind != "independent":
+    if "examples have an input gradient" in failed:
+        ways.append("zeros")
+        lines += [a.line for a in asked if a.empty == 1]
+    if "the model's input gradient is right" in failed and f.kind != "independent":
         ways.append("model")
-    return explain.text(ways, asked if f.answer.kind in ("detached", "partly detached") else []) if ways else ""
+    return explain.text(ways, lines) if ways else ""
+
+
+def reasons(f: Facts) -> tuple[list[str], list[Constant]]:
+    """The ways in which a verdict comes about, and the lines that are to blame."""
+    asked, voids = f.exact.probe.asked, [part.line for part in f.found.voids]
+    constant = [a.line for a in asked if not a.graph]
+    if f.kind == "detached":
+        if f.subject.scripted and not asked:
+            return ["script"], []
+        return explain.way_of(asked, f.first.alive, in_training(f)), voids or constant
+    if f.kind == "partly detached":
+        return ["partly"], voids or constant
+    if f.kind == "wrong gradient":
+        return ["wrong"], [Constant("a function", place_of(one)) for one in own_functions(f.subject, f.exact)]
+    if f.kind == "independent" and f.exact.probe.missing:
+        return ["not connected"], [Constant("a derivative", where) for where in f.exact.probe.missing]
+    if f.kind == "independent" and close_calls(f.exact.probe.calls):
+        return ["numbers"], []
+    return [], []
+
+
+def place_of(thing: type) -> tuple[str, int]:
+    """Where a class is written; ('', 0) where its source is not there."""
+    try:
+        return inspect.getsourcefile(thing) or "", inspect.getsourcelines(thing)[1]
+    except (OSError, TypeError):
+        return "", 0
 
 
 def in_training(f: Facts) -> bool:

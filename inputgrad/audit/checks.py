@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from inputgrad.audit.blame import short
-from inputgrad.audit.probe import Call, Probe, bearing
+from inputgrad.audit.cuts import Constant
+from inputgrad.audit.gaps import NotMeasuredError
+from inputgrad.audit.inside import model_gradient, wrong_layers
+from inputgrad.audit.slopes import size
 from inputgrad.audit.subject import Run, Subject
-from inputgrad.audit.tensors import mapped, tensors
-from inputgrad.audit.verdict import Answer, total
-
-TRAINS = ("depends", "moves its inputs along the gradient")
-"""The verdicts with which training follows the input gradient."""
+from inputgrad.audit.verdict import Answer, Found, Kind
 
 
 @dataclass(frozen=True)
@@ -51,184 +49,89 @@ class Facts:
 
     Attributes:
         subject: what was audited.
-        answer: how its value follows the derivatives.
+        found: the verdict, and how it was measured.
         exact: an evaluation that is not bent, with its last backward.
         base: one that is bent by 1.
         first: what the loss did when it was called as a training loop calls it.
     """
 
     subject: Subject
-    answer: Answer
+    found: Found
     exact: Run
     base: Run
     first: First
+
+    @property
+    def kind(self) -> Kind:
+        return self.found.kind
+
+    @property
+    def answer(self) -> Answer:
+        return self.found.answer
+
+
+def at(line: Constant) -> str:
+    """'.detach() in file.py, line 12'"""
+    return f"{line.written} in {Path(line.where[0]).name}, line {line.where[1]}" if line.where[0] else line.written
 
 
 Check = Callable[[Facts], tuple[bool | None, str]]
 
 
-class NotMeasuredError(Exception):
-    """The reason why a row has no figure."""
-
-
-def size(grads: list[Tensor]) -> float:
-    return math.sqrt(dot(grads, grads))
-
-
-def dot(one: list[Tensor], two: list[Tensor]) -> float:
-    return sum(float((a * b).sum()) for a, b in zip(one, two, strict=True))
-
-
-def weights_difference(f: Facts) -> tuple[bool | None, str]:
-    """The parameter gradient along directions of the weights, against a difference; constants are held still."""
-    s, precise = f.subject, f.subject.precision == torch.float64
-    if f.answer.kind not in (*TRAINS, "partly detached"):
-        raise NotMeasuredError("nothing of the gradient is trained")
-    still: dict[str, Any] = {"held": f.exact.probe.calls, "free": s.learnt, "tape": f.exact.probe.tape}
-    here, inside = f.exact.value + f.exact.inner, f.exact.inner != 0
-    if abs(total(s.run(**still), inside) - here) > 1e-6 * abs(here):
-        raise NotMeasuredError("a second call gives another value: the loss keeps a state of its own")
-    length, width = size(f.exact.grads), math.sqrt(sum(g.numel() for g in f.exact.grads))
-    gaps = Gaps(0.02 if precise else 0.1)  # spectral norm holds the vectors of its power iteration: a small gap
-    generator = torch.Generator().manual_seed(4)
-    for relative in (1e-7, 1e-9, 1e-5) if precise else (1e-3, 1e-2):  # a long step crosses kinks, a short one rounds
-        way = [torch.randn(g.shape, generator=generator).to(g) / width + g / length for g in f.exact.grads]
-        along = dot(f.exact.grads, way)
-        h = relative * max(1.0, abs(here)) / abs(along)
-        if h > 1:
-            raise NotMeasuredError("the parameter gradient is almost 0: a difference is rounding")
-        up, down = (total(s.run(shift=(w * step for w in way), **still), inside) for step in (h, -h))
-
-        def nearby(way: list[Tensor] = way, h: float = h) -> list[float]:
-            ends = (s.run(True, shift=(w * step for w in way), **still).grads for step in (h, -h))
-            return [dot(end, way) for end in ends]
-
-        if gaps.add(up, down, h, along, nearby):
-            return gaps.found(s)
-    if f.answer.steps:
-        raise NotMeasuredError("the moved inputs change with the weights, as a difference sees and training does not")
-    return gaps.found(s)
-
-
-@dataclass
-class Gaps:
-    """Slopes by autograd against differences, over several directions; those that cross a kink do not count."""
-
-    bound: float
-    smooth: list[float] = field(default_factory=list)
-
-    def add(self, up: float, down: float, h: float, along: float, nearby: Callable[[], list[float]]) -> bool:
-        """Whether this direction settles it: both slopes agree. `nearby` gives those by autograd at the ends."""
-        slope = (up - down) / (2 * h)
-        largest = max(abs(slope), abs(along), 1e-9)
-        gap = abs(slope - along) / largest
-        if gap < self.bound or all(abs(near - along) < self.bound * largest for near in nearby()):
-            self.smooth.append(gap)
-        return gap < self.bound
-
-    def found(self, s: Subject) -> tuple[bool | None, str]:
-        if not self.smooth:
-            raise NotMeasuredError("every step crosses a kink, as of a ReLU")
-        precise = s.precision == torch.float64
-        gap = min(self.smooth)
-        return gap < self.bound, f"relative gap {gap:.1e}" + ("" if precise else f", in {name_of(s.precision)}")
-
-
-def name_of(precision: torch.dtype) -> str:
-    return str(precision).removeprefix("torch.")
-
-
-def model_gradient(f: Facts) -> tuple[bool | None, str]:
-    """The input gradient that the model gives, against a difference of what it was taken of, in the input."""
-    calls: dict[nn.Module, Call] = {}
-    for call in f.exact.probe.calls:
-        if any(z.is_floating_point() for z in tensors(call.given)):
-            calls.setdefault(call.module, call)
-    if not calls:
-        raise NotMeasuredError("the model is called with whole numbers only")
-    h, bound = (1e-6, 1e-3) if f.subject.precision == torch.float64 else (1e-2, 0.1)
-    found = [gaps_of(f.subject, call, h, bound) for call in calls.values()]
-    return max(found, key=lambda gaps: min(gaps.smooth, default=0.0)).found(f.subject)
-
-
-def gaps_of(s: Subject, call: Call, h: float, bound: float) -> Gaps:
-    """Of one model call, along directions of length 1."""
-    gaps, generator = Gaps(bound), torch.Generator().manual_seed(5)
-    for _ in range(3):
-        ways = [torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z) for z in tensors(call.given)]
-        unit = math.sqrt(sum(float(w.square().sum()) for w in ways)) or 1.0
-        ways = [w / unit for w in ways]
-        (up, above), (_, along), (down, below) = (scalar(s, call, ways, step) for step in (h, 0.0, -h))
-        if gaps.add(up, down, h, along, lambda ends=(above, below): [*ends]):  # type: ignore[misc]
-            break
-    return gaps
-
-
-def scalar(s: Subject, call: Call, ways: list[Tensor], step: float) -> tuple[float, float]:
-    """A sum of the outputs of one model call, moved by `step`, and its slope by autograd.
-
-    Where the model takes a derivative itself, of an energy for instance, that derivative and that energy are meant.
-    """
-    s.fresh()
-    moved, leaves = iter(ways), []
-
-    def place(z: Tensor) -> Tensor:
-        way = next(moved)
-        if not z.is_floating_point():
-            return z
-        leaf = (z + step * way).requires_grad_(True)
-        leaves.append((leaf, way))
-        return leaf
-
-    args, kwargs = mapped(place, call.given)
-    inner = Probe([], s.learnt[0].detach().new_zeros(()))
-    with inner.watching():
-        outputs = call.module(*args, **kwargs)
-    for asked in inner.asked:
-        for _, way in leaves:
-            if asked.gradient.shape == way.shape:
-                return asked.root, float((asked.gradient * way).sum())
-    value = sum(((o * bearing(o)).sum() for o in tensors(outputs) if o.is_floating_point()), s.learnt[0].new_zeros(()))
-    grads: Sequence[Tensor | None] = [None] * len(leaves)
-    if value.requires_grad:
-        grads = torch.autograd.grad(value, [leaf for leaf, _ in leaves], allow_unused=True)
-    if all(g is None for g in grads):
-        raise NotMeasuredError("the model cuts its input off: derivatives are by what it makes of it")
-    slope = sum(float((g * way).sum()) for g, (_, way) in zip(grads, leaves, strict=True) if g is not None)
-    return float(value.detach()), slope
-
-
 def follows(f: Facts) -> tuple[bool | None, str]:
     """Does the value move when the input gradient turns and the outputs stay?"""
-    if f.answer.kind == "moves its inputs along the gradient":
+    if f.kind == "moves its inputs along the gradient":
         return True, "its inputs move along the gradient; at the same inputs it does not change"
-    return f.answer.kind != "independent", f"slope {f.answer.difference:.3g}"
+    return f.kind != "independent", f"slope {f.answer.difference:.3g}"
 
 
 def trains(f: Facts) -> tuple[bool | None, str]:
     """Does an optimiser see the same slope?"""
-    if f.answer.kind == "moves its inputs along the gradient":
+    if f.kind == "moves its inputs along the gradient":
         return True, "by the pass at the moved inputs; the step itself is a constant"
+    if voids := f.found.voids:
+        return False, "; ".join(f"{at(v.line)}: {v.share:.2g} × the parameter gradient is missing" for v in voids)
     both = f"autograd {f.answer.autograd:.3g}, difference {f.answer.difference:.3g}"
-    part = " (a part is a constant)" if f.answer.kind == "partly detached" else ""
-    return f.answer.kind == "depends", both + part
+    part = " (a part is a constant)" if f.kind == "partly detached" else ""
+    return f.kind in ("depends", "wrong gradient"), both + part
+
+
+def weights_difference(f: Facts) -> tuple[bool | None, str]:
+    """The parameter gradient along directions of the weights, against a difference; constants are held still."""
+    if isinstance(f.found.gap, str):
+        raise NotMeasuredError(f.found.gap)
+    ok, figure = f.found.gap
+    layers = wrong_layers(f.subject) if ok is False else []
+    return ok, figure + (f"; the second derivative is wrong in {', '.join(layers[:3])}" if layers else "")
+
+
+def constants(f: Facts) -> tuple[bool | None, str]:
+    """What else follows the weights, and autograd does not know it: a target, a weight."""
+    if isinstance(f.found.parts, str):
+        raise NotMeasuredError(f.found.parts)
+    meant = [p for p in f.found.parts if not p.derivative]
+    if not meant:
+        return True, "none"
+    return None, "told: " + "; ".join(f"{at(p.line)}: {p.share:.2g} × the parameter gradient" for p in meant)
 
 
 def term_size(f: Facts) -> tuple[bool | None, str]:
     """How large is the part of the parameter gradient that comes through input gradients?"""
-    if f.answer.kind == "moves its inputs along the gradient":
+    if f.kind == "moves its inputs along the gradient":
         raise NotMeasuredError("there is no term of its own, the pass at the moved inputs is the loss")
+    if f.kind == "wrong gradient":
+        raise NotMeasuredError("the parameter gradient is wrong")
     if not f.exact.probe.asked:
-        if f.answer.kind in TRAINS:
-            raise NotMeasuredError("the derivative was not asked of autograd.grad or backward (forward mode?)")
-        return False, "no input gradient was asked for"
+        if f.kind != "independent":
+            raise NotMeasuredError(nothing_asked(f))
+        return False, nothing_asked(f)
     try:
         rest = f.subject.run(backward=True, cut=True).grads
     except RuntimeError as error:
         raise NotMeasuredError("the loss cannot run without the graph of its derivatives") from error
     term = size([one - other for one, other in zip(f.exact.grads, rest, strict=True)])
     base = size(rest)
-    if term == 0 and f.answer.kind != "depends":
+    if term == 0 and f.kind != "depends":
         return False, "the term adds nothing to the parameter gradient"
     if base == 0:
         return True, f"norm {term:.3g}: all of the parameter gradient"
@@ -291,11 +194,29 @@ def side_effects(f: Facts) -> tuple[bool | None, str]:
 
 
 def zero_rows(f: Facts) -> tuple[bool | None, str]:
-    """Examples without any input gradient give a term nothing to work on."""
-    if not f.exact.probe.asked:
-        raise NotMeasuredError("no input gradient was asked for")
-    share = f.exact.probe.asked[0].empty
+    """Examples without any input gradient give a term nothing to work on; a line that gives zeros alone, nothing."""
+    asked = f.exact.probe.asked
+    if not asked:
+        raise NotMeasuredError(nothing_asked(f))
+    dead = zeros(f.exact)
+    if dead and (still := dead & zeros(f.subject.run(shift=f.subject.noise()))):
+        lines = "; ".join(at(line) for line in dict.fromkeys(a.line for a in asked if a.path in still))
+        return False, f"exactly 0 for every example, at other weights too: {lines}"
+    share = asked[0].empty
     return True if share < 0.5 else None, f"{'' if share < 0.5 else 'told: '}{share:.0%} of the batch without"
+
+
+def zeros(run: Run) -> set[tuple[tuple[str, int], ...]]:
+    """Where derivatives were asked that are zeros alone."""
+    asked = run.probe.asked
+    return {a.path for a in asked} - {a.path for a in asked if a.empty < 1}
+
+
+def nothing_asked(f: Facts) -> str:
+    """Why there is no derivative to look at."""
+    if f.kind == "independent" and not f.exact.probe.unseen:
+        return "no input gradient was asked for"
+    return "the derivative was not asked of autograd.grad or backward (torch.func, forward mode, TorchScript)"
 
 
 def second_derivatives(f: Facts) -> tuple[bool | None, str]:
@@ -310,7 +231,12 @@ CHECKS: list[tuple[str, Check, str]] = [
     ("training follows it too", trains, "0 by autograd where the value moves: the input gradient is a constant"),
     ("size of the term", term_size, "its part of the parameter gradient: neither nothing nor 10,000 times the rest"),
     ("the parameter gradient is right", weights_difference, "against a central difference; constants are held still"),
-    ("the model's input gradient is right", model_gradient, "against a central difference: a detach in the model?"),
+    ("targets and weights that follow the net", constants, "constants by design: training does not follow them"),
+    (
+        "the model's input gradient is right",
+        lambda f: model_gradient(f.subject, f.exact),
+        "against a central difference: a detach in the model?",
+    ),
     ("batch repeated", repeated, "a strength means the same at every batch size: per example first, then the mean"),
     ("batch permuted", permuted, "the order of the examples does not matter, unless a loss couples them"),
     ("examples do not mix", examples_mix, "the gradient of an example's loss touches that example alone"),

@@ -6,6 +6,7 @@ import linecache
 from pathlib import Path
 from typing import NamedTuple
 
+from inputgrad.audit.cuts import Constant
 from inputgrad.audit.probe import Asked
 
 RIGHT = """\
@@ -52,12 +53,46 @@ WAYS = {
         "a gradient with create_graph=True that is cut off afterwards: .detach(), .data, .item(), float(), .numpy(), or"
         " a computation under torch.no_grad()",
         "create_graph=True did record the graph; what is cut off afterwards is a plain number again.",
-        "use g itself, and leave .detach(), .data and .item() to what is printed:\n" + RIGHT,
+        "nothing, where a constant is meant: the target of a published loss that stops the gradient there; else use g"
+        " itself, and leave .detach(), .data and .item() to what is printed:\n" + RIGHT,
     ),
     "partly": Way(
         "a term of which a part is cut off: by .detach(), .data, .item(), or a gradient without create_graph",
         "Training follows another function than the one that is printed.",
         "nothing, where that part is meant as a constant weight; else take every gradient with create_graph=True",
+    ),
+    "script": Way(
+        "torch.autograd.grad inside a TorchScript model, without create_graph=True",
+        CONSTANT,
+        "create_graph=True in that call, in the source of the scripted module",
+    ),
+    "not connected": Way(
+        "a derivative by a tensor that the outputs were not computed from: a slice or a copy of x that was made after"
+        " the model was called; materialize_grads=True or allow_unused=True fills in zeros",
+        "A slice is a new tensor: the model was called with x, not with it. Zeros stand for the derivative, and the"
+        " term holds no derivative at all.",
+        "slice first, then give the slices to the model: t = x[:, 1:2].requires_grad_(True); u ="
+        " model(torch.cat([s, t], 1)); or differentiate by x itself, and slice the gradient: g[:, 1:2]",
+    ),
+    "numbers": Way(
+        "the model called at points that lie close together: a numerical gradient, made of differences of outputs",
+        "The outputs are trained, and so are their differences; no derivative was asked of autograd, and this audit"
+        " looks at those. Whether the step is right is in the row on the parameter gradient.",
+        "nothing, if the differences are meant: they train; else torch.autograd.grad(..., x, create_graph=True)",
+    ),
+    "zeros": Way(
+        "a derivative that is 0 wherever it is asked: a second derivative of a piecewise linear net (ReLU, LeakyReLU,"
+        " max-pool), or a derivative by something that the outputs do not depend on",
+        "The term is a constant: its parameter gradient is exactly 0, and the rest of the loss is trained alone.",
+        "a smooth activation: nn.Tanh, nn.SiLU, nn.Softplus",
+    ),
+    "wrong": Way(
+        "an operation without a right second derivative: a torch.autograd.Function whose backward does not use"
+        " operations that autograd sees (or runs under no_grad), a hook that replaces a gradient",
+        "The input gradient is right, and its own derivative is not: training follows something else than the printed"
+        " loss.",
+        "write backward with differentiable operations (or torch.autograd.functional), test it by"
+        " torch.autograd.gradgradcheck; or take finite_difference, which needs no second derivative",
     ),
     "frozen": Way(
         "a gradient of a model, or of a part of it, none of whose weights is trained (requires_grad=False)",
@@ -124,16 +159,16 @@ def way_of(asked: list[Asked], alive: bool, in_training: bool) -> list[str]:
     return list(dict.fromkeys(found)) or ["detached"]
 
 
-def text(ways: list[str], asked: list[Asked]) -> str:
-    """The explanations, with the lines of the user's own code that asked for constants."""
-    lines: list[str] = []
-    for place in dict.fromkeys(a.where for a in asked if not a.graph and a.where[0]):
-        code = linecache.getline(*place).strip()
-        lines.append(f"Where              {Path(place[0]).name}, line {place[1]}: {code}")
+def text(ways: list[str], lines: list[Constant]) -> str:
+    """The explanations, with the lines of the user's own code that they are about."""
+    said: list[str] = []
+    for file, number in dict.fromkeys(line.where for line in lines if line.where[0]):
+        code = linecache.getline(file, number).strip()
+        said.append(f"Where              {Path(file).name}, line {number}: {code}")
     for way in ways:
-        lines += [*block("What was written", WAYS[way].written), *block("Why it is wrong", WAYS[way].why)]
-        lines += [*block("What to write", WAYS[way].write), ""]
-    return "\n".join(lines).rstrip()
+        said += [*block("What was written", WAYS[way].written), *block("Why it is wrong", WAYS[way].why)]
+        said += [*block("What to write", WAYS[way].write), ""]
+    return "\n".join(said).rstrip()
 
 
 def block(title: str, said: str, width: int = 80) -> list[str]:

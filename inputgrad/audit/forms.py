@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from inputgrad.errors import UserError
+from inputgrad.gradients.containers import modules_of
 from inputgrad.losses import Loss
 
 OUTPUTS = ("output", "pred", "logit", "input", "y", "score", "out")
@@ -88,9 +89,13 @@ def refuse(loss: Any, model: Any) -> None:
             raise UserError(f"{one.__name__} is a class; fix: give an instance, {one.__name__}()")
     if not callable(loss):
         raise UserError(f"the loss is a {type(loss).__name__}; fix: give a function of (model, x, y)")
-    models = [part for part in parts if isinstance(part, nn.Module)]
+    models = [module for part in parts for module in modules_of(part)]
     if not models:
-        raise UserError(f"the model is a {type(model).__name__}; fix: give a torch.nn.Module, or several in a tuple")
+        fix = "fix: give a torch.nn.Module, several in a tuple, or a function that uses one"
+        raise UserError(f"the model is a {type(model).__name__}; {fix}")
+    if any(p.is_inference() for part in models for p in part.parameters()):
+        fix = "build or load it outside of that block"
+        raise UserError(f"the model was made under torch.inference_mode(), and cannot be trained; fix: {fix}")
     for one in (m for part in models for m in part.modules()):
         if hasattr(one, "_orig_mod") or getattr(one, "_compiled_call_impl", None):
             fix = "give the model as it was before torch.compile (model._orig_mod), and train that one"

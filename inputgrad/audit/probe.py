@@ -15,10 +15,23 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 from torch.utils.hooks import BackwardHook
 
-from inputgrad.audit.blame import caller
-from inputgrad.audit.tensors import leaves, made_of, mapped, nodes, plain, reaches, tensors, unwrapped
+from inputgrad.audit.blame import caller, callers
+from inputgrad.audit.cuts import Constant, Cut, Cuts
+from inputgrad.audit.tensors import (
+    is_batched,
+    is_wrapped,
+    leaves,
+    made_of,
+    mapped,
+    nodes,
+    plain,
+    reaches,
+    tensors,
+    unwrapped,
+)
 
 
 @dataclass(frozen=True)
@@ -34,6 +47,7 @@ class Asked:
         root: what it is the derivative of, summed up.
         gradient: its numbers.
         where: file and line of the code that asked.
+        path: that line, and those that called it: a helper asks for many derivatives.
     """
 
     graph: bool
@@ -44,6 +58,11 @@ class Asked:
     root: float
     gradient: Tensor
     where: tuple[str, int]
+    path: tuple[tuple[str, int], ...]
+
+    @property
+    def line(self) -> Constant:
+        return Constant("a derivative", self.where)
 
     @property
     def empty(self) -> float:
@@ -64,8 +83,17 @@ class Recorder:
         like: gives device and precision.
         s, t: how far to bend; t None: derivatives are given out as they are.
         cut: give derivatives out without graph: what is left is the rest of the loss.
+        held: another evaluation, whose constants are given out again: the weights of what is differentiated, since they
+            are but a direction, and with `free` weights the derivatives without graph too.
+        free: leaves; what depends on one of them by its graph is not held (by default s and t).
+        loose: the one line whose constants are not held.
         asked: what was recorded.
+        missing: where a derivative by a tensor was asked that the outputs do not depend on.
+        seeds: the weights of what was differentiated, call by call.
+        fixed: derivatives by the models' weights or outputs that have no graph.
         inner: the sum of what `.backward()` was called on inside the loss.
+        unseen: whether a derivative was asked whose numbers cannot be seen.
+        narrow: whether some part works in fewer bits than `like`, as a softmax in float32 does.
     """
 
     modules: Sequence[nn.Module]
@@ -73,8 +101,16 @@ class Recorder:
     s: float = 0.0
     t: float | None = None
     cut: bool = False
+    held: Recorder | None = None
+    free: Sequence[Tensor] = ()
+    loose: Constant | None = None
     asked: list[Asked] = field(default_factory=list)
+    missing: list[tuple[str, int]] = field(default_factory=list)
+    seeds: list[Any] = field(default_factory=list)
+    fixed: list[Tensor] = field(default_factory=list)
     inner: float = 0.0
+    unseen: bool = False
+    narrow: bool = False
 
     def __post_init__(self) -> None:
         self.bends = [torch.full_like(self.like, v or 0.0).requires_grad_(True) for v in (self.s, self.t)]
@@ -101,15 +137,15 @@ class Recorder:
         def run(roots: Any, *args: Any, **kwargs: Any) -> Any:
             if self.busy:
                 return original(roots, *args, **kwargs)
+            if any(is_batched(t) for t in [*roots, *args[0]]):  # is_grads_batched: tensors that cannot be looked into
+                self.unseen = True
+                return original(roots, *args, **kwargs)
             self.busy = True
             try:
-                found = original(roots, *args, **kwargs)
-                weights, retained, graph, inputs = args[:4]
-                root = sum(
-                    float((plain(r) * (1 if w is None else plain(w))).sum())
-                    for r, w in zip(roots, weights, strict=True)
-                )
-                asked = functools.partial(self._ask, graph=bool(graph), retained=bool(retained), root=root)
+                weights, retained, graph, inputs = self._same_direction(args[0]), *args[1:4]
+                found = original(roots, weights, *args[1:], **kwargs)
+                root = sum(weighted(r, w) for r, w in zip(roots, weights, strict=True))
+                asked = functools.partial(self._ask, graph=bool(graph), retained=bool(retained), root=root, roots=roots)
                 if not (kwargs.get("accumulate_grad") or True in args[5:]):
                     return tuple(asked(z, g, backward=False) for z, g in zip(inputs, found, strict=True))
                 self.inner += 0.0 if inputs else root
@@ -122,21 +158,66 @@ class Recorder:
 
         return run
 
-    def _ask(self, z: Any, g: Any, *, graph: bool, retained: bool, backward: bool, root: float = 0.0) -> Any:
+    def _same_direction(self, weights: Any) -> Any:
+        """The weights of what is differentiated; constant ones of an evaluation that is held are given again."""
+        turn = len(self.seeds)
+        self.seeds.append([None if w is None or w.requires_grad or is_wrapped(w) else w.clone() for w in weights])
+        if self.held is None or turn >= len(self.held.seeds):
+            return weights
+        before = self.held.seeds[turn]
+        if [None if w is None else w.shape for w in self.seeds[-1]] != [None if w is None else w.shape for w in before]:
+            return weights
+        return tuple(w if old is None else old.to(w) for w, old in zip(weights, before, strict=True))
+
+    def _ask(
+        self,
+        z: Any,
+        g: Any,
+        *,
+        graph: bool,
+        retained: bool,
+        backward: bool,
+        root: float = 0.0,
+        roots: Sequence[Tensor] = (),
+    ) -> Any:
         """Record a derivative that was asked for, and give it out as this evaluation wants it."""
-        if self.done or g is None or not isinstance(z, Tensor) or g.layout != torch.strided or self.is_weight(z):
+        if self.done or not isinstance(z, Tensor):
+            return g
+        if self.is_weight(z) or self.is_output(z, roots):
+            return g if g is None or backward or g.requires_grad else self._same_weights_gradient(g)
+        if g is None:
+            self.missing.append(caller())
+            return g
+        if g.layout != torch.strided:
             return g
         numbers = plain(g)
         lives = reaches(unwrapped(g), self.learnt.values())
-        self.asked.append(Asked(graph, retained, backward, self.depth > 0, lives, root, numbers, caller()))
+        turn, one = (
+            len(self.asked),
+            Asked(graph, retained, backward, self.depth > 0, lives, root, numbers, caller(), callers()),
+        )
+        self.asked.append(one)
         if self.cut:
             return g.detach()
+        still = self.held is not None and self.free and not g.requires_grad and one.line != self.loose
+        if still and turn < len(self.held.asked):  # type: ignore[union-attr]
+            before = self.held.asked[turn].gradient  # type: ignore[union-attr]
+            return before.to(g) if before.shape == g.shape else g
         if self.t is None:
             return g
         size = numbers.abs().mean()
         step = bearing(g) * (size if size > 0 else 1)
         t = self.bends[1].to(g)
         return g + (t if lives else t.detach()) * step
+
+    def _same_weights_gradient(self, g: Tensor) -> Tensor:
+        """A constant derivative by weights or outputs: what is made of it stands still where constants are held."""
+        turn = len(self.fixed)
+        self.fixed.append(plain(g))
+        if self.held is None or not self.free or turn >= len(self.held.fixed):
+            return g
+        before = self.held.fixed[turn]
+        return before.to(g) if before.shape == g.shape else g
 
     def _retain(self, original: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
         def retain_grad(t: Tensor) -> None:
@@ -166,12 +247,27 @@ class Recorder:
 
         return init
 
+    def is_output(self, t: Tensor, roots: Sequence[Tensor]) -> bool:
+        """Whether no weight lies between a tensor and what is differentiated: loss balancing, no input gradient."""
+        if not roots or t.grad_fn is None or not reaches(t, self.learnt.values()):
+            return False
+        between = leaves(roots, lambda node: node is not t.grad_fn)
+        return not any(id(leaf) in self.weights for leaf in between)
+
     def is_weight(self, t: Tensor) -> bool:
         """Whether a tensor is a weight of the models, or one that was made of a weight, as MAML's inner steps do."""
         if id(t) in self.weights:
             return True
         alike = [p for p in self.weights.values() if p.shape == t.shape]
         return made_of(t, alike)
+
+
+def weighted(root: Tensor, weights: Tensor | None) -> float:
+    """What is differentiated, summed up; 0 where several are at once (vmap, `is_grads_batched`)."""
+    if weights is None:
+        return float(plain(root).sum())
+    here, by = plain(root), plain(weights)
+    return float((here * by).sum()) if here.shape == by.shape else 0.0
 
 
 def bearing(like: Tensor) -> Tensor:
@@ -185,6 +281,7 @@ def bearing(like: Tensor) -> Tensor:
 @contextmanager
 def replaced(thing: Any, name: str, value: Any) -> Iterator[None]:
     """Another attribute of a module, a class or a package, for a time."""
+    thing = vars(thing).get("_actual_script_module", thing)  # a traced module only passes on what is set
     own, before = name in vars(thing), getattr(thing, name)
     setattr(thing, name, value)
     try:
@@ -213,15 +310,13 @@ class Probe(Recorder):
     f(z) for every s, at every point asked, while derivatives of every order turn with s.
 
     Attributes:
-        held: the calls of another evaluation, whose points are asked again: steps along a gradient stand still.
-        free: leaves; a point that depends on one of them is not held (by default s and t).
-        tape: what the loss itself detached, recorded and given out again where `free` holds weights.
+        held: another evaluation; the points that it asked are asked again too: steps along a gradient stand still.
+        tape: what the loss itself made a constant, recorded and given out again where `free` holds weights.
         calls: the model calls that the loss made.
     """
 
-    held: Sequence[Call] = ()
-    free: Sequence[Tensor] = ()
-    tape: list[Tensor] = field(default_factory=list)
+    held: Probe | None = None
+    tape: list[Cut] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -234,11 +329,11 @@ class Probe(Recorder):
         with ExitStack() as undo:
             for thing, name, value in self.patches():
                 undo.enter_context(replaced(thing, name, value))
+            undo.enter_context(Cuts(self))
             yield
 
     def patches(self) -> Iterator[tuple[Any, str, Any]]:
         yield from super().patches()
-        yield Tensor, "detach", self._detach(Tensor.detach)
         for module in self.modules:
             yield module, "forward", self._forward(module, module.forward)
 
@@ -265,9 +360,9 @@ class Probe(Recorder):
 
     def _hold(self, given: Any) -> Any:
         """The inputs of this call, or those of the same call of the evaluation that is held."""
-        if len(self.calls) >= len(self.held):
-            return given
-        here, there = tensors(given), tensors(self.held[len(self.calls)].given)
+        if self.held is None or len(self.calls) >= len(self.held.calls) or get_proxy_mode() is not None:
+            return given  # torch.func.linearize traces: numbers cannot be compared in there
+        here, there = tensors(given), tensors(self.held.calls[len(self.calls)].given)
         if [z.shape for z in here] != [z.shape for z in there] or all(map(torch.equal, map(plain, here), there)):
             return given
         points, free = iter(there), [*self.free] or self.bends
@@ -292,8 +387,8 @@ class Probe(Recorder):
     def _keep(self, module: nn.Module, given: Any, outputs: Any) -> Any:
         """Record a call; a constant that came from a call under no_grad is given out again where calls are held."""
         constant = not torch.is_grad_enabled()
-        if constant and self.free and len(self.calls) < len(self.held):
-            outputs = self.held[len(self.calls)].outputs
+        if constant and self.free and self.held is not None and len(self.calls) < len(self.held.calls):
+            outputs = self.held.calls[len(self.calls)].outputs
         self.calls.append(Call(module, given, mapped(plain, outputs) if constant else None))
         self.outermost.add(module)
         return outputs
@@ -322,17 +417,3 @@ class Probe(Recorder):
         turn = torch.expm1(torch.as_tensor(total))
         turn = turn.reshape(n, *(1,) * (outputs.dim() - 1)) if turn.dim() else turn
         return outputs + (self.bends[0].to(turn) * turn * bearing(turn.new_empty(outputs.shape))).to(outputs)
-
-    def _detach(self, original: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """Give out the constants of the evaluation that is held: a difference over the weights must not follow them."""
-        replay = iter(self.tape if self.held else [])
-
-        def detach(t: Tensor) -> Tensor:
-            if self.depth or self.busy or not self.free:
-                return original(t)
-            if self.held:
-                return next(replay, t).clone()
-            self.tape.append(original(t).clone())
-            return original(t)
-
-        return detach

@@ -18,6 +18,7 @@ from inputgrad.audit.forms import Form, parts_of
 from inputgrad.audit.probe import Probe
 from inputgrad.audit.tensors import mapped, tensors
 from inputgrad.errors import UserError
+from inputgrad.gradients.containers import modules_of
 from inputgrad.gradients.draws import RowDraws
 from inputgrad.gradients.forward import Context
 from inputgrad.gradients.looking import random_state
@@ -39,6 +40,8 @@ class Run:
     """Whether random numbers were drawn."""
     inside: bool
     """Whether a backward inside the loss, not the last one, trains on the bent derivatives."""
+    left: bool
+    """Whether a backward inside the loss left something in the weights' `.grad`, which the step will use."""
 
 
 @dataclass
@@ -62,12 +65,13 @@ class Subject:
     dtype: torch.dtype | None = None
 
     kept: list[tuple[Any, ...]] = field(default_factory=list)
+    calls: int = 0
+    """How many calls lie before the one that is audited."""
 
     def __post_init__(self) -> None:
         outer = [self.loss] if isinstance(self.loss, nn.Module) else []
-        self.models = [m for m in parts_of(self.model) if isinstance(m, nn.Module)] + [
-            m for loss in outer for m in loss.children()
-        ]
+        inside = [m for part in parts_of(self.model) for m in modules_of(part)]
+        self.models = [*dict.fromkeys([*inside, *(m for loss in outer for m in loss.children())])]
         self.modules = list(dict.fromkeys(m for model in self.models for m in model.modules()))
         self.parameters = list(dict.fromkeys(p for m in self.modules for p in m.parameters(recurse=False)))
         self.learnt = [p for p in self.parameters if p.requires_grad]
@@ -80,6 +84,7 @@ class Subject:
         objects = [*self.stateful, *([] if isinstance(self.loss, Loss) else owner_of(self.loss))]
         inner = [d for m in self.stateful for d in (m._parameters, m._buffers, m._modules) if isinstance(d, dict)]
         self.kept = [(d, dict(d)) for d in [*map(vars, dict.fromkeys(objects)), *inner]]
+        self.start = self.kept
         held = [t for m in self.stateful for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
         self.tensors = [(t, t.data, t.grad, t.requires_grad) for t in dict.fromkeys(held)]
         states = [g.get_state() for g in self.generators]
@@ -93,7 +98,7 @@ class Subject:
                     g.set_state(state)
 
     def _refresh(self, last: bool = False) -> None:
-        for now, before in self.kept:
+        for now, before in self.kept if last else self.start:
             now.clear()
             now.update(before)
         for t, data, grad, flag in self.tensors:
@@ -107,12 +112,44 @@ class Subject:
     def fresh(self) -> None:
         """Weights, buffers, modes, counters and random numbers as they were given."""
         self._refresh()
-        torch.manual_seed(3)
+        torch.default_generator.manual_seed(3)  # torch.manual_seed asks for a traceback each time: 2 ms
+        if torch.cuda.is_initialized():
+            torch.cuda.manual_seed_all(3)
         random.seed(3)
         if "numpy" in sys.modules:
             sys.modules["numpy"].random.seed(3)
         for g in self.generators:
             g.manual_seed(3)
+
+    def noise(self) -> list[Tensor]:
+        """A random step of all weights, a tenth of their size."""
+        generator = torch.Generator().manual_seed(7)
+        steps = (torch.randn(p.shape, generator=generator).to(p) for p in self.learnt)
+        return [
+            0.1 * step * (p.detach().square().mean().sqrt() + 0.1) for step, p in zip(steps, self.learnt, strict=True)
+        ]
+
+    def counts(self) -> bool:
+        """Whether a call changes a number that the loss or a model keeps, such as the count of its steps."""
+        self.again()
+        return any(now.get(key) != value for now, before in self.kept for key, value in before.items() if plain(value))
+
+    def wait_for(self, most: int) -> bool:
+        """Call the loss until it asks for a derivative, and begin every evaluation there; whether it does.
+
+        Args:
+            most: calls after which to give up.
+        """
+        self.fresh()
+        like = self.learnt[0].detach().new_zeros(())
+        for call in range(most):
+            start, watch = [(now, dict(now)) for now, _ in self.kept], Probe(self.modules, like)
+            with watch.watching():
+                self.call()
+            if watch.asked:
+                self.start, self.calls = start, call
+                return True
+        return False
 
     def of(self, value: Any, index: Sequence[int] | None = None) -> Any:
         """A copy of a part of the batch, in this precision; `index` chooses examples."""
@@ -130,6 +167,11 @@ class Subject:
     def precision(self) -> torch.dtype:
         """Of the weights, in these evaluations."""
         return self.dtype or next(p.dtype for p in self.learnt if p.is_floating_point())
+
+    @property
+    def scripted(self) -> bool:
+        """Whether a part of the models is TorchScript that asks for a derivative, where Python does not see it."""
+        return any("torch.autograd.grad(" in m.code for m in self.modules if isinstance(m, torch.jit.ScriptModule))
 
     @property
     def size(self) -> int:
@@ -184,12 +226,13 @@ class Subject:
             if self.dtype not in (None, total.dtype):
                 raise TypeError(f"a part of the loss is computed in {total.dtype}")
             inside = any(b.grad is not None and bool(b.grad != 0) for b in watch.bends)
+            left = any(p.grad is not None and bool(p.grad.any()) for p in self.learnt)
             if backward and total.requires_grad:
                 watch.backward(total)
         slopes = tuple(0.0 if b.grad is None else float(b.grad) for b in watch.bends)
         grads = [torch.zeros_like(p) if p.grad is None else p.grad.detach() for p in self.learnt] if backward else []
         drew = not torch.equal(random_state, torch.get_rng_state())
-        return Run(float(total.detach()), watch.inner, (slopes[0], slopes[1]), grads, watch, drew, inside)
+        return Run(float(total.detach()), watch.inner, (slopes[0], slopes[1]), grads, watch, drew, inside, left)
 
 
 def named(value: object) -> str:
@@ -203,6 +246,10 @@ def owner_of(loss: AnyLoss) -> list[Any]:
     """The object whose attributes a loss may change: itself, or that of a bound method."""
     owner = getattr(loss, "__self__", loss)
     return [owner] if isinstance(getattr(owner, "__dict__", None), dict) and not isinstance(owner, ModuleType) else []
+
+
+def plain(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def generators_of(loss: AnyLoss) -> list[torch.Generator]:

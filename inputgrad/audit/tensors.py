@@ -56,6 +56,11 @@ def is_wrapped(t: Tensor) -> bool:
     return bool(torch._C._functorch.is_functorch_wrapped_tensor(t))
 
 
+def is_batched(t: Any) -> bool:
+    """Whether a tensor stands for several, as those of `is_grads_batched` and `vectorize=True`."""
+    return isinstance(t, Tensor) and bool(torch._C._functorch.is_legacy_batchedtensor(t))
+
+
 def unwrapped(t: Tensor) -> Tensor:
     """The tensor inside the wrappers of torch.func, with the graph that leads to the weights."""
     while is_wrapped(t):
@@ -65,7 +70,7 @@ def unwrapped(t: Tensor) -> Tensor:
 
 def plain(t: Tensor) -> Tensor:
     """A copy of the numbers, without graph and without the wrappers of torch.func."""
-    return unwrapped(t).detach().clone()
+    return unwrapped(unwrapped(t).detach().clone())  # inside torch.func even a copy is wrapped
 
 
 ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Neg", "Clone", "ToCopy", "Alias", "Addcmul", "Addcdiv"}

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
 
+from inputgrad.audit.blame import short
+from inputgrad.audit.gaps import NotMeasuredError
 from inputgrad.audit.probe import Call
+from inputgrad.audit.slopes import Part, Slopes, total
 from inputgrad.audit.subject import Run, Subject
 from inputgrad.audit.tensors import tensors
 
 Kind = Literal[
-    "depends", "moves its inputs along the gradient", "partly detached", "detached", "independent", "not finite"
+    "depends",
+    "moves its inputs along the gradient",
+    "partly detached",
+    "detached",
+    "independent",
+    "wrong gradient",
+    "not finite",
 ]
+TRAINS = ("depends", "moves its inputs along the gradient")
+"""The verdicts with which training follows the input gradient."""
 
 FAR = 1e4
 """A bend so large that it decides the sign of almost every derivative."""
 
-ALIKE = 0.1
-"""Slopes that differ by less are equal: the constant vectors of a power iteration, for instance, are no fault."""
+ALIKE = 0.002
+"""Slopes by a bend that differ by less are equal."""
 
 
 @dataclass(frozen=True)
@@ -60,21 +71,21 @@ def answer(subject: Subject, bend: str, base: Run) -> Answer:
     if found.moved and not found.difference and not found.autograd:  # a hinge that is closed here?
         far = measure(subject, bend, subject.run(backward=True, **other | {bend: FAR}))
         return far if far.autograd else found
-    if not found.agrees:  # points that follow a bent derivative see the bend twice, except at 0
+    if not found.agrees and found.autograd:  # points that follow a bent derivative see the bend twice, except at 0
         straight = measure(subject, bend, subject.run(backward=True, **other | {bend: 0.0}))
         return straight if straight.agrees and straight.autograd else found
     return found
 
 
 def measure(subject: Subject, bend: str, base: Run) -> Answer:
-    at, held = getattr(base.probe, bend), base.probe.calls
+    at, held = getattr(base.probe, bend), base.probe
     eps, here = torch.finfo(subject.precision).eps, total(base, base.inside)
     step, bound = eps**0.25 * max(1.0, abs(at)), max(ALIKE, eps**0.2)
     other: dict[str, Any] = {"s": base.probe.s, "t": base.probe.t}
     up, down = (total(subject.run(held=held, **other | {bend: at + h}), base.inside) for h in (step, -step))
     again, far = subject.run(**other), subject.run(**other | {bend: FAR})
     noise = 10 * abs(total(again, base.inside) - here)
-    steps = differ(far.probe.calls, held) and not differ(again.probe.calls, held)
+    steps = differ(far.probe.calls, held.calls) and not differ(again.probe.calls, held.calls)
     far = subject.run(held=held, **other | {bend: FAR}) if steps else far
     slope, autograd = (up - down) / (2 * step), base.slopes["st".index(bend)]
     if loud := noise > 1e-5 * abs(here):  # a counter or random numbers of its own: a later call may be another one
@@ -92,11 +103,6 @@ def measure(subject: Subject, bend: str, base: Run) -> Answer:
     )
 
 
-def total(run: Run, inside: bool) -> float:
-    """The value that is trained on: with what the loss called `.backward()` on, where that trains on derivatives."""
-    return run.value + run.inner if inside else run.value
-
-
 def differ(a: Sequence[Call], b: Sequence[Call]) -> bool:
     """Whether two evaluations asked the models at different points."""
     if len(a) != len(b):
@@ -108,7 +114,19 @@ def differ(a: Sequence[Call], b: Sequence[Call]) -> bool:
     )
 
 
-def decide(subject: Subject, base: Run) -> Answer:
+def close_calls(calls: Sequence[Call]) -> bool:
+    """Whether a model was called at points that lie one small step apart, the same for all examples."""
+    points = [(call.module, z) for call in calls for z in tensors(call.given)[:1] if z.is_floating_point() and z.dim()]
+    for k, (module, z) in enumerate(points):
+        for other, w in points[k + 1 :]:
+            step = w - z if other is module and w.shape == z.shape else torch.zeros(1)
+            near = 0 < float(step.abs().max()) < 0.1 * float(z.std()) if step.numel() and len(step) > 1 else False
+            if near and torch.allclose(step, step[:1].expand_as(step), atol=1e-6 * float(step.abs().max())):
+                return True
+    return False
+
+
+def bent(subject: Subject, base: Run) -> Answer:
     """Bend the models; where they show nothing, bend the derivatives that were given out.
 
     Args:
@@ -121,3 +139,62 @@ def decide(subject: Subject, base: Run) -> Answer:
         second = answer(subject, "t", subject.run(backward=True, s=1.0, t=0.5))
         return second if second.kind != "independent" else found
     return found
+
+
+@dataclass(frozen=True)
+class Found:
+    """The verdict and what it rests on.
+
+    Attributes:
+        kind: the verdict.
+        answer: how the value follows bent derivatives.
+        gap: the parameter gradient against a difference: whether it is right, and the figure; or why it has none.
+        parts: the lines that make constants of what follows the weights; or why they were not measured.
+    """
+
+    kind: Kind
+    answer: Answer
+    gap: tuple[bool | None, str] | str
+    parts: list[Part] | str
+
+    @property
+    def voids(self) -> list[Part]:
+        """Input gradients that are constants and change the loss with the weights."""
+        return [part for part in self.parts if part.derivative] if isinstance(self.parts, list) else []
+
+
+def decide(subject: Subject, base: Run, exact: Run) -> Found:
+    """Bends explain; slopes along the weights decide, where they can be measured.
+
+    Args:
+        subject: what is audited.
+        base: an evaluation with its last backward, at s = 1.
+        exact: one that is not bent.
+    """
+    seen = bent(subject, base)
+    step, term = Slopes(subject, exact, exact.left), Slopes(subject, exact, base.inside)
+    term = step if step.inside == term.inside else term
+    gap, parts = reasoned(lambda: step.parameter_gradient(seen.steps)), reasoned(lambda: term.parts(base))
+    found = Found(seen.kind, seen, gap, parts)
+    right = isinstance(gap, tuple) and gap[0]
+    kind: Kind = seen.kind
+    if seen.kind in ("depends", "partly detached"):
+        measured = right and isinstance(parts, list)
+        kind = "partly detached" if found.voids else "depends" if measured else seen.kind
+    elif found.voids:
+        kind = "detached"
+    elif seen.kind == "independent" and subject.scripted and isinstance(gap, tuple):  # it asks where Python is blind
+        kind = "depends" if right else "detached"
+    if kind in TRAINS and isinstance(gap, tuple) and gap[0] is False:
+        kind = "wrong gradient"
+    return replace(found, kind=kind)
+
+
+def reasoned(measure: Callable[[], Any]) -> Any:
+    """What is measured, or in words why it is not."""
+    try:
+        return measure()
+    except NotMeasuredError as reason:
+        return str(reason)
+    except Exception as error:  # whatever the user's code does at other weights
+        return f"{type(error).__name__}: {short(' '.join(str(error).split()))}"
