@@ -26,7 +26,9 @@ def cli() -> None:
 def audit(loss: str, model: str, batch: str, whole: bool) -> None:
     """Does a loss, a function of (model, x, y), depend on the input gradient?
 
-    Modules of the current folder are found. Exit code 0: it does. 1: it does not. 2: the audit could not be done.
+    Modules of the current folder are found, and files by their path: src/01_train.py:loss.
+
+    Exit code 0: it does. 1: it does not. 2: the audit could not be done.
 
     \b
     inputgrad audit my_file:my_loss --model my_file:net --batch my_file:batch
@@ -44,6 +46,30 @@ def audit(loss: str, model: str, batch: str, whole: bool) -> None:
 
 
 @cli.command()
+@click.argument("paths", nargs=-1, required=True, metavar="PATH...")
+@click.option(
+    "--exclude", multiple=True, metavar="GLOB", help="Names or paths to leave out; may be given several times."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object instead of lines.")
+def scan(paths: tuple[str, ...], exclude: tuple[str, ...], as_json: bool) -> None:
+    """Find the lines where an input gradient becomes a constant in a loss, without running or importing anything.
+
+    Files, notebooks and folders. A line with `# inputgrad: meant` is left out. Exit code 0: nothing was found. 1:
+    something was. 2: a path does not exist, or no file could be read.
+
+    \b
+    inputgrad scan src train.py --exclude 'tests/*'
+    """  # noqa: D301  click wants the character itself
+    from inputgrad.scan import scan as scanned
+
+    found = scanned(paths, exclude, tell=(lambda finding: None) if as_json else click.echo)
+    for line in found.unread:
+        click.echo(f"warning: {line}", err=True)
+    click.echo(found.json() if as_json else found.summary)
+    sys.exit(found.code)
+
+
+@cli.command()
 @click.argument("model", metavar="MODULE:MODEL")
 @click.option("--weights", type=click.Path(dir_okay=False), help="File of a state dict to load into the model.")
 @click.option("--data", required=True, metavar="MODULE:DATA", help="A pair (x, y), or a function that gives it.")
@@ -58,7 +84,9 @@ def audit(loss: str, model: str, batch: str, whole: bool) -> None:
 def evaluate(model: str, **options: Any) -> None:
     """Attack a trained model with the standard ensemble: its robust score, and whether it can be trusted.
 
-    Modules of the current folder are found. What is stopped goes on with the same command. Exit code 0: done, and every
+    Modules of the current folder are found, and files by their path: src/net.py:net.
+
+    What is stopped goes on with the same command. Exit code 0: done, and every
     check of the masking sheet is fine. 1: done, and some check is not. 2: it could not be done.
 
     \b

@@ -85,7 +85,7 @@ def test_commands_are_found_and_a_wrong_one_is_noticed():
 
 SOURCES = [file for package in ("inputgrad", "pipeline") for file in sorted((ROOT / package).rglob("*.py"))]
 ADVICE = (
-    r"python -m pipeline [a-z]+(?: [\w{}.]+)*|inputgrad (?:audit|evaluate|strength)\b"
+    r"python -m pipeline [a-z]+(?: [\w{}.]+)*|inputgrad (?:audit|evaluate|scan|strength)\b"
     r"|fix: make (?:\w+=\S+ )?(?!room|it)[\w-]+"
 )
 INSTALLS = r"pip install ([^\"]+)\""

@@ -11,7 +11,7 @@ LAYERS = """
 inputgrad.errors inputgrad.registry inputgrad.files inputgrad.tasks
 inputgrad.gradients
 inputgrad.losses inputgrad.attacks inputgrad.strengths inputgrad.step inputgrad.stacked
-inputgrad.audit inputgrad.robustness inputgrad.testing
+inputgrad.audit inputgrad.robustness inputgrad.scan inputgrad.testing
 inputgrad inputgrad.cli inputgrad.__main__
 pipeline pipeline.quiet pipeline.layout pipeline.interrupts pipeline.progress pipeline.repository
 pipeline.imports pipeline.fingerprint pipeline.store
