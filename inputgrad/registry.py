@@ -7,6 +7,7 @@ package: `use: mypackage.module`, or `use: mypackage.module:Name`.
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -66,6 +67,45 @@ def imported(path: str) -> Any:
         raise UserError(f"importing {where} fails ({reason}); fix: correct that file") from error
     file = getattr(found, "__file__", None) or where
     raise UserError(f"{file} has no '{name}'; {nearest(name, [n for n in vars(found) if n[0] != '_'])}")
+
+
+def from_file(path: str) -> Any:
+    """What `folder/file.py:Name` names: a file of any name. It finds what is in its folder, then in the current one.
+
+    Raises:
+        UserError: there is no such file, it cannot be imported, or it has no such name.
+    """
+    where, _, name = path.rpartition(":")
+    file = Path(where).resolve()
+    if not file.is_file():
+        raise UserError(f"{where}: no such file; fix: correct the path, or go to the folder that it starts from")
+    for folder in (str(Path.cwd()), str(file.parent)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)  # for good, as in `imported`
+    found = loaded(file, where)
+    if hasattr(found, name):
+        return getattr(found, name)
+    raise UserError(f"{where} has no '{name}'; {nearest(name, [n for n in vars(found) if n[0] != '_'])}")
+
+
+def loaded(file: Path, where: str) -> ModuleType:
+    """The module of a file, imported once; by its own name where that is free: what it defines can be pickled then."""
+    taken = sys.stdlib_module_names | sys.modules.keys()
+    title = file.stem if re.fullmatch(NAME, file.stem) and file.stem not in taken else f"_file_{file.as_posix()}"
+    for module in [*sys.modules.values()]:
+        if isinstance(module, ModuleType) and vars(module).get("__file__") == str(file):
+            return module
+    spec = importlib.util.spec_from_file_location(title, file)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{where} is no Python file; fix: give a file that ends with .py")
+    sys.modules[title] = found = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(found)
+    except (Exception, SystemExit) as error:  # whatever one's own file raises
+        del sys.modules[title]
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise UserError(f"importing {where} fails ({reason}); fix: correct that file") from error
+    return found
 
 
 def options(settings: Mapping[str, Any]) -> dict[str, Any]:

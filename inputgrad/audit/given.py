@@ -61,11 +61,12 @@ def built(path: str, wanted: type | tuple[type, ...]) -> Any:
 
 
 def imported(path: str) -> Any:
-    """The object that MODULE:NAME names."""
-    module, _, name = path.partition(":")
-    if not module or not name or "/" in module or module.endswith(".py"):
-        raise UserError(f"'{path}': give MODULE:NAME, such as my_file:my_loss for my_loss in my_file.py")
+    """The object that MODULE:NAME names, or FILE.py:NAME."""
+    module, _, name = path.rpartition(":")
+    is_file = module.endswith(".py")
+    if not module or not name or (not is_file and ("/" in module or ":" in module)):
+        raise UserError(f"'{path}': give MODULE:NAME, such as my_file:my_loss or my_folder/my_file.py:my_loss")
     try:
-        return registry.imported(path)
+        return registry.from_file(path) if is_file else registry.imported(path)
     except UserError as error:
         raise UserError(f"{place(error.__cause__) or f'{path}: '}{error}") from error.__cause__

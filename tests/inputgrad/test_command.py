@@ -141,6 +141,19 @@ def test_models_and_batches_are_things_or_what_builds_them(command, model, batch
     assert audited(command, "mine:good", model, batch).code == 0
 
 
+def test_a_file_is_named_by_its_path(command, tmp_path, monkeypatch):
+    """Whatever its name and folder are; what lies beside it is found when it imports."""
+    folder = tmp_path / "some-where"
+    folder.mkdir()
+    (folder / "01_train.py").write_text(f"import beside\n{MINE}", encoding="utf-8")
+    (folder / "beside.py").write_text("", encoding="utf-8")
+    own = "some-where/01_train.py"
+    done = audited(command, f"{own}:good", f"{own}:net", f"{own}:pair")
+    assert (done.code, done.err) == (0, "")
+    assert audited(command, "mine.py:void", f"{folder}/01_train.py:net").code == 1
+    sys.modules.pop("beside")
+
+
 def test_a_loss_that_needs_a_context_gets_it_from_the_batch(command):
     assert audited(command, "inputgrad:GradientDirection", batch="mine:with_context").code == 0
     assert audited(command, "inputgrad:GradientDirection").code == 2
@@ -161,7 +174,11 @@ def test_a_loss_that_needs_a_context_gets_it_from_the_batch(command):
         (["lazy:x"], ["lazy.py, line 2", "No module named 'no_such_thing'", "fix:"]),
         (["ends:x"], ["ends.py, line 1", "SystemExit", "fix:"]),
         (["nowhere:x"], ["no module 'nowhere'", "fix:"]),
-        (["mine.py:good"], ["give MODULE:NAME"]),
+        (["folder/mine:good"], ["give MODULE:NAME"]),
+        (["mine.py"], ["give MODULE:NAME"]),
+        (["nowhere.py:x"], ["nowhere.py: no such file", "fix:"]),
+        (["broken.py:x"], ["broken.py, line 1", "SyntaxError", "fix:"]),
+        (["mine.py:goood"], ["mine.py has no 'goood'", "did you mean 'good'?"]),
         (["good"], ["give MODULE:NAME"]),
         (["mine:good", "mine:unbuilt"], [place("1 / 0"), "ZeroDivisionError", "fix:"]),
         (["mine:good", "mine:batch"], ["mine:batch gives a tuple", "fix:"]),
@@ -199,7 +216,7 @@ def test_a_strength(command):
 
 
 def test_help_loads_nothing_heavy():
-    for arguments in (["--help"], ["audit", "--help"], ["strength", "--help"]):
+    for arguments in (["--help"], ["audit", "--help"], ["scan", "--help"], ["strength", "--help"]):
         code = (
             "import contextlib, io; from inputgrad.cli import cli; out = io.StringIO()\n"
             f"with contextlib.redirect_stdout(out):\n    cli({arguments}, standalone_mode=False)\n"
