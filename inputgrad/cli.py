@@ -72,12 +72,16 @@ def scan(paths: tuple[str, ...], exclude: tuple[str, ...], as_json: bool) -> Non
 @cli.command()
 @click.argument("model", metavar="MODULE:MODEL")
 @click.option("--weights", type=click.Path(dir_okay=False), help="File of a state dict to load into the model.")
-@click.option("--data", required=True, metavar="MODULE:DATA", help="A pair (x, y), or a function that gives it.")
+@click.option(
+    "--data", required=True, metavar="MODULE:DATA", help="A pair (x, y), a Dataset, a DataLoader, or a function."
+)
+@click.option("--task", type=click.Choice(["classification", "regression"]), help="What y is; default: class numbers.")
 @click.option("--norm", type=click.Choice(["linf", "l2"]), default="linf", show_default=True)
 @click.option("--epsilon", type=float, required=True, help="Radius of the ball, in the units of x.")
 @click.option("--bounds", type=float, nargs=2, default=(0.0, 1.0), show_default=True, help="Admissible inputs.")
 @click.option("--no-bounds", is_flag=True, help="Any input is admissible.")
 @click.option("--examples", type=click.IntRange(1), help="Only the first so many.")
+@click.option("--batch-size", type=click.IntRange(1), help="So many inputs at once at most, for little memory.")
 @click.option("--out", type=click.Path(file_okay=False), default="evaluation", show_default=True, help="Folder.")
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda, …")

@@ -10,7 +10,9 @@ from inputgrad.attacks._apgd import apgd
 from inputgrad.attacks._classes import targets_of
 from inputgrad.gradients.forward import Draws
 
-TRAITS = Traits(classes=True, least_classes=4)
+TRAITS = Traits(classes=True)
+FEW = {2: "z_target - z_y", 3: "(z_target - z_y) / (z_1 - (z_2 + z_3) / 2)"}
+"""What it raises where there are fewer than the four classes that the authors' ratio needs."""
 
 
 def perturb(
@@ -23,7 +25,13 @@ def perturb(
 
 
 def ratio(outputs: Tensor, y: Tensor, target: Tensor) -> Tensor:
-    """The targeted difference-of-logits ratio: (z_target - z_y) / (z_1 - (z_3 + z_4) / 2), sorted from the largest."""
-    largest = outputs.topk(4, dim=1).values
+    """The targeted difference-of-logits ratio: (z_target - z_y) / (z_1 - (z_3 + z_4) / 2), sorted from the largest.
+
+    Of three logits, the mean of the two smallest is that of z_2 and z_3: with z_3 alone the ratio towards the least
+    likely class would be -1 everywhere. Of two logits every such ratio is 1 or -1, so that it is z_target - z_y.
+    """
     ahead = (outputs.gather(1, target[:, None]) - outputs.gather(1, y[:, None]))[:, 0]
-    return ahead / (largest[:, 0] - 0.5 * (largest[:, 2] + largest[:, 3]) + 1e-12)
+    if outputs.shape[1] == 2:
+        return ahead
+    largest = outputs.topk(min(4, outputs.shape[1]), dim=1).values
+    return ahead / (largest[:, 0] - 0.5 * (largest[:, -2] + largest[:, -1]) + 1e-12)

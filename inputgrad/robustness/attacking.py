@@ -36,6 +36,7 @@ class Victim:
 
     source: the net on which transfer attacks are made; None: there are none.
     examples: what is known of every example, by name; see `Context.examples`.
+    at_once: how many examples are attacked at once.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Victim:
     bounds: tuple[float, float] | None
     seed: int
     examples: Mapping[str, Tensor] = field(default_factory=dict)
+    at_once: int = CHUNK
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +193,7 @@ def run_step(victim: Victim, step: AttackStep, index: Tensor) -> pd.DataFrame:
     """Attack the examples `index`, (n,), at least one."""
     draws = Draws(torch.Generator(victim.x.device).manual_seed(seed_of(victim.seed, step)))
     frames = []
-    for part in index.split(CHUNK):
+    for part in index.split(victim.at_once):
         x, y = victim.x[part], victim.y[part]
         moved = points(victim, step, x, y, draws)
         if not step.radii:

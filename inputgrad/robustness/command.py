@@ -6,15 +6,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from inputgrad.audit.blame import running
-from inputgrad.audit.given import batch_of, model_of
+from inputgrad.audit.given import built, model_of
 from inputgrad.errors import UserError
 from inputgrad.gradients.norms import BallNorm
 from inputgrad.robustness.evaluation import Evaluation
 from inputgrad.robustness.evaluation import evaluate as evaluate_it
+from inputgrad.robustness.examples import tensors_of
 from inputgrad.robustness.weights import load
 
 
@@ -23,11 +24,13 @@ def run(
     *,
     weights: str | None,
     data: str,
+    task: str | None,
     norm: BallNorm,
     epsilon: float,
     bounds: tuple[float, float],
     no_bounds: bool,
     examples: int | None,
+    batch_size: int | None,
     out: str,
     seed: int,
     device: str,
@@ -38,14 +41,15 @@ def run(
     if not bounds[0] < bounds[1]:
         raise UserError(f"--bounds {bounds[0]:g} {bounds[1]:g}: the first number must be the lower one")
     net = loaded(model_of(model), model, weights)
-    x, y = tensors(data, examples)
+    x, y = tensors_of(built(data, (tuple, list, Tensor, Dataset, DataLoader)), data, examples)
     try:
         net, x, y = net.to(device), x.to(device), y.to(device)
     except (RuntimeError, AssertionError) as error:
         raise UserError(f"--device {device}: {' '.join(str(error).split())[:120]}; fix: --device cpu") from error
     with running(model):
         box = None if no_bounds else bounds
-        return evaluate_it(net, x, y, norm=norm, epsilon=epsilon, bounds=box, seed=seed, folder=out)
+        options: dict[str, Any] = {"task": task, "batch_size": batch_size, "seed": seed, "folder": out}
+        return evaluate_it(net, x, y, norm=norm, epsilon=epsilon, bounds=box, **options)
 
 
 def loaded(net: Any, name: str, weights: str | None) -> nn.Module:
@@ -55,13 +59,3 @@ def loaded(net: Any, name: str, weights: str | None) -> nn.Module:
     if weights is not None and (note := load(net, Path(weights))):
         print(f"note: {note}", file=sys.stderr)
     return net
-
-
-def tensors(data: str, examples: int | None) -> tuple[Tensor, Tensor]:
-    x, y, _ = batch_of(data)
-    pair: list[Any] = [torch.as_tensor(part) if part is not None else None for part in (x, y)]
-    if pair[1] is None:
-        raise UserError(f"{data} gives one thing; fix: a pair (x, y), or a function that gives it")
-    if examples is not None and examples > len(pair[0]):
-        raise UserError(f"--examples {examples}: {data} gives {len(pair[0])}")
-    return pair[0][:examples], pair[1][:examples]

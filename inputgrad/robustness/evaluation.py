@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from inputgrad import files, tasks
+from inputgrad import files
 from inputgrad.attacks import Threat
 from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import descriptors
 from inputgrad.gradients.forward import Draws, evaluating
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness import given, masking, scores
+from inputgrad.robustness import given, masking, nets, scores
 from inputgrad.robustness.attacking import CHUNK, Victim, attacked
 from inputgrad.robustness.masking import Finding
 from inputgrad.robustness.settings import Attack
@@ -125,20 +125,27 @@ def evaluate(
     norm: BallNorm = "linf",
     bounds: tuple[float, float] | None = (0.0, 1.0),
     attack: Attack | None = None,
+    task: str | None = None,
+    batch_size: int | None = None,
     seed: int = 0,
     folder: Path | str | None = None,
 ) -> Evaluation:
     """The robust score of a model as the worst case of the standard ensemble, with everything needed to judge it.
 
     Args:
-        model: maps (N, *input) to logits (N, C), one logit (N,) or (N, 1) for two classes, or predictions (N, k); its
-            normalisation is part of it. It is attacked in eval mode, and nothing of it changes.
-        x: inputs in the data's own units, (N, *input).
-        y: class numbers (N,), or floating-point targets (N, k) of a regression.
+        model: maps (N, *input) to logits (N, C), one logit (N,) or (N, 1) for two classes, or predictions (N, k), or
+            to an object that holds them as `logits`; its normalisation is part of it. It is attacked in eval mode, and
+            nothing of it changes.
+        x: inputs in the data's own units, (N, *input); those in 16 bits are held in 32.
+        y: class numbers (N,) of an integer type, or the targets (N,) or (N, k) of a regression.
         epsilon: headline radius of the ball, in the units of x.
         norm: of the ball.
         bounds: lowest and highest admissible input; None where there are none.
         attack: the attacks and the grid of ε, with this norm and epsilon; by default `given.standard`.
+        task: 'classification' or 'regression'; None: classification. A regression is said, never told from the type
+            of y: labels are often floating-point numbers too.
+        batch_size: how many inputs the model is given at once at most, and how many examples are attacked at once;
+            None: `CHUNK` examples, with up to 1024 rows. Another one draws other random numbers.
         seed: of all random numbers.
         folder: where the files are written; an evaluation that was stopped goes on from there.
 
@@ -146,37 +153,52 @@ def evaluate(
         UserError: the model, the examples or the settings do not fit each other, before any attack is run; or `folder`
             holds another evaluation.
     """
-    x, y = x.detach(), y.detach()
-    model, notes = given.checked(model, x, y, bounds)
-    task, space = tasks.of(y), Threat(norm=norm, epsilon=epsilon, bounds=bounds)
+    if batch_size is not None and batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; fix: 1 or more")
+    found = given.checked(model, x, y, bounds, task, batch_size)
+    with nets.uncompiled(model):
+        return of_checked(found, Threat(norm=norm, epsilon=epsilon, bounds=bounds), attack, batch_size, seed, folder)
+
+
+def of_checked(
+    found: given.Checked,
+    space: Threat,
+    attack: Attack | None,
+    batch_size: int | None,
+    seed: int,
+    folder: Path | str | None,
+) -> Evaluation:
+    """The evaluation of what is known to fit; the arguments are those of `evaluate`."""
+    model, x, y, bounds = found.model, found.x.detach(), found.y.detach(), space.bounds
+    notes, at_once = list(found.notes), min(CHUNK, batch_size or CHUNK)
     if attack is None:
-        attack, more = given.standard(model, x, task, space)
+        attack, more = given.standard(model, x, found.task, space)
         notes += more
     else:
-        given.refuse(attack, task, space, len(x))
+        given.refuse(attack, found.task, space, len(x))
     with frozen(model):
-        state = key_of(model, x, y, attack, bounds, seed)
+        state = key_of(model, x, y, attack, bounds, seed, at_once)
         key = hashlib.sha256((state + answers(model, x)).encode()).hexdigest()[:16]
         target = None if folder is None else given.usable(Path(folder), FACTS, key)
-        victim = Victim(name="the model", model=model, source=None, x=x, y=y, bounds=bounds, seed=seed)
+        victim = Victim(name="the model", model=model, source=None, x=x, y=y, bounds=bounds, seed=seed, at_once=at_once)
         with given.steps(target, attack) as steps:
             outcomes = attacked(victim, attack, steps, key)
         described, gradients = descriptors(model, x, y, space, Draws(torch.Generator(x.device).manual_seed(seed)))
         evidence = masking.evidence(victim, outcomes, described, attack)
-        found = Evaluation(
+        evaluation = Evaluation(
             attack=attack,
-            task=task,
+            task=found.task,
             outcomes=outcomes,
             descriptors=described,
             masking=masking.sheet(evidence),
             notes=tuple(notes),
             key=key,
         )
-        if key_of(model, x, y, attack, bounds, seed) != state:
+        if key_of(model, x, y, attack, bounds, seed, at_once) != state:
             raise UserError("the model changed while it was attacked: a forward pass in eval mode must leave it alone")
     if target is not None:
-        write(found, gradients, target)
-    return found
+        write(evaluation, gradients, target)
+    return evaluation
 
 
 def write(found: Evaluation, gradients: Tensor, folder: Path) -> None:
@@ -199,7 +221,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
     flags = [(p, p.requires_grad) for p in model.parameters()]
     try:
         with evaluating(model):
-            model.requires_grad_(False)
+            for parameter, _ in flags:  # one by one: a scripted model has no method for all of them
+                parameter.requires_grad_(False)
             yield
     finally:
         for parameter, flag in flags:
@@ -224,10 +247,16 @@ def numbers(t: Tensor) -> bytes:
 
 
 def key_of(
-    model: nn.Module, x: Tensor, y: Tensor, attack: Attack, bounds: tuple[float, float] | None, seed: int
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    attack: Attack,
+    bounds: tuple[float, float] | None,
+    seed: int,
+    at_once: int,
 ) -> str:
     """Sixteen hex digits of the weights, the examples, the settings and the code of this library."""
-    settings = [attack.model_dump(mode="json"), bounds, seed, torch.__version__, type(model).__qualname__]
+    settings = [attack.model_dump(mode="json"), bounds, seed, at_once, torch.__version__, type(model).__qualname__]
     digest = hashlib.sha256(json.dumps(settings).encode())
     for name, value in sorted({**model.state_dict(), "(x)": x, "(y)": y}.items()):
         digest.update(name.encode() + numbers(value))

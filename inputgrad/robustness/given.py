@@ -8,6 +8,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad import tasks
-from inputgrad.attacks import Threat
+from inputgrad.attacks import Threat, apgd_t
 from inputgrad.attacks._square import TILES
 from inputgrad.errors import UserError
-from inputgrad.gradients.forward import evaluating
+from inputgrad.gradients.forward import evaluating, wide
+from inputgrad.robustness import labels, nets
 from inputgrad.robustness.attacking import plan
 from inputgrad.robustness.settings import Attack
 from inputgrad.tasks import Task
@@ -27,63 +29,70 @@ STEPS = "steps"
 """The folder of the attacks that are finished before the whole is."""
 
 
-class TwoLogits(nn.Module):
-    """A net of one logit as one of two classes: cross-entropy and prediction stay what they were."""
+@dataclass(frozen=True, kw_only=True)
+class Checked:
+    """What a user gives, as the attacks need it, and what is said about it."""
 
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.net = net
-
-    def forward(self, x: Tensor) -> Tensor:
-        logit = self.net(x).reshape(-1, 1)
-        return torch.cat([torch.zeros_like(logit), logit], 1)
+    model: nn.Module
+    x: Tensor
+    y: Tensor
+    task: Task
+    notes: list[str]
 
 
-def checked(model: nn.Module, x: Tensor, y: Tensor, bounds: tuple[float, float] | None) -> tuple[nn.Module, list[str]]:
-    """The model as the attacks need it, and what is said about it."""
+def checked(
+    model: nn.Module,
+    x: Tensor,
+    y: Tensor,
+    bounds: tuple[float, float] | None,
+    task: str | None = None,
+    rows: int | None = None,
+) -> Checked:
+    """Hold model, examples and bounds against each other; the arguments are those of `evaluation.evaluate`.
+
+    Raises:
+        UserError: they do not fit.
+    """
+    for name, part in (("x", x), ("y", y)):
+        if not isinstance(part, Tensor):
+            raise UserError(f"{name} is a {type(part).__name__}; fix: a tensor, one row for each example")
     if len(x) != len(y) or not len(x):
         raise UserError(f"{len(x)} inputs and {len(y)} labels or targets; fix: as many of each, one or more")
     if not x.is_floating_point():
         raise UserError(f"inputs are {x.dtype}; fix: floating-point numbers, for bytes x.float() / 255")
     if not bool(torch.isfinite(x).all()):
         raise UserError("inputs hold NaN or infinite numbers; fix: drop these examples")
-    if not bool(torch.isfinite(y).all()):
-        raise UserError("labels or targets hold NaN or infinite numbers; fix: drop these examples")
+    y, said = labels.of(y, task)
+    x = wide(x)
     low, high = float(x.min()), float(x.max())
     if bounds is not None and not bounds[0] <= low <= high <= bounds[1]:
         raise UserError(
             f"inputs lie in [{low:g}, {high:g}], the bounds are [{bounds[0]:g}, {bounds[1]:g}]; fix: put the"
             " normalisation into the model and give plain inputs, or give other bounds"
         )
-    with evaluating(model), torch.no_grad():
-        try:
-            outputs = model(x[: min(len(x), 64)])
-        except (RuntimeError, TypeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise UserError(f"the model does not take inputs of shape {tuple(x.shape)} ({reason})") from error
-    if not isinstance(outputs, Tensor):
-        raise UserError(f"the model gives a {type(outputs).__name__}; fix: wrap it so that it gives the logits alone")
-    if not bool(torch.isfinite(outputs).all()):
-        raise UserError("the model's outputs are not finite on these inputs; fix: check its weights")
-    if not tasks.of(y).has_classes:
-        return model, []
-    return classifier(model, outputs, y)
+    with evaluating(model), nets.uncompiled(model):
+        model, outputs, notes = nets.plain(model, x, rows)
+        if not bool(torch.isfinite(outputs).all()):
+            raise UserError("the model's outputs are not finite on these inputs; fix: check its weights")
+        if said.has_classes:
+            model, more = classifier(model, x, y, outputs)
+            notes += more
+        else:
+            said.losses(outputs, y[: len(outputs)])  # refuses shapes that do not fit
+    return Checked(model=model, x=x, y=y, task=said, notes=notes)
 
 
-def classifier(model: nn.Module, outputs: Tensor, y: Tensor) -> tuple[nn.Module, list[str]]:
-    notes = []
-    if outputs.dim() == 1 or outputs.shape[1:] == (1,):
-        model, outputs = TwoLogits(model), torch.cat([torch.zeros_like(outputs.reshape(-1, 1))] * 2, 1)
-        notes.append("one logit is taken as two classes")
-    elif outputs.dim() != 2:
+def classifier(model: nn.Module, x: Tensor, y: Tensor, outputs: Tensor) -> tuple[nn.Module, list[str]]:
+    """A model of class logits; `outputs` are those of the first inputs."""
+    one = tasks.is_one_logit(outputs)
+    if not one and outputs.dim() != 2:
         raise UserError(f"the model gives outputs of shape {tuple(outputs.shape)}; fix: logits (N, C)")
-    elif bool((outputs >= 0).all()) and bool(((outputs.sum(1) - 1).abs() < 1e-3).all()):
-        raise UserError("the model gives probabilities; fix: give its logits, before the softmax")
-    classes = outputs.shape[1]
-    if y.dim() != 1 or int(y.min()) < 0 or int(y.max()) >= classes:
-        shape = f"of shape {tuple(y.shape)}" if y.dim() != 1 else f"from {int(y.min())} to {int(y.max())}"
-        raise UserError(f"labels {shape} do not fit {classes} classes; fix: class numbers (N,) from 0 to {classes - 1}")
-    return model, notes
+    nets.refuse_probabilities(model, x, outputs)
+    classes = 2 if one else outputs.shape[1]
+    if int(y.min()) < 0 or int(y.max()) >= classes:
+        found = f"labels from {int(y.min())} to {int(y.max())} do not fit {classes} classes"
+        raise UserError(f"{found}; fix: class numbers (N,) from 0 to {classes - 1}")
+    return (nets.TwoLogits(model), ["one logit is taken as two classes"]) if one else (model, [])
 
 
 def refuse(attack: Attack, task: Task, threat: Threat, examples: int) -> None:
@@ -115,8 +124,7 @@ def standard(model: nn.Module, x: Tensor, task: Task, threat: Threat) -> tuple[A
         cheap |= {"fab": {}}
         ensemble = {"apgd_ce": {}, "apgd_t": {}, "fab_t": {}, "square": {}}
         if classes < 4:
-            del ensemble["apgd_t"]
-            notes.append(f"{classes} classes: no targeted APGD, whose loss needs four; FAB and Square replace it")
+            notes.append(f"{classes} classes: targeted APGD raises {apgd_t.FEW[classes]}; the authors' ratio needs 4")
         if x.dim() != 4 or min(x.shape[2:]) < TILES:
             del ensemble["square"]
             ensemble["random_search"] = {}

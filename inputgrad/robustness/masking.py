@@ -28,7 +28,7 @@ from inputgrad.gradients.descriptors import describe
 from inputgrad.robustness import scores
 from inputgrad.robustness.attacking import PROBES, Victim
 from inputgrad.robustness.settings import Attack, ThreatModel, knobs_of
-from inputgrad.robustness.unit_test import missed
+from inputgrad.robustness.unit_test import CHUNK, missed
 from inputgrad.tasks import Task
 
 TOLERANCE = 0.005
@@ -142,7 +142,7 @@ def evidence(victim: Victim, outcomes: pd.DataFrame, descriptors: pd.DataFrame, 
         attack=attack,
         task=tasks.of(victim.y),
         change=change(victim),
-        missed=missed(victim.model, victim.x, threat, knobs, victim.seed),
+        missed=missed(victim.model, victim.x, threat, knobs, victim.seed, min(CHUNK, victim.at_once)),
     )
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat, pgd
-from inputgrad.gradients.forward import Draws
+from inputgrad.gradients.forward import Draws, wide
 
 EXAMPLES, INSIDE, DRAWS = 20, 999, 5
 """Tests, points inside the ball of each, and how often a point on the surface is drawn that can be told apart."""
@@ -40,7 +40,7 @@ class Features(nn.Module):
         finally:
             for hook in hooks:
                 hook.remove()
-        return (given[-1] if given and len(given[-1]) == len(x) else outputs).flatten(1)
+        return wide(given[-1] if given and len(given[-1]) == len(x) else outputs).flatten(1)
 
 
 class Planted(nn.Module):
@@ -55,7 +55,9 @@ class Planted(nn.Module):
         return torch.stack([-side, side], 1) / 2
 
 
-def missed(model: nn.Module, x: Tensor, threat: Threat, knobs: dict[str, Any], seed: int) -> tuple[int, int]:
+def missed(
+    model: nn.Module, x: Tensor, threat: Threat, knobs: dict[str, Any], seed: int, chunk: int = CHUNK
+) -> tuple[int, int]:
     """In how many tests PGD does not find what was planted, and how many tests could be made.
 
     Args:
@@ -64,11 +66,12 @@ def missed(model: nn.Module, x: Tensor, threat: Threat, knobs: dict[str, Any], s
         threat: the ball.
         knobs: of PGD, as in the evaluation that is tested.
         seed: of all random numbers.
+        chunk: points that the net is given at once.
     """
     draws, features = Draws(torch.Generator(x.device).manual_seed(seed)), Features(model)
     y, found = torch.zeros(1, dtype=torch.long, device=x.device), list[bool]()
     for one in x[:EXAMPLES].split(1):
-        net = planted(features, one, threat, draws)
+        net = planted(features, one, threat, draws, chunk)
         if net is not None:
             moved = pgd.perturb(net, one, y, threat, draws, **knobs)
             found.append(bool(net(moved).argmax(1).item()))
@@ -76,14 +79,14 @@ def missed(model: nn.Module, x: Tensor, threat: Threat, knobs: dict[str, Any], s
 
 
 @torch.no_grad()
-def planted(features: Features, x: Tensor, threat: Threat, draws: Draws) -> Planted | None:
+def planted(features: Features, x: Tensor, threat: Threat, draws: Draws, chunk: int) -> Planted | None:
     """A classifier that puts x, (1, *input), and the points inside in class 0, and one of the surface in class 1.
 
     The direction is Fisher's; the boundary lies half way between the planted point and the nearest one inside.
     """
     many = x.expand(INSIDE, *x.shape[1:])
     points = torch.cat([x, threat.project(many + threat.uniform(draws, many), many)])
-    inside = torch.cat([features(part) for part in points.split(CHUNK)]).double()
+    inside = torch.cat([features(part) for part in points.split(chunk)]).double()
     mean = inside.mean(0)
     variance = (inside - mean).T @ (inside - mean) / len(inside)
     variance += RIDGE * variance.diagonal().mean().clamp_min(1e-12) * torch.eye(len(variance)).to(variance)

@@ -46,7 +46,7 @@ def check_checkpoint(study: Study, name: str, dataset: Dataset) -> None:
     few = dataset.to(next((p.device for p in net.parameters()), "cpu"))
     x, y, context = few.first("train", FEW)
     try:
-        given.checked(net, x, y, context.bounds)
+        given.checked(net, x, y, context.bounds, task=dataset.task.name)
     except UserError as error:
         raise UserError(f"{study.file}: checkpoints.{name}: {error}") from error
 

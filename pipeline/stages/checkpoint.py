@@ -78,5 +78,6 @@ def attack_it(study: Study, net: nn.Module, dataset: Dataset, target: Path) -> N
         norm=attack.norm,
         bounds=dataset.context.bounds,
         attack=attack,
+        task=dataset.task.name,
         folder=target,
     )

@@ -163,8 +163,8 @@ def test_attacks_that_the_data_have_no_meaning_for():
     model = nn.Linear(4, 3).requires_grad_(False)
     x = torch.rand(5, 4)
     y, threat = model(x).argmax(1), Threat(norm="linf", epsilon=0.1)
-    with pytest.raises(UserError, match="apgd_t needs 4 classes or more, the model has 3"):
-        perturbed("apgd_t", model, x, y, threat)
+    with pytest.raises(UserError, match="mine needs 4 classes or more, the model has 3"):
+        Traits(classes=True, least_classes=4).refuse("mine", x.shape[1:], 3)
     with pytest.raises(UserError, match=r"square needs images .* not \(4,\); use random_search"):
         perturbed("square", model, x, y, threat)
 

@@ -232,3 +232,57 @@ def test_more_rows_than_a_batch_holds_change_no_verdict(victim, monkeypatch):
     parts = [broken(model, f.perturb(model, x, y, THREATS[0], draws(), steps=10), y) for f in (fab_t, apgd_t)]
     assert torch.equal(whole[0], parts[0])
     assert (whole[1] != parts[1]).sum() <= 1
+
+
+def few(classes, seed=0):
+    """A net of few classes and 40 images that it has right, of which about half can be broken."""
+    torch.manual_seed(seed)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(64, 12), nn.SiLU(), nn.Linear(12, classes)).requires_grad_(False)
+    x = torch.rand(40, 1, 8, 8)
+    return model, x, model(x).argmax(1)
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=["linf", "l2"])
+@pytest.mark.parametrize("classes", [2, 3, 4, 8])
+def test_every_member_runs_for_any_number_of_classes(classes, threat):
+    model, x, y = few(classes)
+    for attack, knobs in (
+        (apgd_ce, {"steps": 5}),
+        (apgd_t, {"steps": 5}),
+        (fab_t, {"steps": 5}),
+        (square, {"queries": 20}),
+    ):
+        moved = attack.perturb(model, x, y, threat, draws(), **knobs)
+        assert torch.isfinite(moved).all()
+        assert float(threat.ball.size(moved - x).max()) <= threat.epsilon + 1e-6
+
+
+@pytest.mark.parametrize("threat", THREATS, ids=["linf", "l2"])
+@pytest.mark.parametrize("classes", [2, 3])
+def test_few_classes_break_what_the_authors_break_with_classes_that_never_win(classes, threat):
+    model, x, y = few(classes)
+
+    class Padded(nn.Module):
+        def forward(self, x):
+            z = model(x)
+            return torch.cat([z, *(z.amin(1, keepdim=True) - 10 * n for n in range(1, 5 - classes))], 1)
+
+    theirs = APGDAttack_targeted(
+        Padded(), n_iter=40, norm=threat.norm.capitalize(), eps=threat.epsilon, seed=0, device="cpu"
+    )
+    theirs.n_target_classes, theirs.loss = classes - 1, "dlr-targeted"
+    found = broken(model, apgd_t.perturb(model, x, y, threat, draws(), steps=40), y)
+    some_but_not_all(found)
+    assert (found != broken(model, theirs.perturb(x, y), y)).sum() <= 1
+
+
+def test_the_ratio_of_few_logits_leads_towards_every_class():
+    """With z_3 alone in the denominator, the ratio towards the least likely of three classes is -1, without gradient."""
+    z = torch.tensor([[3.0, 1.0, 0.5]], requires_grad=True)
+    for target in (1, 2):
+        (gradient,) = torch.autograd.grad(apgd_t.ratio(z, torch.tensor([0]), torch.tensor([target])).sum(), z)
+        assert gradient[0, target] > 0.1
+    two = torch.tensor([[3.0, 1.0]])
+    assert float(apgd_t.ratio(two, torch.tensor([0]), torch.tensor([1]))) == -2.0
+    four = torch.tensor([[3.0, 1.0, 0.5, 0.0]])
+    assert float(apgd_t.ratio(four, torch.tensor([0]), torch.tensor([1]))) == pytest.approx(-2 / 2.75)

@@ -63,7 +63,7 @@ def test_the_robust_accuracy_of_a_linear_classifier_is_its_margin(norm, dual):
 def test_the_error_of_a_linear_regression_under_attack():
     x, net = points(), linear(W)
     y = net(x).detach() + points(60, 1, seed=1)
-    found = evaluate(net, x, y, epsilon=0.1, bounds=None)
+    found = evaluate(net, x, y, epsilon=0.1, bounds=None, task="regression")
     error = (net(x) - y).detach().abs() + 0.1 * L1
     assert found.robust == pytest.approx(float(error.square().mean().sqrt()), rel=1e-4)
     assert "RMSE" in str(found)
@@ -99,14 +99,16 @@ def test_the_whole_ensemble_on_images():
     assert "can the robust score be trusted?" in text
 
 
-@pytest.mark.parametrize(("classes", "missing"), [(3, "apgd_t"), (2, "apgd_t")])
-def test_few_classes_leave_out_the_targeted_ratio_and_say_so(classes, missing):
+@pytest.mark.parametrize(
+    ("classes", "said"), [(2, ["2 classes: targeted APGD"]), (3, ["3 classes: targeted"]), (4, [])]
+)
+def test_few_classes_have_the_whole_ensemble_and_say_what_is_raised(classes, said):
     net, x, _ = images(classes=classes)
     attack, notes = given.standard(
         net, x, steps.tasks.named("classification"), steps.Threat(norm="linf", epsilon=0.1, bounds=(0.0, 1.0))
     )
-    assert missing not in attack.at_epsilon
-    assert notes == [f"{classes} classes: no targeted APGD, whose loss needs four; FAB and Square replace it"]
+    assert list(attack.at_epsilon) == ["apgd_ce", "apgd_t", "fab_t", "square"]
+    assert [note[: len(start)] for note, start in zip(notes, said, strict=True)] == said
 
 
 def test_a_masked_model_is_not_trusted():
@@ -207,14 +209,14 @@ MISTAKES = [
     (NET, X * float("nan"), Y, {}, r"inputs hold NaN or infinite numbers"),
     (NET, X[:, :, :4], Y, {}, r"the model does not take inputs of shape \(24, 1, 4, 8\) \("),
     (NET, X, Y + 3, {}, r"labels from 3 to \d do not fit 5 classes; fix: class numbers \(N,\) from 0 to 4"),
-    (NET, X, torch.eye(5).long()[Y], {}, r"labels of shape \(24, 5\) do not fit 5 classes"),
-    (nn.Sequential(NET, nn.Softmax(1)), X, Y, {}, r"the model gives probabilities; fix: give its logits"),
+    (NET, X, torch.eye(5).long()[Y], {}, r"shape \(24, 5\) are one-hot; fix: y.argmax\(1\)"),
+    (nn.Sequential(NET, nn.Softmax(1)), X, Y, {}, r"the model gives probabilities: all .*; fix: give its logits"),
     (
-        Gives(lambda x: {"logits": x}),
+        Gives(lambda x: {"one": x, "two": x}),
         X,
         Y,
         {},
-        r"the model gives a dict; fix: wrap it so that it gives the logits alone",
+        r"the model gives a dict of several parts; fix: name the part with the logits",
     ),
     (Gives(lambda x: x), X, Y, {}, r"outputs of shape \(24, 1, 8, 8\); fix: logits \(N, C\)"),
     (Gives(lambda x: x.flatten(1) / 0), X, Y, {}, r"the model's outputs are not finite"),
@@ -311,7 +313,7 @@ def wrong_weights(kind):
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("pickle", "holds more than weights, and loading that could run its code; fix: save model.state_dict()"),
+        ("pickle", "holds more than weights, and loading that could run its code; fix: if the file is your own, run"),
         ("shape", "holds the weights of another net: 2 of another shape (1.weight (4, 64) instead of (5, 64), 1.bias"),
         ("keys", "another net: 1 missing (1.bias); 1 unexpected (extra); fix: the model they were made for"),
         ("nothing", "w.pt holds epoch, no weights; fix: save model.state_dict()"),
@@ -394,7 +396,13 @@ def test_attacks_that_contradict_the_arguments(attack, said):
     x, net = points(), linear(W)
     with pytest.raises(UserError, match=said):
         evaluate(
-            net, x, net(x).detach(), epsilon=0.1, bounds=None, attack=Attack.model_validate(CHEAP.model_dump() | attack)
+            net,
+            x,
+            net(x).detach(),
+            epsilon=0.1,
+            bounds=None,
+            attack=Attack.model_validate(CHEAP.model_dump() | attack),
+            task="regression",
         )
 
 

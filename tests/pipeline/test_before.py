@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from inputgrad.attacks import Threat, apgd_t, fab, square
+from inputgrad.attacks import Threat, fab, square
 from inputgrad.errors import UserError
 from pipeline import data, doctor, repository
 from pipeline.stages import before, runner
@@ -62,25 +62,30 @@ def three_classes():
     edit(STUDY, "data: {name: digits}", "data: {name: table, file: mine.csv, target: kind, task: classification}")
 
 
+MANY_CLASSES = """
+from inputgrad.attacks import Traits
+TRAITS = Traits(classes=True, least_classes=4)
+def perturb(model, x, y, threat, draws):
+    return x
+"""
+
+
 def test_attacks_that_the_data_are_not_for(project, pipeline):
     three_classes()
     refused(pipeline, f"{STUDY}: attack.at_epsilon: attack square needs images (C, H, W) of 5 pixels")
-    edit(STUDY, "square: {queries: 20}", "apgd_t: {steps: 5}")
-    refused(
-        pipeline, f"{STUDY}: attack.at_epsilon: attack apgd_t needs 4 classes or more, the model has 3; take it out"
-    )
-    edit(STUDY, "apgd_t: {steps: 5}, ", "")
-    edit(STUDY, "attack:\n", "search: {attacks: {apgd_t: {}}}\nattack:\n")
-    refused(pipeline, "search.attacks: attack apgd_t needs 4 classes")
-    expect_refusal(pipeline("search", "tiny", "gradient_norm"), "search.attacks: attack apgd_t needs 4 classes")
+    edit(STUDY, "square: {queries: 20}", "mine: {use: many_classes}")
+    Path("many_classes.py").write_text(MANY_CLASSES)
+    refused(pipeline, f"{STUDY}: attack.at_epsilon: attack mine needs 4 classes or more, the model has 3; take it out")
+    edit(STUDY, "mine: {use: many_classes}, ", "")
+    edit(STUDY, "attack:\n", "search: {attacks: {mine: {use: many_classes}}}\nattack:\n")
+    refused(pipeline, "search.attacks: attack mine needs 4 classes")
+    expect_refusal(pipeline("search", "tiny", "gradient_norm"), "search.attacks: attack mine needs 4 classes")
 
 
 def test_what_an_attack_needs_is_said_by_itself_too():
     x, y = torch.rand(4, 1, 4, 4), torch.tensor([0, 1, 2, 0])
     net = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(16, 3))
     some = Threat(norm="linf", epsilon=0.1, bounds=(0.0, 1.0))
-    with pytest.raises(UserError, match="attack apgd_t needs 4 classes or more, the model has 3"):
-        apgd_t.perturb(net, x, y, some, None)
     with pytest.raises(UserError, match=r"attack square needs images .* not \(1, 4, 4\); use random_search"):
         square.perturb(net, x, y, some, None)
     fab.TRAITS.refuse("fab", (7,), 2)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from inputgrad import TRADES, Context, Draws, GradientDirection, RightReasons, UserError
-from inputgrad.robustness.given import TwoLogits
+from inputgrad.robustness.nets import TwoLogits
 
 X = torch.randn(8, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 Y = torch.tensor([0, 1] * 4)
