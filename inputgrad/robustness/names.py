@@ -23,14 +23,13 @@ def fitted(wanted: Sequence[str], given: Sequence[str], file: str) -> tuple[dict
     if set(wanted) == set(given) or not wanted:
         return {}, []
     bare_wanted, bare_given = ({without(name): name for name in names} for names in (wanted, given))
-    found = {change: overlap(change, bare_wanted, bare_given) for change in changes([*bare_wanted], [*bare_given])}
-    whole = [change for change, count in found.items() if count == len(bare_wanted)]
-    starts = sorted({left_out for left_out, _ in whole})
-    if len(starts) > 1 and "" not in starts:
-        shown = " and ".join(f"'{start}'" for start in starts[:SHOWN])
+    found = {change: used(change, bare_wanted, bare_given) for change in changes([*bare_wanted], [*bare_given])}
+    whole = {change: names for change, names in found.items() if len(names) == len(bare_wanted)}
+    if len(set(whole.values())) > 1 and ("", "") not in whole:  # two changes may be one and the same
+        shown = " and ".join(f"'{start}'" for start in sorted({start for start, _ in whole})[:SHOWN])
         raise UserError(f"{file} holds several nets that fit, under {shown}; fix: save the state_dict() of one of them")
-    best = max(found, key=lambda change: (found[change], change == ("", "")), default=("", ""))
-    if not found.get(best):
+    best = max(found, key=lambda change: (len(found[change]), change == ("", "")))
+    if not found[best]:
         return {}, []
     left_out, put = best
     names: dict[str, str | None] = {}
@@ -70,9 +69,10 @@ def prefixes(names: list[str]) -> Iterator[str]:
         yield start
 
 
-def overlap(change: tuple[str, str], wanted: dict[str, str], given: dict[str, str]) -> int:
+def used(change: tuple[str, str], wanted: dict[str, str], given: dict[str, str]) -> frozenset[str]:
+    """The names of the file that are names of the model after the change."""
     left_out, put = change
-    return sum(name.startswith(left_out) and put + name.removeprefix(left_out) in wanted for name in given)
+    return frozenset(n for n in given if n.startswith(left_out) and put + n.removeprefix(left_out) in wanted)
 
 
 def said(change: tuple[str, str], others: list[str], names: dict[str, str | None]) -> list[str]:

@@ -79,7 +79,7 @@ def missed(
 
 
 @torch.no_grad()
-def planted(features: Features, x: Tensor, threat: Threat, draws: Draws, chunk: int) -> Planted | None:
+def planted(features: Features, x: Tensor, threat: Threat, draws: Draws, chunk: int = CHUNK) -> Planted | None:
     """A classifier that puts x, (1, *input), and the points inside in class 0, and one of the surface in class 1.
 
     The direction is Fisher's; the boundary lies half way between the planted point and the nearest one inside.

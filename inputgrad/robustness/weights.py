@@ -56,6 +56,9 @@ def wrapper_of(state: dict[Any, Any]) -> str | None:
 
 def state_in(file: Path) -> dict[Any, Any]:
     """What the file holds, read without running any of it."""
+    if is_script(file):
+        fix = f"fix: give net = torch.jit.load({str(file)!r}) as the model, and no weights"
+        raise UserError(f"{file} holds a scripted model; {fix}")
     try:
         if is_safetensors(file):
             return from_safetensors(file)
@@ -67,9 +70,6 @@ def state_in(file: Path) -> dict[Any, Any]:
     except pickle.UnpicklingError as error:
         raise UserError(f"{file} {more_than_weights(file)}") from error
     except Exception as error:  # PyTorch, zipfile and safetensors raise a dozen types for a broken file
-        if is_script(file):
-            fix = f"fix: give net = torch.jit.load({str(file)!r}) as the model, and no weights"
-            raise UserError(f"{file} holds a scripted model; {fix}") from error
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UserError(f"{file} is not readable ({reason}); fix: get it again") from error
     if not isinstance(found, dict):
@@ -94,6 +94,7 @@ def from_safetensors(file: Path) -> dict[Any, Any]:
 
 
 def is_script(file: Path) -> bool:
+    """Whether `torch.jit.save` wrote it, which `torch.load` would say in several lines."""
     if not zipfile.is_zipfile(file):
         return False
     with zipfile.ZipFile(file) as archive:

@@ -48,6 +48,13 @@ def test_any_prefix_is_left_out_and_that_is_said(prefix):
     assert "left out" in said
 
 
+def test_a_model_whose_names_have_a_prefix_of_their_own():
+    """All names of the model begin with '1.': leaving out 'module.1.' and putting '1.' in front is the same change."""
+    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 2))
+    torch.save(put("module.", net.state_dict()), "w.pt")
+    assert weights.load(net, Path("w.pt")) == "the names in the file begin with 'module.', which was left out"
+
+
 def test_a_wrapper_inside_a_name_is_left_out():
     assert loaded({key.replace("1.", "1._orig_mod."): value for key, value in STATE.items()}) == (
         "'_orig_mod.' in the names was left out"

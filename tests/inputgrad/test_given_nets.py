@@ -1,4 +1,4 @@
-"""What people have trained and what they give with it: each kind is judged rightly, or refused with a fix that works."""
+"""What people have trained and what they give with it: judged rightly, or refused with a fix that works."""
 
 import re
 from types import SimpleNamespace
@@ -69,7 +69,7 @@ def test_probabilities_are_refused_and_the_fix_gives_the_scores_of_the_logits(ki
     assert share == checked(logits, y)[1] == 1.0
     if "16" not in kind:
         x = X.clone().requires_grad_(True)  # the attacks follow it: it must not vanish
-        (gradient,) = torch.autograd.grad(after.model(x).amax(1).sum(), x)
+        (gradient,) = torch.autograd.grad(after.model(x)[:, -1].sum(), x)
         assert (gradient.flatten(1).norm(dim=1) > 0).all()
 
 
