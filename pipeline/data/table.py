@@ -1,8 +1,9 @@
-"""A table of one's own, CSV or Parquet: `data: {name: table, file: mine.csv, target: price, task: regression}`."""
+"""A table of one's own, text or Parquet: `data: {name: table, file: mine.csv, target: price, task: regression}`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,12 @@ import pandas as pd
 
 from inputgrad.errors import UserError, nearest
 from pipeline.data import Arrays, Facts
+from pipeline.data._delimited import SUFFIXES, Decimal, Form, Separator, Thousands, read_text
+from pipeline.data._numbers import advice, refuse_two_readings, row_numbers
 from pipeline.data._split import split
 
 Text = Literal["refuse", "one_hot"]
+Missing = Literal["refuse", "drop"]
 
 
 def facts(task: str, direction: Mapping[str, float], mask: tuple[str, ...], **_: Any) -> Facts:
@@ -29,6 +33,14 @@ def load(
     text: Text = "refuse",
     direction: dict[str, float] = {},  # noqa: B006  never changed
     mask: tuple[str, ...] = (),
+    index: bool = False,
+    missing: Missing = "refuse",
+    separator: Separator | None = None,
+    decimal: Decimal | None = None,
+    thousands: Thousands | None = None,
+    encoding: str | None = None,
+    names: tuple[str, ...] = (),
+    missing_as: tuple[str, ...] | None = None,
     split_seed: int = 0,
     shares: tuple[float, float, float] = (0.6, 0.2, 0.2),
 ) -> Arrays:
@@ -38,13 +50,31 @@ def load(
     for each of its values (`text: one_hot`). `direction` gives columns along which the output should rise, each with
     its weight (a regression only); `mask` names columns that must not matter. A column that is constant in the
     training split is 0 everywhere. Classes are numbered in the order of their values.
+
+    `index` leaves out the first column, which numbers the rows; `missing: drop` leaves out rows with a missing value.
+    The rest says how a text file is written, see `Form`: `names` of the columns, where its first line has none,
+    `missing_as`: the texts that stand for a missing value, in the place of those of pandas.
     """
-    frame = read(Path(file))
-    names = columns or tuple(str(name) for name in frame.columns if name != target)
-    inputs, targets = chosen(frame, names, file), chosen(frame, [target], file)
-    if target in names:
+    form = Form(
+        separator=separator,
+        decimal=decimal,
+        thousands=thousands,
+        encoding=encoding,
+        names=names,
+        missing_as=missing_as,
+    )
+    frame, written = read(Path(file), form, target, index)
+    here = columns or tuple(str(name) for name in frame.columns if name != target)
+    inputs, targets = chosen(frame, here, file), chosen(frame, [target], file)
+    if target in here:
         raise UserError(f"{file}: the target '{target}' is among columns; fix: leave it out")
-    refuse_missing(inputs.assign(**{target: targets[target]}), file)
+    if not columns:
+        refuse_row_numbers(inputs, file, index)
+    used = without_missing(inputs.assign(**{target: targets[target]}), file, missing)
+    inputs, targets = used[list(here)], used[[target]]
+    if written:
+        refuse_two_readings(used, written, file, form)
+        refuse_hidden_numbers(used, text, task == "classification", target, file, form)
     x, features, origins = encoded(inputs, text, file)
     y, strata = classes(targets[target], file) if task == "classification" else numbers(targets, file)
     part = split(len(x), seed=split_seed, shares=shares, strata=strata, mixed=True)
@@ -62,18 +92,48 @@ def load(
     )
 
 
-def read(file: Path) -> pd.DataFrame:
-    readers: dict[str, Callable[[Path], pd.DataFrame]] = {".csv": pd.read_csv, ".parquet": pd.read_parquet}
-    if file.suffix not in readers:
-        raise UserError(f"data.file: {file} is no .csv or .parquet file; fix: write it as one of these")
+def read(file: Path, form: Form, target: str, index: bool) -> tuple[pd.DataFrame, str]:
+    """The table, and its text where it is a text file."""
+    packed = file.suffix.lower() == ".gz"
+    suffix = (Path(file.stem) if packed else file).suffix.lower()
+    if suffix not in SUFFIXES and (suffix != ".parquet" or packed):
+        known = f"{', '.join(SUFFIXES)} (or each of them with .gz) or .parquet"
+        raise UserError(f"data.file: {file} is no {known} file; fix: write it as one of these")
+    if suffix == ".parquet" and form.stated:
+        raise UserError(f"data.{form.stated[0]}: {file} is no text file; fix: leave it out")
     try:
-        frame = readers[file.suffix](file)
+        frame, text = (pd.read_parquet(file), "") if suffix == ".parquet" else read_text(file, form, target, index)
+    except UserError:
+        raise
     except Exception as error:  # parsers raise a dozen types
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise UserError(f"data.file: {file} is not readable ({reason}); fix: correct the file") from error
     if len(frame) < 10:
         raise UserError(f"data.file: {file} has {len(frame)} rows; fix: give ten or more")
-    return frame
+    return (without_index(frame, file) if index else frame), text
+
+
+def without_index(frame: pd.DataFrame, file: Path) -> pd.DataFrame:
+    """The table without its first column, which numbers the rows or names them."""
+    labels = frame.iloc[:, 0]
+    if not labels.is_unique:
+        said = (
+            f"the first column of {file} does not number the rows, it holds {labels[labels.duplicated()].iloc[0]} twice"
+        )
+        raise UserError(f"data.index: true: {said}; fix: leave data.index out")
+    return frame.iloc[:, 1:]
+
+
+def refuse_row_numbers(inputs: pd.DataFrame, file: str, index: bool) -> None:
+    """Raise a UserError for an input that is likely none; one that is named in `columns` is one."""
+    for place, (name, column) in enumerate(inputs.items()):
+        if why := row_numbers(column, list(inputs.columns)):
+            rest = [str(other) for other in inputs.columns if other != name]
+            if index or place > 0:
+                fix = f"fix: data.columns names the inputs, such as [{', '.join(rest[:6])}{', …' * (len(rest) > 6)}]"
+            else:
+                fix = "fix: data.index: true leaves it out, or data.columns names it among the inputs"
+            raise UserError(f"{file}: {why}; {fix}")
 
 
 def classes(column: pd.Series, file: str) -> tuple[np.ndarray, np.ndarray]:
@@ -119,11 +179,43 @@ def chosen(frame: pd.DataFrame, names: Sequence[str], where: str) -> pd.DataFram
     return frame[list(names)]
 
 
-def refuse_missing(frame: pd.DataFrame, where: str) -> None:
+def without_missing(frame: pd.DataFrame, where: str, missing: Missing) -> pd.DataFrame:
+    """The rows that are whole; those that are not are refused, or left out and counted on stderr."""
     counts = frame.isna().sum()
-    if bad := {str(name): int(n) for name, n in counts.items() if n}:
-        named = ", ".join(f"'{name}' {n}" for name, n in list(bad.items())[:3])
-        raise UserError(f"{where}: missing values ({named} of {len(frame)} rows); fix: fill or drop these rows")
+    if not (bad := {str(name): int(n) for name, n in counts.items() if n}):
+        return frame
+    named = ", ".join(f"'{name}' {n}" for name, n in list(bad.items())[:3])
+    whole = frame.dropna()
+    if missing == "refuse":
+        fix = "fix: fill or drop these rows, or data.missing: drop"
+        raise UserError(f"{where}: missing values ({named} of {len(frame)} rows); {fix}")
+    if len(whole) < 10:
+        raise UserError(f"{where}: {len(whole)} of {len(frame)} rows have no missing value; fix: leave columns out")
+    print(f"note: {where}: {len(frame) - len(whole)} of {len(frame)} rows are left out ({named})", file=sys.stderr)
+    return whole.reset_index(drop=True)
+
+
+def refuse_hidden_numbers(
+    frame: pd.DataFrame, text: Text, has_classes: bool, target: str, where: str, form: Form
+) -> None:
+    """Raise a UserError for text that would be numbers if the study said how they are written.
+
+    Classes may be called anything but '?'. Who states `decimal` or `missing_as` has looked at them.
+    """
+    for name, column in frame.items():
+        if pd.api.types.is_numeric_dtype(column) or pd.api.types.is_datetime64_any_dtype(column):
+            continue
+        unknown = int((column.astype(str).str.strip() == "?").sum())
+        is_class = name == target and has_classes
+        found = "" if is_class else advice(column, form)
+        if unknown and form.missing_as is None and not found:
+            found = "data.missing_as: ['?'] if it stands for a missing value, [] if not"
+        confirmed = text == "one_hot" and name != target and (form.decimal or form.missing_as is not None)
+        if found and not confirmed:
+            example = next((v for v in column.astype(str) if not is_number(v)), column.iloc[0])
+            shown = "?" if unknown else str(example)[:40]
+            as_text = "; if it is text: data.decimal: '.'" if text == "one_hot" and name != target else ""
+            raise UserError(f"{where}: column '{name}' holds text such as '{shown}'; fix: {found}{as_text}")
 
 
 def encoded(frame: pd.DataFrame, text: Text, where: str) -> tuple[np.ndarray, list[str], list[str]]:
@@ -142,7 +234,8 @@ def encoded(frame: pd.DataFrame, text: Text, where: str) -> tuple[np.ndarray, li
             values, here = dummies.to_numpy(), [str(c) for c in dummies.columns]
         else:
             example = str(next((v for v in column if not is_number(v)), column.iloc[0]))[:40]
-            fix = "fix: leave it out of columns, or write text: one_hot"
+            several = column.nunique() > max(2, len(column) // 5)
+            fix = f"fix: leave it out of columns{'' if several else ', or write text: one_hot'}"
             raise UserError(f"{where}: column '{name}' holds text such as '{example}'; {fix}")
         if infinite := int(np.isinf(values).sum()):
             raise UserError(
