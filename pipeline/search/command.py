@@ -18,7 +18,7 @@ from pipeline.search.apply import apply, line
 from pipeline.search.figures import draw
 from pipeline.search.loop import Loop, slot
 from pipeline.search.record import Record, facts, knobs
-from pipeline.search.storage import SEEDS, opened
+from pipeline.search.storage import GONE, SEEDS, opened
 from pipeline.search.task import SearchTask
 from pipeline.stages import before, runner
 from pipeline.stages.runner import check_device
@@ -100,12 +100,15 @@ def conduct(loop: Loop) -> None:
 
 @contextmanager
 def keeping_files(task: SearchTask, study: OptunaStudy) -> Iterator[None]:
-    """At the end, however it comes, the files say what is known."""
+    """At the end, however it comes, the files say what is known, unless the storage does not answer any more."""
+    reached = True
     try:
         yield
+    except GONE:
+        reached = False
+        raise
     finally:
-        record = Record.of(task, study)
-        if record.finished:
+        if reached and (record := Record.of(task, study)).finished:
             record.write()
             draw(record)
 

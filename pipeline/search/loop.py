@@ -21,6 +21,7 @@ from inputgrad.errors import UserError
 from pipeline import fingerprint
 from pipeline.search import objective, rung, space
 from pipeline.search.rung import Rung, RungResult, TrialRun
+from pipeline.search.storage import GONE
 from pipeline.search.task import SearchTask
 from pipeline.workers.local import Workers
 
@@ -59,6 +60,7 @@ class Loop:
         """
         self.study.set_user_attr("command", self.name)
         release(self.study)
+        reached = True
         try:
             if "standard" not in self.study.user_attrs:
                 self.study.set_user_attr("standard", asdict(self.workers.submit(rung.reference, self.task).result()))
@@ -69,10 +71,13 @@ class Loop:
                     self.seen(self.running.pop(future), future)
                 show()
             files.remove(self.task.state)
+        except GONE:  # it is not asked once more, for another minute; the next command releases what is open
+            reached = False
+            raise
         finally:
             for future in self.running:
                 future.cancel()
-            if self.study.user_attrs["command"] == self.name:
+            if reached and self.study.user_attrs["command"] == self.name:
                 release(self.study)
 
     def check_alone(self) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import optuna
 from filelock import FileLock, Timeout
 from optuna.distributions import BaseDistribution
-from optuna.exceptions import ExperimentalWarning
+from optuna.exceptions import ExperimentalWarning, StorageInternalError
 from optuna.pruners import BasePruner, NopPruner
 from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage, RDBStorage
@@ -39,6 +39,10 @@ MALFORMED = (ValueError, KeyError, AssertionError, AttributeError, TypeError, Ar
 
 
 REMOVED = "its last line was not written to its end, and is removed"
+HELD = 60.0
+"""Seconds that a file of SQLite may be held by another program, such as a backup, before a search ends."""
+GONE = (SQLAlchemyError, StorageInternalError)
+"""What is raised where a database does not answer, or not within `HELD`."""
 SEEDS = 2**32
 """Optuna's samplers take seeds from 0 up to this number, without it."""
 
@@ -65,16 +69,21 @@ def connect(url: str) -> BaseStorage:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ExperimentalWarning)
             return JournalStorage(JournalRedisBackend(url))
-    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    waits = {"connect_args": {"timeout": HELD}} if url.startswith("sqlite") else {}
+    return RDBStorage(url, engine_kwargs={"pool_pre_ping": True, **waits})
 
 
 @contextmanager
 def said_plainly(url: str) -> Iterator[None]:
-    """A database that cannot be reached as one line, without the password of its address."""
+    """A database that cannot be reached, now or after a while, as one line without the password of its address."""
     try:
         yield
-    except SQLAlchemyError as error:
-        raise UserError(f"--storage {shown(url)} cannot be reached ({words(error)}); is the server running?") from error
+    except GONE as error:
+        cause = error if isinstance(error, SQLAlchemyError) else error.__cause__ or error
+        if "database is locked" in str(cause):
+            kept = "what is finished is kept; fix: end what holds it, and run the same command again"
+            raise UserError(f"--storage {shown(url)} was held by another program for {HELD:g} s; {kept}") from error
+        raise UserError(f"--storage {shown(url)} cannot be reached ({words(cause)}); is the server running?") from error
 
 
 def words(error: BaseException) -> str:

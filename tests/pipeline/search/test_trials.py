@@ -2,8 +2,10 @@
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
 
 import optuna
 import pytest
@@ -175,6 +177,40 @@ def test_a_database_gives_the_trials_of_a_journal(untrained, recwarn):
     search(task(trials=12))
     assert found(task(trials=12, url="sqlite:///trials.db")) == found(task(trials=12))
     assert not [warning for warning in recwarn if "eartbeat" in str(warning.message)]
+
+
+@pytest.mark.parametrize("kind", ["EXCLUSIVE", "IMMEDIATE"])
+@pytest.mark.parametrize("ends", [True, False], ids=["ends in time", "stays"])
+def test_a_file_of_sqlite_that_another_program_holds(untrained, monkeypatch, kind, ends):
+    """It is waited for; the search ends in one line where it stays held, loses nothing, and asks no second time."""
+    honest, holder = rung.measure, sqlite3.connect("trials.db", isolation_level=None, check_same_thread=False)
+    monkeypatch.setattr(storage, "HELD", 60.0 if ends else 0.3)
+
+    def holding(at):
+        if at.run.place.name == "slot-2" and not holder.in_transaction and not held:
+            held.append(holder.execute(f"BEGIN {kind}"))
+            if ends:
+                threading.Timer(6, holder.rollback).start()  # SQLite's own time-out is 5 s
+        return honest(at)
+
+    held = []
+    monkeypatch.setattr(rung, "measure", holding)
+    of = task(trials=4, url="sqlite:///trials.db", prunes=False)
+    if not ends:
+        with pytest.raises(
+            UserError, match=r"trials\.db was held by another program for 0\.3 s; .*fix: end what"
+        ) as error:
+            search(of)
+        assert "\n" not in str(error.value)
+        holder.rollback()
+        assert len(found(of)) == 2
+    search(of)
+    holder.close()
+    assert len(held) == 1
+    check_complete(of)
+    monkeypatch.setattr(rung, "measure", honest)
+    search(whole := task(trials=4, prunes=False))
+    assert found(of) == found(whole)
 
 
 def test_fewer_trials_than_before_leave_the_rest_alone(untrained):
