@@ -6,6 +6,7 @@ import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from packaging.requirements import Requirement
 
 from inputgrad.errors import UserError
 from pipeline import layout, repository
+from pipeline.tracking import moved
 
 FREE_GB = 2.0
 """Disk that the shipped studies need, with MLflow's copies."""
@@ -96,10 +98,13 @@ def database() -> str:
     if not file.exists():
         return "no MLflow database yet: the first study makes it"
     try:
-        with sqlite3.connect(f"file:{file}?mode=ro", uri=True, timeout=2) as connection:
+        with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=2)) as connection:
             count = connection.execute("select count(*) from runs").fetchone()[0]
+            others = [] if file.is_symlink() else moved.elsewhere(connection)
     except sqlite3.Error as error:
         raise UserError(f"{file} is damaged ({error}); fix: delete it, then python -m pipeline track") from error
+    if others:
+        raise UserError(f"{file} was made in another folder and names {others[0]}; fix: {moved.FIX}")
     return f"MLflow database with {count} runs"
 
 

@@ -21,6 +21,8 @@ INPUT_GRADIENTS, EVALUATION = "input_gradients.npy", "evaluation.json"
 STEP_TIME, AUDIT = "step_time.json", "audit.json"
 METRICS, PAGE = "metrics.json", "report.html"
 SEARCH = "search.json"
+ARTIFACTS = "mlartifacts"
+"""MLflow's copies of files, beside its database in the project's root."""
 
 
 def root() -> Path:

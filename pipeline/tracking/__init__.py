@@ -59,6 +59,7 @@ def track(study_names: list[str]) -> None:
     from pipeline.tracking import contents
 
     server.forget()
+    server.check()
     studies = {name: OpenStudy(read_study(name)) for name in study_names}
     pairs = [(name, loss) for name, opened in studies.items() for loss in opened.study.losses]
     runs: dict[tuple[str, str], set[str]] = {}  # (study, loss) -> those that show it

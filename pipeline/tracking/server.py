@@ -23,6 +23,7 @@ from inputgrad import files
 from inputgrad.errors import UserError
 from pipeline import layout, store
 from pipeline.quiet import NO_TELEMETRY
+from pipeline.tracking import moved
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -61,6 +62,8 @@ def connected() -> Iterator[MlflowClient]:
 
         for name in ("mlflow", "alembic"):
             logging.getLogger(name).setLevel(logging.ERROR)
+        # it logs every error of the database with its traceback, and then raises it
+        logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
         check()
         yield MlflowClient(uri())
 
@@ -81,7 +84,7 @@ def experiment_id(client: MlflowClient, name: str, tags: dict[str, str]) -> str:
     """The experiment of a study, made if need be; one that was deleted in the UI comes back."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        return str(client.create_experiment(name, None if is_remote() else artifacts(), tags))
+        return str(client.create_experiment(name, None if is_remote() else moved.artifacts(), tags))
     if found.lifecycle_stage == "deleted":
         client.restore_experiment(found.experiment_id)
     for key, value in tags.items():
@@ -240,11 +243,6 @@ def is_remote() -> bool:
     return uri().startswith(("http:", "https:", "databricks", "uc:"))
 
 
-def artifacts() -> str:
-    """Where artifacts go when no server keeps them."""
-    return (layout.root() / "mlartifacts").as_uri()
-
-
 def shown(text: str) -> str:
     """`text` without the passwords of addresses in it."""
     return re.sub(r"//[^/@\s]+@", "//…@", text)
@@ -285,6 +283,7 @@ def check() -> None:
     """
     if (file := database()) is not None:
         refuse_file(file)
+        moved.bring_here(file)
     if not uri().startswith(("http:", "https:")):
         return
     if remembered():

@@ -18,7 +18,7 @@ from inputgrad.errors import UserError
 from pipeline import interrupts, layout, tracking
 from pipeline.quiet import NO_TELEMETRY
 from pipeline.study.active import active
-from pipeline.tracking import server
+from pipeline.tracking import moved, server
 from pipeline.tracking.contents import BANDS_TAG, VIEW_TAG
 
 TIMEOUT = 60.0
@@ -99,7 +99,7 @@ def command(port: int, host: str) -> list[str]:
     options = {
         "--backend-store-uri": server.uri(),
         "--registry-store-uri": server.uri(),
-        "--artifacts-destination": server.artifacts(),
+        "--artifacts-destination": moved.artifacts(),
         "--host": host,
         "--port": str(port),
         "--workers": "1",
