@@ -25,11 +25,16 @@ STATE = re.compile(r"[0-9a-f]{16}")
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """states: folders of .state/. superseded: identifiers of MLflow's runs. cached: how many objects of DVC's cache."""
+    """What is of no use.
+
+    states: folders of .state/. superseded: identifiers of MLflow's runs. cached: how many objects of DVC's cache.
+    shared: DVC's cache where it lies outside this project: others may use what this one does not, so it is left alone.
+    """
 
     states: list[Path]
     superseded: list[str]
     cached: int
+    shared: Path | None = None
 
     @property
     def any(self) -> bool:
@@ -40,7 +45,9 @@ class Found:
         return [
             f".state/: {len(self.states)} folders that no study of experiments/ uses, {size / 1e6:.1f} MB",
             f"MLflow: {len(self.superseded)} superseded runs",
-            f"DVC's cache: {self.cached} objects that this workspace does not use (another branch may)",
+            f"DVC's cache: {self.cached} objects that this workspace does not use (another branch may)"
+            if self.shared is None
+            else f"DVC's cache: {self.shared} is left alone: other projects may use it",
         ]
 
     def delete(self) -> str:
@@ -59,7 +66,10 @@ class Found:
 
 
 def find() -> Found:
-    return Found(states=list(unused_states()), superseded=superseded(), cached=cached())
+    shared = shared_cache()
+    return Found(
+        states=list(unused_states()), superseded=superseded(), cached=cached() if shared is None else 0, shared=shared
+    )
 
 
 def unused_states() -> Iterator[Path]:
@@ -101,6 +111,14 @@ def superseded() -> list[str]:
     with server.connected() as client:
         where = [experiment.experiment_id for experiment in client.search_experiments()]
         return [run.info.run_id for run in client.search_runs(where, "tags.current = 'false'", max_results=50_000)]
+
+
+def shared_cache() -> Path | None:
+    """DVC's cache, where it is outside this project."""
+    if not Path(".dvc").is_dir():
+        return None
+    cache = Path(done(sys.executable, "-m", "dvc", "cache", "dir").splitlines()[0]).resolve()
+    return None if cache.is_relative_to(layout.root()) else cache
 
 
 def cached() -> int:

@@ -159,7 +159,7 @@ def refuse_other_layout(text: str, file: Path, form: Form, target: str, index: b
             raise UserError(f"{file}: every line but the first ends with '{form.sign}'; fix: write it there too")
         said = f"{file}: its first line names {len(header)} columns, the next has {width}"
         if width > len(header) + 1:
-            raise UserError(f"{said}; fix: make the names of the columns its first line")
+            raise UserError(f"{said}; fix: begin the file with the names of its columns")
         if not index:
             fix = "fix: name them all, or data.index: true if the first column numbers the rows"
             raise UserError(f"{said}; {fix}")

@@ -51,8 +51,8 @@ def pixels(file: Path, channels: int | None, size: int | None, background: Backg
     from PIL.Image import open as open_image
 
     try:
-        with warnings.catch_warnings(), open_image(file) as opened:
-            warnings.simplefilter("ignore")  # Pillow warns of what it raises a line later
+        # Pillow warns of what it raises a line later
+        with warnings.catch_warnings(action="ignore"), open_image(file) as opened:
             refuse_several(opened, file)
             white = white_of(opened)
             image: Image = ImageOps.exif_transpose(opened)  # a telephone stores a picture as its sensor lay

@@ -79,7 +79,9 @@ def track(study_names: list[str]) -> None:
         if "disk is full" in str(error):  # nothing of the database is wrong: to delete it would lose what it holds
             fix = "fix: free some space and run again: python -m pipeline track"
             raise UserError(f"MLflow's database cannot be written, the disk is full; {fix}") from error
-        raise UserError(f"MLflow does not take the runs ({reason(error)}); {server.FIX}") from error
+        why = reason(error)
+        then = "then: python -m pipeline track" if "fix: " in why else server.FIX
+        raise UserError(f"MLflow does not take the runs ({why}); {then}") from error
     done = sum(map(bool, runs.values()))
     if not done:
         raise UserError(f"no results yet of {', '.join(study_names)}; make them with: dvc repro")

@@ -252,6 +252,9 @@ def reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if isinstance(error, UserError):
         return shown(text)
+    if "out-of-date database schema" in text:
+        fix = f"fix: mlflow db upgrade {shown(uri())}, or, where that fails, delete it"
+        return f"its tables are of another version of MLflow; {fix}"
     if "Max retries exceeded" in text:  # else requests tells the story of its connection pool
         return f"no answer from {shown(uri())}"
     return shown(f"{type(error).__name__}: {text}")[:200]

@@ -109,3 +109,15 @@ def test_an_error_of_the_database_is_raised_and_not_logged_too(copied, capfd):
             client.create_run("1")
     assert server.is_foreign(caught.value)
     assert capfd.readouterr().err.count("\n") <= 1  # that the project was copied
+
+
+def test_a_database_of_another_version_of_mlflow_is_one_line(copied):
+    """The command that it names is MLflow's own; to delete the database would lose its superseded runs."""
+    with closing(sqlite3.connect("mlflow.db")) as base, base:
+        base.execute("UPDATE alembic_version SET version_num = 'bda7b8c39065'")
+    with pytest.raises(Exception, match="out-of-date") as caught, server.connected() as client:
+        client.search_experiments()
+    assert server.is_foreign(caught.value)
+    said = server.reason(caught.value)
+    assert said.startswith("its tables are of another version of MLflow; fix: mlflow db upgrade sqlite:////")
+    assert "\n" not in said

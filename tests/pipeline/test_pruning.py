@@ -94,3 +94,19 @@ def test_cached_objects_of_older_results_go(project, pipeline):
     assert "DVC's cache: 1 objects" in pipeline("prune", "--yes").out
     assert "DVC's cache: 0 objects" in pipeline("prune", "--yes").out
     assert (project / "result").read_text() == "new"
+
+
+def test_a_cache_that_projects_share_is_left_alone(project, pipeline, tmp_path_factory):
+    """Another one may use what this one does not: it lost its results."""
+    cache = tmp_path_factory.mktemp("cache")
+    quiet = {**os.environ, "DVC_NO_ANALYTICS": "1"}
+    dvc = [sys.executable, "-m", "dvc"]
+    for words in (["git", "init", "-q"], [*dvc, "init", "-q"], [*dvc, "cache", "dir", "--local", str(cache)]):
+        subprocess.run(words, check=True, env=quiet, capture_output=True)
+    shutil.rmtree(project / "experiments")
+    for text in ("old", "new"):
+        (project / "result").write_text(text)
+        subprocess.run([*dvc, "add", "-q", "result"], check=True, env=quiet)
+    there = sorted(cache.rglob("*"))
+    assert f"DVC's cache: {cache} is left alone: other projects may use it" in pipeline("prune", "--yes").out
+    assert sorted(cache.rglob("*")) == there

@@ -139,7 +139,7 @@ def test_names_of_files(plain, name):
 MISTAKES = [
     (CSV.replace("rooms", "area", 1), {}, r"2 columns are called 'area'; fix: give each a name of its own in the file"),
     (ended(CSV, rest=","), {}, r"every line but the first ends with ','; fix: write it there too"),
-    ("# houses\n" + CSV, {}, r"first line names 1 columns, the next has 3; fix: make the names .* its first line"),
+    ("# houses\n" + CSV, {}, r"first line names 1 columns, the next has 3; fix: begin the file with the names"),
     ("sep=;\n" + CSV.replace(",", ";"), {}, r"first line 'sep=;' is for Excel alone; fix: delete .*separator: ';'"),
     (CSV, {"names": ("a", "price")}, r"data\.names gives 2 names, mine\.csv has 3 columns; fix: one name for each"),
     (CSV, {"index": True}, r"first column of mine\.csv does not number the rows, it holds \d twice; fix: leave"),
