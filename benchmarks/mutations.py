@@ -17,7 +17,10 @@ CALLS = "tests/inputgrad/test_calls.py"
 LOSSES = "tests/inputgrad/losses"
 ENSEMBLE, STEP, STACKED = (f"tests/inputgrad/test_{name}.py" for name in ("ensemble", "step", "stacked"))
 ATTACKS, MASKING, STRENGTHS = (f"tests/inputgrad/test_{name}.py" for name in ("attacks", "masking", "strengths"))
-AUDIT, HARD, PUBLIC = (f"tests/inputgrad/audit/test_{name}.py" for name in ("audit", "hard_losses", "public_losses"))
+AUDIT, HARD, PUBLIC, MEASURED = (
+    f"tests/inputgrad/audit/test_{name}.py" for name in ("audit", "hard_losses", "public_losses", "measured")
+)
+RESIDUAL = "tests/inputgrad/losses/test_residual.py"
 ATTACK, CLI, DATA, READ, TRAIN = (
     f"tests/pipeline/test_{name}.py" for name in ("attack", "cli", "data", "read", "train")
 )
@@ -349,8 +352,37 @@ MUTATIONS: list[Row] = [
     ("inputgrad/audit/probe.py", "torch.expm1(torch.as_tensor(total))", "torch.as_tensor(total)", HARD),
     ("inputgrad/audit/probe.py", "return made_of(t, alike)", "return False", PUBLIC),
     ("inputgrad/audit/probe.py", "(t if lives else t.detach())", "t", PUBLIC),
-    ("inputgrad/audit/probe.py", "o if id(o) in inner else self._bent(o, pieces)", "self._bent(o, pieces)", HARD),
+    ("inputgrad/audit/probe.py", "o if id(o) in inner else self._bent(o, pieces, s)", "self._bent(o, pieces, s)", HARD),
     ("inputgrad/audit/probe.py", "self.inner += 0.0 if inputs else root", "pass", HARD),
+    ("inputgrad/audit/slopes.py", "if share > SEEN:", "if share > 0.01:", MEASURED),
+    ("inputgrad/audit/slopes.py", "line in asked or line in turned", "line in asked", MEASURED),
+    ("inputgrad/audit/slopes.py", "lambda: bool(wrong_layers(s))", "lambda: False", MEASURED),
+    ("inputgrad/audit/slopes.py", "and not self.exact.probe.narrow", "", MEASURED),
+    ("inputgrad/audit/cuts.py", "here.line == self.probe.loose", "False", MEASURED),
+    ("inputgrad/audit/cuts.py", 'or ("torch.no_grad()" if self.quiet else "")', "or ''", MEASURED),
+    ("inputgrad/audit/cuts.py", "if self.probe.busy or self.probe.done:", "if False:", PUBLIC),
+    ("inputgrad/audit/verdict.py", "subject.scripted and isinstance(gap, tuple)", "False", MEASURED),
+    ("inputgrad/audit/verdict.py", 'kind = "wrong gradient"', "pass", MEASURED),
+    (
+        "inputgrad/audit/probe.py",
+        "if self.is_weight(z) or self.is_output(z, roots):",
+        "if self.is_weight(z):",
+        MEASURED,
+    ),
+    ("inputgrad/audit/probe.py", 'thing = vars(thing).get("_actual_script_module", thing)', "pass", MEASURED),
+    ("inputgrad/audit/probe.py", "old.to(w) for w, old", "w for w, old", AUDIT + " " + HARD),
+    ("inputgrad/audit/subject.py", "self.start, self.calls = start, call", "self.calls = call", MEASURED),
+    ("inputgrad/audit/checks.py", "if a.empty < 1}", "if a.empty < 0}", MEASURED),
+    (
+        "inputgrad/audit/tensors.py",
+        "return unwrapped(unwrapped(t).detach().clone())",
+        "return unwrapped(t).detach().clone()",
+        MEASURED,
+    ),
+    ("inputgrad/gradients/taylor.py", "more + slope * second", "more + second", RESIDUAL),
+    ("inputgrad/gradients/taylor.py", "s * (1 - s) * (2 + z * (1 - 2 * s))", "s * (1 - s) * 2", RESIDUAL),
+    ("inputgrad/gradients/taylor.py", "any(getattr(model, h) for h in HOOKS)", "False", RESIDUAL),
+    ("inputgrad/gradients/taylor.py", 'or "forward" in vars(model)', "", RESIDUAL),
     ("inputgrad/audit/checks.py", "if 0 <= b / a < 0.3:", "if False:", AUDIT),
     ("inputgrad/audit/checks.py", "term > base and root > 1e3", "False", HARD),
     ("inputgrad/audit/__init__.py", "if left > 0:", "if False:", AUDIT),

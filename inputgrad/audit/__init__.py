@@ -216,7 +216,7 @@ def measured(subject: Subject, first: First) -> Facts:
 
 def explanation(f: Facts, found: Sequence[Row]) -> str:
     """What was written, why it is wrong, what to write: for the verdict, and for the rows that failed."""
-    failed, asked = {row.name for row in found if row.ok is False}, f.exact.probe.asked
+    failed = {row.name for row in found if row.ok is False}
     ways, lines = reasons(f)
     if f.base.inside:
         ways.append("own backward")
@@ -228,7 +228,7 @@ def explanation(f: Facts, found: Sequence[Row]) -> str:
         ways.append("scale")
     if "examples have an input gradient" in failed:
         ways.append("zeros")
-        lines += [a.line for a in asked if a.empty == 1]
+        lines += f.found.dead
     if "the model's input gradient is right" in failed and f.kind != "independent":
         ways.append("model")
     return explain.text(ways, lines) if ways else ""

@@ -82,7 +82,14 @@ def follows(f: Facts) -> tuple[bool | None, str]:
     """Does the value move when the input gradient turns and the outputs stay?"""
     if f.kind == "moves its inputs along the gradient":
         return True, "its inputs move along the gradient; at the same inputs it does not change"
+    if f.kind == "independent" and f.found.dead:
+        return False, "it would, but the derivatives are exactly 0"
     return f.kind != "independent", f"slope {f.answer.difference:.3g}"
+
+
+def times(share: float) -> str:
+    """'0.05 × '; of a gradient that is 0, all is missing."""
+    return f"{share:.2g} × " if share < 1e6 else "all of "
 
 
 def trains(f: Facts) -> tuple[bool | None, str]:
@@ -90,7 +97,11 @@ def trains(f: Facts) -> tuple[bool | None, str]:
     if f.kind == "moves its inputs along the gradient":
         return True, "by the pass at the moved inputs; the step itself is a constant"
     if voids := f.found.voids:
-        return False, "; ".join(f"{at(v.line)}: {v.share:.2g} × the parameter gradient is missing" for v in voids)
+        return False, "; ".join(f"{at(v.line)}: {times(v.share)}the parameter gradient is missing" for v in voids)
+    if f.kind == "independent" and f.found.dead:
+        return False, "nothing of the parameter gradient comes through them"
+    if f.answer.loud:
+        raise NotMeasuredError("a second call gives another value: the loss keeps a state that cannot be put back")
     both = f"autograd {f.answer.autograd:.3g}, difference {f.answer.difference:.3g}"
     part = " (a part is a constant)" if f.kind == "partly detached" else ""
     return f.kind in ("depends", "wrong gradient"), both + part
@@ -148,7 +159,7 @@ def repeated(f: Facts) -> tuple[bool | None, str]:
     once, twice = examples(f, half), examples(f, [*half, *half])
     a, b = (run.slopes[f.answer.bend == "t"] for run in (once, twice))
     if a == 0:
-        raise NotMeasuredError("no term of its own is trained")
+        raise NotMeasuredError("the bend of derivatives does not reach a term of its own")
     if abs(b / a - 1) < (1e-6 if f.subject.precision == torch.float64 else 0.05):
         return True, f"the value changes by {abs(twice.value - once.value):.1e}"
     if 0 <= b / a < 0.3:
@@ -198,24 +209,18 @@ def zero_rows(f: Facts) -> tuple[bool | None, str]:
     asked = f.exact.probe.asked
     if not asked:
         raise NotMeasuredError(nothing_asked(f))
-    dead = zeros(f.exact)
-    if dead and (still := dead & zeros(f.subject.run(shift=f.subject.noise()))):
-        lines = "; ".join(at(line) for line in dict.fromkeys(a.line for a in asked if a.path in still))
-        return False, f"exactly 0 for every example, at other weights too: {lines}"
+    if f.found.dead:
+        return False, f"exactly 0 for every example, at other weights too: {'; '.join(map(at, f.found.dead))}"
     share = asked[0].empty
     return True if share < 0.5 else None, f"{'' if share < 0.5 else 'told: '}{share:.0%} of the batch without"
-
-
-def zeros(run: Run) -> set[tuple[tuple[str, int], ...]]:
-    """Where derivatives were asked that are zeros alone."""
-    asked = run.probe.asked
-    return {a.path for a in asked} - {a.path for a in asked if a.empty < 1}
 
 
 def nothing_asked(f: Facts) -> str:
     """Why there is no derivative to look at."""
     if f.kind == "independent" and not f.exact.probe.unseen:
         return "no input gradient was asked for"
+    if f.exact.probe.unseen:
+        return "several derivatives were asked at once (is_grads_batched): their numbers cannot be seen"
     return "the derivative was not asked of autograd.grad or backward (torch.func, forward mode, TorchScript)"
 
 

@@ -31,17 +31,19 @@ class Constant(NamedTuple):
 
 @dataclass(frozen=True)
 class Cut:
-    """A constant that was made of a tensor with a graph, and its numbers."""
+    """A constant that was made of a tensor with a graph, its numbers, and whether a model made it."""
 
     value: Any
     line: Constant
+    inside: bool
 
 
 class Cuts(TorchFunctionMode):
     """Sees every call of PyTorch in one evaluation; records what it makes constant, or gives out what another one did.
 
-    A difference over the weights must not follow a constant, since no gradient does. Inside a model and while autograd
-    works nothing is touched: what a layer makes constant belongs to the function that it computes.
+    A difference over the weights must not follow a constant, since no gradient does. What a layer makes constant
+    belongs to the function that it computes, and is not given out again unless it holds a derivative: `deep`. While
+    autograd works nothing is touched.
     """
 
     def __init__(self, probe: Probe) -> None:
@@ -84,15 +86,17 @@ class Cuts(TorchFunctionMode):
         found = func(*args, **(kwargs or {}))
         if isinstance(found, Tensor) and found.requires_grad and found.is_floating_point():
             self.probe.narrow |= found.dtype.itemsize < self.probe.like.dtype.itemsize
-        if self.probe.depth or self.probe.busy or self.probe.done:
+        if self.probe.busy or self.probe.done:
             return found
         written = written_as(func) or ("torch.no_grad()" if self.quiet else "")
         if not written or not has_graph((args, kwargs or {})) or not is_constant(found):
             return found
-        here = Cut(copied(found), Constant(written, caller()))
+        here = Cut(copied(found), Constant(written, caller()), self.probe.depth > 0)
         self.probe.tape.append(here)
         before = None if self.replay is None else next(self.replay, None)
         if before is None or before.line != here.line or here.line == self.probe.loose or not fits(before, here):
+            return found
+        if here.inside and here.line not in self.probe.deep:
             return found
         return copied(before.value)
 

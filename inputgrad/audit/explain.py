@@ -31,7 +31,7 @@ CONSTANT = (
 )
 WAYS = {
     "backward": Way(
-        "a gradient taken by backward(retain_graph=True) and read from .grad (.grad.clone(), .grad.data)",
+        "a gradient taken by backward(retain_graph=True) and read from .grad (.grad.clone(), .grad.data) or in a hook",
         CONSTANT
         + " And if that first backward ran on the task loss, the task's own gradient stays in the weights' .grad"
         " and counts twice.",

@@ -47,7 +47,11 @@ class Gaps:
         if not self.smooth:
             raise NotMeasuredError("every step crosses a kink, as of a ReLU")
         precise = s.precision == torch.float64
-        gap = min(self.smooth)
+        gap = (
+            sorted(self.smooth)[len(self.smooth) // 2]
+            if self.smooth[-1] > (self.small or self.bound)
+            else self.smooth[-1]
+        )
         right = gap < self.bound and not (0 < self.small < gap and fault())
         return right, f"relative gap {gap:.1e}" + ("" if precise else f", in {name_of(s.precision)}")
 

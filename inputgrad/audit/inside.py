@@ -111,7 +111,8 @@ def second_is_wrong(subject: Subject, module: nn.Module, args: Any, h: float = 1
     generator = torch.Generator().manual_seed(8)
     ways = [torch.randn(z.shape, generator=generator, dtype=torch.float64).to(z) for z in tensors(args)]
 
-    def slope(step: float, second: bool = False) -> float:
+    def at(step: float, second: bool = False) -> tuple[float, float]:
+        """A number made of the outputs, and its slope; with `second`, the slope of that slope."""
         subject.fresh()
         each, leaves = iter(ways), []
 
@@ -124,20 +125,24 @@ def second_is_wrong(subject: Subject, module: nn.Module, args: Any, h: float = 1
 
         outputs = [o for o in tensors(module(*mapped(place, args))) if o.is_floating_point()]
         value = torch.stack([(o * bearing(o)).square().sum() for o in outputs]).sum()
+        first = along(value, leaves)
+        return (0.0, float(along(first, leaves).detach())) if second else (float(value.detach()), float(first.detach()))
+
+    def along(value: Tensor, leaves: list[tuple[Tensor, Tensor]]) -> Tensor:
+        if not value.requires_grad:
+            return value.new_zeros(())
         points = [z for z, _ in leaves]
         found = torch.autograd.grad(value, points, create_graph=True, materialize_grads=True)
-        along = torch.stack([(g * way).sum() for g, (_, way) in zip(found, leaves, strict=True)]).sum()
-        if not second:
-            return float(along)
-        twice = (
-            torch.autograd.grad(along, points, materialize_grads=True)
-            if along.requires_grad
-            else [0 * z for z in points]
-        )
-        return float(sum((g * way).sum() for g, (_, way) in zip(twice, leaves, strict=True)))
+        return torch.stack([(g * way).sum() for g, (_, way) in zip(found, leaves, strict=True)]).sum()
 
     try:
-        by_autograd, by_difference = slope(0.0, second=True), (slope(h) - slope(-h)) / (2 * h)
+        (_, twice), (up, above), (down, below), (_, here) = at(0.0, second=True), at(h), at(-h), at(0.0)
     except (RuntimeError, TypeError, ValueError):  # a part that cannot be called alone
         return False
-    return abs(by_autograd - by_difference) > 0.01 * max(abs(by_autograd), abs(by_difference), 1e-6)
+    if far(here, (up - down) / (2 * h)):  # a detach in it, such as that of a straight-through estimator
+        return False
+    return far(twice, (above - below) / (2 * h))
+
+
+def far(one: float, other: float) -> bool:
+    return abs(one - other) > 0.01 * max(abs(one), abs(other), 1e-6)

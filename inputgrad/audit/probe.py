@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -87,6 +87,8 @@ class Recorder:
             are but a direction, and with `free` weights the derivatives without graph too.
         free: leaves; what depends on one of them by its graph is not held (by default s and t).
         loose: the one line whose constants are not held.
+        dull: let the last backward pass by what the loss itself makes of derivatives.
+        deep: the lines inside models whose constants are held.
         asked: what was recorded.
         missing: where a derivative by a tensor was asked that the outputs do not depend on.
         seeds: the weights of what was differentiated, call by call.
@@ -104,6 +106,8 @@ class Recorder:
     held: Recorder | None = None
     free: Sequence[Tensor] = ()
     loose: Constant | None = None
+    deep: Container[Constant] = ()
+    dull: bool = False
     asked: list[Asked] = field(default_factory=list)
     missing: list[tuple[str, int]] = field(default_factory=list)
     seeds: list[Any] = field(default_factory=list)
@@ -199,6 +203,8 @@ class Recorder:
         self.asked.append(one)
         if self.cut:
             return g.detach()
+        if self.dull and g.requires_grad:
+            g.register_hook(lambda d: 0 * d if self.done else d)
         still = self.held is not None and self.free and not g.requires_grad and one.line != self.loose
         if still and turn < len(self.held.asked):  # type: ignore[union-attr]
             before = self.held.asked[turn].gradient  # type: ignore[union-attr]
@@ -214,7 +220,7 @@ class Recorder:
         """A constant derivative by weights or outputs: what is made of it stands still where constants are held."""
         turn = len(self.fixed)
         self.fixed.append(plain(g))
-        if self.held is None or not self.free or turn >= len(self.held.fixed):
+        if self.held is None or turn >= len(self.held.fixed):
             return g
         before = self.held.fixed[turn]
         return before.to(g) if before.shape == g.shape else g
@@ -322,6 +328,7 @@ class Probe(Recorder):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.outermost: set[nn.Module] = set()
+        self.places = {p.data_ptr() for p in self.learnt.values()}  # a detached copy of a weight shares it
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -345,18 +352,36 @@ class Probe(Recorder):
                 return original(*args, **kwargs)
             self.depth += 1
             try:
-                weights = list(module.parameters())  # functional_call brings others
-                self.weights |= {id(p): p for p in weights}
-                trains = any(id(p) in self.learnt or reaches(unwrapped(p), self.learnt.values()) for p in weights)
-                args, kwargs = (args, kwargs) if again else self._hold((args, kwargs))
-                given = None if again else mapped(plain, (args, kwargs))  # now: a layer may overwrite its input
-                pieces = self._pieces((args, kwargs)) if trains else []
-                outputs = self._bend(original(*args, **kwargs), pieces)
-                return outputs if again else self._keep(module, given, outputs)
+                with self._ours():
+                    weights = list(module.parameters())  # functional_call brings others
+                    self.weights |= {id(p): p for p in weights}
+                    args, kwargs = (args, kwargs) if again else self._hold((args, kwargs))
+                    given = None if again else mapped(plain, (args, kwargs))  # now: a layer may overwrite its input
+                    s = self._turning(weights)
+                    pieces = [] if s is None else self._pieces((args, kwargs))
+                outputs = original(*args, **kwargs)
+                with self._ours():
+                    outputs = self._bend(outputs, pieces, s)
+                    return outputs if again else self._keep(module, given, outputs)
             finally:
                 self.depth -= 1
 
         return forward
+
+    @contextmanager
+    def _ours(self) -> Iterator[None]:
+        """In here the audit computes, and nothing is the loss's own."""
+        busy, self.busy = self.busy, True
+        try:
+            yield
+        finally:
+            self.busy = busy
+
+    def _turning(self, weights: Sequence[Tensor]) -> Tensor | None:
+        """By what derivatives by such weights are bent; a constant where detached copies of trained ones are given."""
+        if any(id(p) in self.learnt or reaches(unwrapped(p), self.learnt.values()) for p in weights):
+            return self.bends[0]
+        return self.bends[0].detach() if any(p.data_ptr() in self.places for p in weights) else None
 
     def _hold(self, given: Any) -> Any:
         """The inputs of this call, or those of the same call of the evaluation that is held."""
@@ -379,9 +404,7 @@ class Probe(Recorder):
         """Whether autograd knows how a tensor changes with one of `wanted`, by a slope that is not 0."""
         if not reaches(z, wanted):
             return False
-        busy, self.busy = self.busy, True  # this derivative is ours
         found = torch.autograd.grad((z * bearing(z)).sum(), wanted, retain_graph=True, allow_unused=True)
-        self.busy = busy
         return any(g is not None and bool(g.count_nonzero()) for g in found)
 
     def _keep(self, module: nn.Module, given: Any, outputs: Any) -> Any:
@@ -403,17 +426,17 @@ class Probe(Recorder):
                 found.append(both[0] * torch.cos(100 * both[1] + 0.3))
         return found
 
-    def _bend(self, outputs: Any, pieces: list[Tensor]) -> Any:
+    def _bend(self, outputs: Any, pieces: list[Tensor], s: Tensor | None) -> Any:
         """Bend what a model gives, except what other outputs are made of: the loss may differentiate by that one."""
         given = tensors(outputs) if pieces else []
         inner = {id(o) for o in given if any(node is o.grad_fn for node in nodes(p for p in given if p is not o))}
-        return mapped(lambda o: o if id(o) in inner else self._bent(o, pieces), outputs) if pieces else outputs
+        return mapped(lambda o: o if id(o) in inner else self._bent(o, pieces, s), outputs) if pieces else outputs
 
-    def _bent(self, outputs: Tensor, pieces: list[Tensor]) -> Tensor:
+    def _bent(self, outputs: Tensor, pieces: list[Tensor], s: Any) -> Tensor:
         if not (outputs.is_floating_point() or outputs.is_complex()) or (outputs.requires_grad and outputs.is_leaf):
             return outputs
         n = len(outputs) if outputs.dim() else -1
         total = sum((p if p.dim() and len(p) == n else p.sum()) for p in pieces)
         turn = torch.expm1(torch.as_tensor(total))
         turn = turn.reshape(n, *(1,) * (outputs.dim() - 1)) if turn.dim() else turn
-        return outputs + (self.bends[0].to(turn) * turn * bearing(turn.new_empty(outputs.shape))).to(outputs)
+        return outputs + (s.to(turn) * turn * bearing(turn.new_empty(outputs.shape))).to(outputs)

@@ -62,11 +62,13 @@ class Slopes:
         subject: what is audited.
         exact: an evaluation that is not bent.
         inside: whether a backward inside the loss is a part of the training, and so of the value.
+        deep: lines inside the models that make derivatives constant.
     """
 
     subject: Subject
     exact: Run
     inside: bool
+    deep: frozenset[Constant]
 
     @property
     def precise(self) -> bool:
@@ -77,8 +79,12 @@ class Slopes:
     def here(self) -> float:
         return total(self.exact, self.inside)
 
+    @property
+    def still(self) -> dict[str, Any]:
+        return {"held": self.exact.probe, "free": self.subject.learnt, "deep": self.deep}
+
     def value(self, shift: Any = (), loose: Constant | None = None) -> float:
-        run = self.subject.run(held=self.exact.probe, free=self.subject.learnt, shift=shift, loose=loose)
+        run = self.subject.run(**self.still, shift=shift, loose=loose)
         return total(run, self.inside)
 
     def along(self, way: list[Tensor], h: float, loose: Constant | None = None) -> float:
@@ -112,7 +118,6 @@ class Slopes:
         if length == 0:
             raise NotMeasuredError("nothing is trained")
         gaps = Gaps(0.02, small=1e-4) if precise else Gaps(0.1)  # the constant vectors of a spectral norm: a small gap
-        still: dict[str, Any] = {"held": self.exact.probe, "free": s.learnt}
         # a long step crosses kinks, a short one rounds
         for relative, random in zip((1e-7, 1e-9, 1e-5) if precise else (1e-3, 1e-2), self.directions(4), strict=False):
             way = [r + g / length for r, g in zip(random, self.exact.grads, strict=True)]
@@ -123,7 +128,7 @@ class Slopes:
             up, down = (self.value(w * step for w in way) for step in (h, -h))
 
             def nearby(way: list[Tensor] = way, h: float = h) -> list[float]:
-                ends = (s.run(True, shift=(w * step for w in way), **still).grads for step in (h, -h))
+                ends = (s.run(True, shift=(w * step for w in way), **self.still).grads for step in (h, -h))
                 return [dot(end, way) for end in ends]
 
             if gaps.add(up, down, h, along, nearby):
@@ -157,7 +162,8 @@ class Slopes:
         """
         probe = self.exact.probe
         asked = dict.fromkeys(a.line for a in probe.asked if not a.graph)
-        cuts = [line for line in dict.fromkeys(c.line for c in probe.tape) if line not in asked]
+        seen = (c.line for c in probe.tape if not c.inside or c.line in self.deep)
+        cuts = [line for line in dict.fromkeys(seen) if line not in asked]
         if not (asked or cuts):
             return []
         if not self.precise:
@@ -173,11 +179,19 @@ class Slopes:
             if share is None:
                 raise NotMeasuredError("every step crosses a kink, as of a ReLU")
             if share > SEEN:
-                found.append(Part(line, share, line in asked or line in turned))
+                found.append(Part(line, share, line in asked or line in turned or line in self.deep))
         return found
 
 
-def bent_lines(one: Run, other: Run) -> set[Constant]:
+def deep_lines(subject: Subject, exact: Run) -> frozenset[Constant]:
+    """Lines inside the models that make a constant of a derivative that the model asked for."""
+    if not any(a.inside for a in exact.probe.asked) or not any(c.inside for c in exact.probe.tape):
+        return frozenset()
+    return frozenset(bent_lines(exact, subject.run(t=1.0), inside=True))
+
+
+def bent_lines(one: Run, other: Run, inside: bool = False) -> set[Constant]:
     """Lines whose constants change when derivatives are bent and all outputs stay: they hold a derivative."""
     pairs = zip(one.probe.tape, other.probe.tape, strict=False)
-    return {a.line for a, b in pairs if a.line == b.line and differs(a.value, b.value)}
+    same = ((a, b) for a, b in pairs if a.line == b.line and a.inside == inside)
+    return {a.line for a, b in same if differs(a.value, b.value)}

@@ -25,6 +25,8 @@ from inputgrad.gradients.looking import random_state
 from inputgrad.losses import Loss
 
 AnyLoss = Loss | Callable[..., Any]
+LARGEST = 10_000_000
+"""Numbers of a tensor that a loss holds: a larger one is data, and no copy of it is made."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,7 @@ class Subject:
         self.start = self.kept
         held = [t for m in self.stateful for t in (*m.parameters(recurse=False), *m.buffers(recurse=False))]
         self.tensors = [(t, t.data, t.grad, t.requires_grad) for t in dict.fromkeys(held)]
+        self.memory = [(t, t.detach().clone(), t._version) for t in tensors_kept_by(self.loss) if t not in set(held)]
         states = [g.get_state() for g in self.generators]
         devices = {t.device for t, *_ in self.tensors}
         with random_state(devices), torch.inference_mode(False), torch.enable_grad():
@@ -98,6 +101,10 @@ class Subject:
                     g.set_state(state)
 
     def _refresh(self, last: bool = False) -> None:
+        with torch.no_grad():
+            for t, before, version in self.memory:
+                if t._version != version:
+                    t.copy_(before)
         for now, before in self.kept if last else self.start:
             now.clear()
             now.update(before)
@@ -248,16 +255,27 @@ def owner_of(loss: AnyLoss) -> list[Any]:
     return [owner] if isinstance(getattr(owner, "__dict__", None), dict) and not isinstance(owner, ModuleType) else []
 
 
-def plain(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+def tensors_kept_by(loss: AnyLoss) -> list[Tensor]:
+    """What a loss may write to in place: a running mean, a buffer of examples."""
+    found = tensors([*held_by(loss)])
+    return [t for t in dict.fromkeys(found) if not t.requires_grad and not t.is_inference() and t.numel() <= LARGEST]
 
 
-def generators_of(loss: AnyLoss) -> list[torch.Generator]:
-    """Random generators that a loss holds: as an attribute, in its closure, or as a global name that it uses."""
+def held_by(loss: AnyLoss) -> list[Any]:
+    """The attributes of a loss, what its function closes over, and the global names that it uses."""
     held = [value for owner in owner_of(loss) for value in vars(owner).values()]
     function = inspect.unwrap(loss) if inspect.isfunction(loss) else getattr(loss, "__call__", None)  # noqa: B004
     function = getattr(function, "__func__", function)
     if inspect.isfunction(function):
         found = inspect.getclosurevars(function)
         held += [*found.nonlocals.values(), *found.globals.values()]
-    return [g for g in dict.fromkeys(h for h in held if isinstance(h, torch.Generator))]
+    return [value for value in held if not isinstance(value, ModuleType | type | nn.Module)]
+
+
+def plain(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def generators_of(loss: AnyLoss) -> list[torch.Generator]:
+    """Random generators that a loss holds."""
+    return [g for g in dict.fromkeys(h for h in held_by(loss) if isinstance(h, torch.Generator))]

@@ -10,9 +10,10 @@ from typing import Any, Literal
 import torch
 
 from inputgrad.audit.blame import short
+from inputgrad.audit.cuts import Constant
 from inputgrad.audit.gaps import NotMeasuredError
 from inputgrad.audit.probe import Call
-from inputgrad.audit.slopes import Part, Slopes, total
+from inputgrad.audit.slopes import Part, Slopes, deep_lines, total
 from inputgrad.audit.subject import Run, Subject
 from inputgrad.audit.tensors import tensors
 
@@ -45,6 +46,7 @@ class Answer:
         moved: whether the value changed at all.
         steps: whether the points it asks change with the bend, when they are not held.
         agrees: whether both slopes are equal, within the precision.
+        loud: whether a second call gives another value, so that nobody can say.
         bend: which instrument: "s" bends the models, "t" the derivatives given out.
     """
 
@@ -53,6 +55,7 @@ class Answer:
     moved: bool
     steps: bool
     agrees: bool
+    loud: bool
     bend: str
 
     @property
@@ -86,7 +89,7 @@ def measure(subject: Subject, bend: str, base: Run) -> Answer:
     again, far = subject.run(**other), subject.run(**other | {bend: FAR})
     noise = 10 * abs(total(again, base.inside) - here)
     steps = differ(far.probe.calls, held.calls) and not differ(again.probe.calls, held.calls)
-    far = subject.run(held=held, **other | {bend: FAR}) if steps else far
+    far = subject.run(held=held, **other | {bend: FAR}) if steps or held.fixed else far
     slope, autograd = (up - down) / (2 * step), base.slopes["st".index(bend)]
     if loud := noise > 1e-5 * abs(here):  # a counter or random numbers of its own: a later call may be another one
         more = [subject.run(backward=True, **other).slopes["st".index(bend)] for _ in range(2)]
@@ -99,6 +102,7 @@ def measure(subject: Subject, bend: str, base: Run) -> Answer:
         moved=any(not math.isclose(value, here, rel_tol=0, abs_tol=noise) for value in values),
         steps=steps,
         agrees=abs(slope - autograd) <= bound * max(abs(slope), abs(autograd)) + rounding or loud,
+        loud=loud,
         bend=bend,
     )
 
@@ -150,12 +154,14 @@ class Found:
         answer: how the value follows bent derivatives.
         gap: the parameter gradient against a difference: whether it is right, and the figure; or why it has none.
         parts: the lines that make constants of what follows the weights; or why they were not measured.
+        dead: the lines whose derivatives are exactly 0, at other weights too.
     """
 
     kind: Kind
     answer: Answer
     gap: tuple[bool | None, str] | str
     parts: list[Part] | str
+    dead: list[Constant]
 
     @property
     def voids(self) -> list[Part]:
@@ -172,10 +178,11 @@ def decide(subject: Subject, base: Run, exact: Run) -> Found:
         exact: one that is not bent.
     """
     seen = bent(subject, base)
-    step, term = Slopes(subject, exact, exact.left), Slopes(subject, exact, base.inside)
+    deep = deep_lines(subject, exact)
+    step, term = (Slopes(subject, exact, inside, deep) for inside in (exact.left, base.inside))
     term = step if step.inside == term.inside else term
     gap, parts = reasoned(lambda: step.parameter_gradient(seen.steps)), reasoned(lambda: term.parts(base))
-    found = Found(seen.kind, seen, gap, parts)
+    found = Found(seen.kind, seen, gap, parts, dead_lines(subject, exact))
     right = isinstance(gap, tuple) and gap[0]
     kind: Kind = seen.kind
     if seen.kind in ("depends", "partly detached"):
@@ -185,9 +192,30 @@ def decide(subject: Subject, base: Run, exact: Run) -> Found:
         kind = "detached"
     elif seen.kind == "independent" and subject.scripted and isinstance(gap, tuple):  # it asks where Python is blind
         kind = "depends" if right else "detached"
+    if kind == "depends" and found.dead and trains_nothing(subject, exact):
+        kind = "independent"
     if kind in TRAINS and isinstance(gap, tuple) and gap[0] is False:
         kind = "wrong gradient"
     return replace(found, kind=kind)
+
+
+def dead_lines(subject: Subject, exact: Run) -> list[Constant]:
+    """Lines that ask for derivatives and get zeros alone, whatever the weights: a second one of a ReLU net."""
+    dead = zeros(exact)
+    dead = dead & zeros(subject.run(shift=subject.noise())) if dead else dead
+    return list(dict.fromkeys(a.line for a in exact.probe.asked if a.path in dead))
+
+
+def zeros(run: Run) -> set[tuple[tuple[str, int], ...]]:
+    """Where derivatives were asked that are zeros alone."""
+    asked = run.probe.asked
+    return {a.path for a in asked} - {a.path for a in asked if a.empty < 1}
+
+
+def trains_nothing(subject: Subject, exact: Run) -> bool:
+    """Whether nothing of the parameter gradient comes through what the loss makes of its derivatives."""
+    rest = subject.run(backward=True, dull=True).grads
+    return all(torch.equal(one, other) for one, other in zip(exact.grads, rest, strict=True))
 
 
 def reasoned(measure: Callable[[], Any]) -> Any:

@@ -139,6 +139,7 @@ def test_a_laplacian_that_is_zero_everywhere_is_told(act):
     found = audit(loss, mlp(3, 16, 16, 1, act=act), X, None)
     dead = act is nn.ReLU
     assert ("examples have an input gradient" in failed(found)) == dead
+    assert found.kind == ("independent" if dead else "depends")
     assert ("piecewise linear net" in " ".join(found.explanation.split())) == dead
 
 
@@ -290,6 +291,112 @@ def test_gradients_at_the_outputs_are_no_input_gradients():
         return task / (g.norm() + 1) + out.square().mean()
 
     assert audit(loss, mlp(3, 8, 4), X, Y).kind == "independent"
+
+
+class Flow(nn.Module):
+    """A continuous flow: the trace of its Jacobian by a probe, and the length of that product, which may be cut off."""
+
+    def __init__(self, cut):
+        super().__init__()
+        self.net, self.cut = mlp(3, 16, 3), cut
+
+    def forward(self, z):
+        z = z.clone().requires_grad_(True)
+        dz = self.net(z)
+        probe = torch.ones_like(z)
+        (product,) = autograd.grad(dz, z, probe, create_graph=True)
+        length = product.square().sum(1)
+        return z + dz, (product * probe).sum(1), length.detach() if self.cut else length
+
+
+@pytest.mark.parametrize("weight", [0.01, 1.0])
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_derivative_that_is_cut_off_inside_the_model(cut, weight):
+    def loss(model, x, y):
+        z, trace, length = model(x)
+        return (z.square().sum(1) - trace + weight * length).mean()
+
+    found = audit(loss, Flow(cut), X)
+    assert found.kind == ("partly detached" if cut else "depends"), found
+    assert ("length.detach()" in found.explanation) == cut
+
+
+class Mean:
+    """A path length penalty, with a running mean that is written in place; a part may be cut off."""
+
+    def __init__(self, cut):
+        self.cut, self.mean = cut, torch.zeros(())
+
+    def __call__(self, model, x, y):
+        x = x.detach().requires_grad_(True)
+        lengths = slope(model(x).sum(1), x).square().sum(1).sqrt()
+        mean = 0.9 * self.mean + 0.1 * lengths.mean()
+        self.mean.copy_(mean.detach())
+        if self.cut:
+            lengths = torch.cat([lengths[:4], lengths[4:].detach()])
+        return (lengths - mean).square().mean()
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_loss_that_keeps_a_running_mean(cut):
+    loss = Mean(cut)
+    assert audit(loss, mlp(3, 16, 4), X, Y).kind == ("partly detached" if cut else "depends")
+    assert loss.mean == 0  # put back
+
+
+def test_steps_on_the_inputs_that_are_kept_in_a_buffer():
+    """An energy-based model: the chain begins at points of earlier steps, and goes back there."""
+    buffer = torch.randn(20, 3)
+
+    def loss(model, x, y):
+        z = buffer[:8].clone().to(x).requires_grad_(True)
+        for _ in range(3):
+            (g,) = autograd.grad(model(z).logsumexp(1).sum(), z)
+            z.data += g + 0.01 * torch.randn_like(z)
+        buffer[:8] = z.detach().to(buffer)
+        return model(z.detach()).logsumexp(1).mean() - model(x).logsumexp(1).mean()
+
+    before = buffer.clone()
+    assert audit(loss, mlp(3, 16, 4), X, Y).kind == "moves its inputs along the gradient"
+    assert torch.equal(buffer, before)
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_hessian_by_weights_that_are_given(cut):
+    def loss(model, x, y):
+        weights = {name: p.detach() if cut else p for name, p in model.named_parameters()}
+        second = vmap(hessian(lambda a: functional_call(model, weights, (a[None],))[0, 0]))(x)
+        return F.cross_entropy(model(x), y) + second.square().mean()
+
+    assert audit(loss, mlp(3, 16, 4), X, Y).kind == ("detached" if cut else "depends")
+
+
+def test_a_weight_by_gradients_of_the_last_layer_is_no_input_gradient():
+    """As autoencoders with a critic balance their two losses."""
+    critic = mlp(4, 8, 1)
+
+    def loss(model, x, y):
+        out = model(x)
+        task, fooled = F.cross_entropy(out, y), -critic(out).mean()
+        last = model[-1].weight
+        one, two = (autograd.grad(part, last, retain_graph=True)[0].norm() for part in (task, fooled))
+        return task + (one / (two + 1e-4)).detach() * fooled
+
+    net = mlp(3, 16, 4)
+    assert audit(loss, net, X, Y).kind == "independent"
+
+
+class Rounded(nn.Module):
+    """A straight-through estimator: rounded on the way there, as it was on the way back."""
+
+    def forward(self, x):
+        return x + (x.round() - x).detach()
+
+
+def test_a_straight_through_estimator_is_not_called_a_wrong_second_derivative():
+    found = audit(penalty, nn.Sequential(nn.Linear(3, 8), Rounded(), nn.Linear(8, 4)), X, Y)
+    assert "the model's input gradient is right" in failed(found)
+    assert "second derivative is wrong" not in str(found)
 
 
 def test_a_plain_function_as_the_model():
