@@ -432,8 +432,10 @@ class Probe(Recorder):
         inner = {id(o) for o in given if any(node is o.grad_fn for node in nodes(p for p in given if p is not o))}
         return mapped(lambda o: o if id(o) in inner else self._bent(o, pieces, s), outputs) if pieces else outputs
 
-    def _bent(self, outputs: Tensor, pieces: list[Tensor], s: Any) -> Tensor:
+    def _bent(self, outputs: Tensor, pieces: list[Tensor], s: Tensor | None) -> Tensor:
         if not (outputs.is_floating_point() or outputs.is_complex()) or (outputs.requires_grad and outputs.is_leaf):
+            return outputs
+        if s is None:
             return outputs
         n = len(outputs) if outputs.dim() else -1
         total = sum((p if p.dim() and len(p) == n else p.sum()) for p in pieces)
