@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from inputgrad.audit.cuts import Constant
-from inputgrad.audit.probe import Asked
+from inputgrad.audit.recorder import Asked
 
 RIGHT = """\
 x = x.detach().requires_grad_(True)

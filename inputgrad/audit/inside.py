@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.audit.gaps import Gaps, NotMeasuredError
-from inputgrad.audit.probe import Call, Probe, bearing
+from inputgrad.audit.probe import Call, Probe
+from inputgrad.audit.recorder import bearing
 from inputgrad.audit.subject import Run, Subject
 from inputgrad.audit.tensors import mapped, nodes, tensors
 
