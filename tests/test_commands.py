@@ -98,7 +98,8 @@ def test_every_command_that_a_message_advises_exists():
 
 
 def test_every_package_that_a_message_advises_is_one_that_is_pinned_here():
-    pins = {line.partition("==")[0] for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()}
+    lines = (line for file in ROOT.glob("requirements*.txt") for line in file.read_text(encoding="utf-8").splitlines())
+    pins = {line.partition("==")[0] for line in lines}
     for file in SOURCES:
         for words in re.findall(
             INSTALLS, file.read_text(encoding="utf-8").replace("{' '.join(_EXTRA)}", " ".join(EXTRA))

@@ -73,7 +73,7 @@ class Form:
         return found
 
 
-def read_text(file: Path, form: Form, target: str, index: bool) -> tuple[pd.DataFrame, str]:
+def from_text(file: Path, form: Form, target: str, index: bool) -> tuple[pd.DataFrame, str]:
     """The table, and the text that it was made from; `index`: the first column numbers the rows, it may lack a name."""
     if form.point == form.group:
         raise UserError(f"data.thousands and data.decimal are both '{form.point}'; fix: leave one of them out")

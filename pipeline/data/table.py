@@ -12,7 +12,7 @@ import pandas as pd
 
 from inputgrad.errors import UserError, nearest
 from pipeline.data import Arrays, Facts
-from pipeline.data._delimited import SUFFIXES, Decimal, Form, Separator, Thousands, read_text
+from pipeline.data._delimited import SUFFIXES, Decimal, Form, Separator, Thousands, from_text
 from pipeline.data._numbers import advice, refuse_two_readings, row_numbers
 from pipeline.data._split import split
 
@@ -102,7 +102,7 @@ def read(file: Path, form: Form, target: str, index: bool) -> tuple[pd.DataFrame
     if suffix == ".parquet" and form.stated:
         raise UserError(f"data.{form.stated[0]}: {file} is no text file; fix: leave it out")
     try:
-        frame, text = (pd.read_parquet(file), "") if suffix == ".parquet" else read_text(file, form, target, index)
+        frame, text = (pd.read_parquet(file), "") if suffix == ".parquet" else from_text(file, form, target, index)
     except UserError:
         raise
     except Exception as error:  # parsers raise a dozen types

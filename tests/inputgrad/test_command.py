@@ -131,7 +131,7 @@ def test_the_exit_code_is_the_verdict(command, loss, code, piece):
     assert (done.code, done.err) == (code, "")
     assert piece in done.out
     assert done.out.startswith(f"audit of {loss} on mine:net\n")
-    assert sum(done.out.count(f"  {state:5}  ") for state in ("ok", "FAILS", "-")) == 11
+    assert sum(done.out.count(f"  {state:5}  ") for state in ("ok", "FAILS", "-")) == 12
     assert max(map(len, done.out.splitlines())) <= 100
 
 
