@@ -9,7 +9,7 @@ from inputgrad import tasks
 from inputgrad.errors import UserError
 from inputgrad.tasks import Task
 
-SAY = "task='regression' (--task regression)"
+SAY = f"task='{tasks.Regression.name}' (--task {tasks.Regression.name})"
 
 
 def of(y: Tensor, task: str | None) -> tuple[Tensor, Task]:

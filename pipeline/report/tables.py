@@ -25,6 +25,7 @@ ACTS = {
     "partly detached": "in part",
     "detached": "no: a constant",
     "independent": "no",
+    "wrong gradient": "no: a wrong gradient",
     "not finite": "no: nan or infinite",
 }
 """What the audit's verdict is called in a table."""

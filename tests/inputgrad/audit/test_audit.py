@@ -264,7 +264,7 @@ def test_the_train_stage_keeps_the_verdict(project):
         runner.train("tiny", loss)
         kept = json.loads((project / f"experiments/tiny/runs/{loss}/measured/audit.json").read_text(encoding="utf-8"))
         assert kept["kind"] == kind
-        assert len(kept["rows"]) == 11
+        assert len(kept["rows"]) == 12
 
 
 def test_share_is_audited_on_the_whole_batch():
