@@ -57,12 +57,7 @@ def place(error: BaseException | None) -> str:
 
 def caller() -> tuple[str, int]:
     """File and line of the user's own code that is running now; ('', 0) where there is none."""
-    frame = sys._getframe(1)
-    while frame.f_back is not None and is_library(frame.f_code.co_filename):
-        if frame.f_code.co_name == "call" and frame.f_globals.get("__name__") == "inputgrad.audit.subject":
-            return "", 0  # one of our losses: what is above is the caller of the audit
-        frame = frame.f_back
-    return frame.f_code.co_filename, frame.f_lineno
+    return next(iter(callers(1)), ("", 0))
 
 
 def callers(most: int = 4) -> tuple[tuple[str, int], ...]:

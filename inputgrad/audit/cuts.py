@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import Function
 from torch.overrides import TorchFunctionMode
 
 from inputgrad.audit.blame import caller
@@ -42,15 +43,15 @@ class Cuts(TorchFunctionMode):
     """Sees every call of PyTorch in one evaluation; records what it makes constant, or gives out what another one did.
 
     A difference over the weights must not follow a constant, since no gradient does. What a layer makes constant
-    belongs to the function that it computes, and is not given out again unless it holds a derivative: `deep`. While
-    autograd works nothing is touched.
+    belongs to the function that it computes, and is not given out again unless it holds a derivative: `inside_lines`.
+    While autograd works nothing is touched.
     """
 
     def __init__(self, probe: Probe) -> None:
         super().__init__()
-        self.probe, self.quiet = probe, 0
+        self.probe, self.functions = probe, 0
         self.replay = iter(probe.held.tape) if probe.held is not None and probe.free else None
-        self.patched: AbstractContextManager[None] = self._counting()
+        self.patched: AbstractContextManager[None] = self._functions()
 
     def __enter__(self) -> Cuts:
         self.patched.__enter__()
@@ -62,23 +63,22 @@ class Cuts(TorchFunctionMode):
         self.patched.__exit__(None, None, None)
 
     @contextmanager
-    def _counting(self) -> Iterator[None]:
-        """Know when the loss is under `torch.no_grad()`: a custom function's forward runs without graph as well."""
-        enter, leave = torch.no_grad.__enter__, torch.no_grad.__exit__
+    def _functions(self) -> Iterator[None]:
+        """Know when a custom function's forward runs, which has no graph either, by PyTorch's own hand."""
+        apply = Function.__dict__["apply"]
 
-        def entered(block: Any) -> None:
-            self.quiet += 1
-            enter(block)
+        def counted(cls: type[Function], *args: Any, **kwargs: Any) -> Any:
+            self.functions += 1
+            try:
+                return apply.__get__(None, cls)(*args, **kwargs)
+            finally:
+                self.functions -= 1
 
-        def left(block: Any, *error: Any) -> None:
-            self.quiet -= 1
-            leave(block, *error)
-
-        torch.no_grad.__enter__, torch.no_grad.__exit__ = entered, left  # type: ignore[method-assign]
+        Function.apply = classmethod(counted)
         try:
             yield
         finally:
-            torch.no_grad.__enter__, torch.no_grad.__exit__ = enter, leave  # type: ignore[method-assign]
+            Function.apply = apply
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: Any = None
@@ -86,17 +86,17 @@ class Cuts(TorchFunctionMode):
         found = func(*args, **(kwargs or {}))
         if isinstance(found, Tensor) and found.requires_grad and found.is_floating_point():
             self.probe.narrow |= found.dtype.itemsize < self.probe.like.dtype.itemsize
-        if self.probe.busy or self.probe.done:
+        if self.probe.busy or self.probe.done or self.functions:
             return found
-        written = written_as(func) or ("torch.no_grad()" if self.quiet else "")
+        written = written_as(func) or ("" if torch.is_grad_enabled() else "torch.no_grad()")
         if not written or not has_graph((args, kwargs or {})) or not is_constant(found):
             return found
         here = Cut(copied(found), Constant(written, caller()), self.probe.depth > 0)
         self.probe.tape.append(here)
         before = None if self.replay is None else next(self.replay, None)
-        if before is None or before.line != here.line or here.line == self.probe.loose or not fits(before, here):
+        if before is None or before.line != here.line or here.line == self.probe.released or not fits(before, here):
             return found
-        if here.inside and here.line not in self.probe.deep:
+        if here.inside and here.line not in self.probe.inside_lines:
             return found
         return copied(before.value)
 

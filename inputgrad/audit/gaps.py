@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from statistics import median_high
 
 import torch
 
@@ -47,11 +48,8 @@ class Gaps:
         if not self.smooth:
             raise NotMeasuredError("every step crosses a kink, as of a ReLU")
         precise = s.precision == torch.float64
-        gap = (
-            sorted(self.smooth)[len(self.smooth) // 2]
-            if self.smooth[-1] > (self.small or self.bound)
-            else self.smooth[-1]
-        )
+        settled = self.smooth[-1] < (self.small or self.bound)
+        gap = self.smooth[-1] if settled else median_high(self.smooth)
         right = gap < self.bound and not (0 < self.small < gap and fault())
         return right, f"relative gap {gap:.1e}" + ("" if precise else f", in {name_of(s.precision)}")
 

@@ -24,8 +24,7 @@ def model_gradient(subject: Subject, exact: Run) -> tuple[bool | None, str]:
             calls.setdefault(call.module, call)
     if not calls:
         raise NotMeasuredError("the model is called with whole numbers only")
-    precise = subject.precision == torch.float64 and not exact.probe.narrow
-    h, bound = (1e-6, 1e-3) if precise else (1e-2, 0.1)
+    h, bound = (1e-6, 1e-3) if exact.probe.precise else (1e-2, 0.1)
     found = [gaps_of(subject, call, h, bound) for call in calls.values()]
     return max(found, key=lambda gaps: min(gaps.smooth, default=0.0)).found(subject)
 

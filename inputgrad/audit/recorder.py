@@ -79,9 +79,9 @@ class Recorder:
         held: another evaluation, whose constants are given out again: the weights of what is differentiated, since they
             are but a direction, and with `free` weights the derivatives without graph too.
         free: leaves; what depends on one of them by its graph is not held (by default s and t).
-        loose: the one line whose constants are not held.
-        dull: let the last backward pass by what the loss itself makes of derivatives.
-        deep: the lines inside models whose constants are held.
+        released: the one line whose constants are not held.
+        inside_lines: the lines inside models whose constants are held.
+        mute: the last backward does not go through the derivatives that were given out.
         asked: what was recorded.
         missing: where a derivative by a tensor was asked that the outputs do not depend on.
         seeds: the weights of what was differentiated, call by call.
@@ -98,9 +98,9 @@ class Recorder:
     cut: bool = False
     held: Recorder | None = None
     free: Sequence[Tensor] = ()
-    loose: Constant | None = None
-    deep: Container[Constant] = ()
-    dull: bool = False
+    released: Constant | None = None
+    inside_lines: Container[Constant] = ()
+    mute: bool = False
     asked: list[Asked] = field(default_factory=list)
     missing: list[tuple[str, int]] = field(default_factory=list)
     seeds: list[Any] = field(default_factory=list)
@@ -123,6 +123,11 @@ class Recorder:
         yield Tensor, "retain_grad", self._retain(Tensor.retain_grad)
         yield Tensor, "register_hook", self._hook(Tensor.register_hook)
         yield BackwardHook, "__init__", self._module_hooks(BackwardHook.__init__)
+
+    @property
+    def precise(self) -> bool:
+        """Whether all is computed in float64; a part in float32 makes a loss a staircase of 1e-7."""
+        return self.like.dtype == torch.float64 and not self.narrow
 
     def backward(self, total: Tensor) -> None:
         """The last backward, that of the training loop."""
@@ -189,19 +194,14 @@ class Recorder:
             return g
         numbers = plain(g)
         lives = reaches(unwrapped(g), self.learnt.values())
-        turn, one = (
-            len(self.asked),
-            Asked(graph, retained, backward, self.depth > 0, lives, root, numbers, caller(), callers()),
-        )
+        one = Asked(graph, retained, backward, self.depth > 0, lives, root, numbers, caller(), callers())
         self.asked.append(one)
         if self.cut:
             return g.detach()
-        if self.dull and g.requires_grad:
+        if self.mute and g.requires_grad:
             g.register_hook(lambda d: 0 * d if self.done else d)
-        still = self.held is not None and self.free and not g.requires_grad and one.line != self.loose
-        if still and turn < len(self.held.asked):  # type: ignore[union-attr]
-            before = self.held.asked[turn].gradient  # type: ignore[union-attr]
-            return before.to(g) if before.shape == g.shape else g
+        if self.held is not None and self.free and not g.requires_grad and one.line != self.released:
+            return again(g, [a.gradient for a in self.held.asked], len(self.asked) - 1)
         if self.t is None:
             return g
         size = numbers.abs().mean()
@@ -211,12 +211,8 @@ class Recorder:
 
     def _same_weights_gradient(self, g: Tensor) -> Tensor:
         """A constant derivative by weights or outputs: what is made of it stands still where constants are held."""
-        turn = len(self.fixed)
         self.fixed.append(plain(g))
-        if self.held is None or turn >= len(self.held.fixed):
-            return g
-        before = self.held.fixed[turn]
-        return before.to(g) if before.shape == g.shape else g
+        return g if self.held is None else again(g, self.held.fixed, len(self.fixed) - 1)
 
     def _retain(self, original: Callable[[Tensor], None]) -> Callable[[Tensor], None]:
         def retain_grad(t: Tensor) -> None:
@@ -259,6 +255,11 @@ class Recorder:
             return True
         alike = [p for p in self.weights.values() if p.shape == t.shape]
         return made_of(t, alike)
+
+
+def again(g: Tensor, before: Sequence[Tensor], turn: int) -> Tensor:
+    """What another evaluation had in the same turn; what is here where that one was shorter, or of another shape."""
+    return before[turn].to(g) if turn < len(before) and before[turn].shape == g.shape else g
 
 
 def weighted(root: Tensor, weights: Tensor | None) -> float:

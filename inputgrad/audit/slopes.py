@@ -62,18 +62,13 @@ class Slopes:
         subject: what is audited.
         exact: an evaluation that is not bent.
         inside: whether a backward inside the loss is a part of the training, and so of the value.
-        deep: lines inside the models that make derivatives constant.
+        inside_lines: lines inside the models that make derivatives constant.
     """
 
     subject: Subject
     exact: Run
     inside: bool
-    deep: frozenset[Constant]
-
-    @property
-    def precise(self) -> bool:
-        """Whether all is computed in float64; a part in float32 makes the loss a staircase of 1e-7."""
-        return self.subject.precision == torch.float64 and not self.exact.probe.narrow
+    inside_lines: frozenset[Constant]
 
     @property
     def here(self) -> float:
@@ -81,14 +76,14 @@ class Slopes:
 
     @property
     def still(self) -> dict[str, Any]:
-        return {"held": self.exact.probe, "free": self.subject.learnt, "deep": self.deep}
+        return {"held": self.exact.probe, "free": self.subject.learnt, "inside_lines": self.inside_lines}
 
-    def value(self, shift: Any = (), loose: Constant | None = None) -> float:
-        run = self.subject.run(**self.still, shift=shift, loose=loose)
+    def value(self, shift: Any = (), released: Constant | None = None) -> float:
+        run = self.subject.run(**self.still, shift=shift, released=released)
         return total(run, self.inside)
 
-    def along(self, way: list[Tensor], h: float, loose: Constant | None = None) -> float:
-        up, down = (self.value((w * step for w in way), loose) for step in (h, -h))
+    def along(self, way: list[Tensor], h: float, released: Constant | None = None) -> float:
+        up, down = (self.value((w * step for w in way), released) for step in (h, -h))
         return (up - down) / (2 * h)
 
     @cached_property
@@ -111,7 +106,7 @@ class Slopes:
         Args:
             steps: whether the loss moves its inputs along derivatives.
         """
-        s, precise = self.subject, self.precise
+        s, precise = self.subject, self.exact.probe.precise
         if not self.repeats:
             raise NotMeasuredError("a second call gives another value: the loss keeps a state of its own")
         length = size(self.exact.grads)
@@ -162,11 +157,11 @@ class Slopes:
         """
         probe = self.exact.probe
         asked = dict.fromkeys(a.line for a in probe.asked if not a.graph)
-        seen = (c.line for c in probe.tape if not c.inside or c.line in self.deep)
+        seen = (c.line for c in probe.tape if not c.inside or c.line in self.inside_lines)
         cuts = [line for line in dict.fromkeys(seen) if line not in asked]
         if not (asked or cuts):
             return []
-        if not self.precise:
+        if not self.exact.probe.precise:
             raise NotMeasuredError("a part of the loss or the net works in float32 or less: a difference is too rough")
         if not self.repeats:
             raise NotMeasuredError("a second call gives another value: the loss keeps a state of its own")
@@ -179,11 +174,11 @@ class Slopes:
             if share is None:
                 raise NotMeasuredError("every step crosses a kink, as of a ReLU")
             if share > SEEN:
-                found.append(Part(line, share, line in asked or line in turned or line in self.deep))
+                found.append(Part(line, share, line in asked or line in turned or line in self.inside_lines))
         return found
 
 
-def deep_lines(subject: Subject, exact: Run) -> frozenset[Constant]:
+def lines_inside(subject: Subject, exact: Run) -> frozenset[Constant]:
     """Lines inside the models that make a constant of a derivative that the model asked for."""
     if not any(a.inside for a in exact.probe.asked) or not any(c.inside for c in exact.probe.tape):
         return frozenset()

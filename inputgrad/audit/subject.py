@@ -139,7 +139,9 @@ class Subject:
     def counts(self) -> bool:
         """Whether a call changes a number that the loss or a model keeps, such as the count of its steps."""
         self.again()
-        return any(now.get(key) != value for now, before in self.kept for key, value in before.items() if plain(value))
+        return any(
+            now.get(key) != value for now, before in self.kept for key, value in before.items() if is_count(value)
+        )
 
     def wait_for(self, most: int) -> bool:
         """Call the loss until it asks for a derivative, and begin every evaluation there; whether it does.
@@ -272,7 +274,7 @@ def held_by(loss: AnyLoss) -> list[Any]:
     return [value for value in held if not isinstance(value, ModuleType | type | nn.Module)]
 
 
-def plain(value: object) -> bool:
+def is_count(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

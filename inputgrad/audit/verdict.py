@@ -13,7 +13,7 @@ from inputgrad.audit.blame import short
 from inputgrad.audit.cuts import Constant
 from inputgrad.audit.gaps import NotMeasuredError
 from inputgrad.audit.probe import Call
-from inputgrad.audit.slopes import Part, Slopes, deep_lines, total
+from inputgrad.audit.slopes import Part, Slopes, lines_inside, total
 from inputgrad.audit.subject import Run, Subject
 from inputgrad.audit.tensors import tensors
 
@@ -178,9 +178,9 @@ def decide(subject: Subject, base: Run, exact: Run) -> Found:
         exact: one that is not bent.
     """
     seen = bent(subject, base)
-    deep = deep_lines(subject, exact)
-    step, term = (Slopes(subject, exact, inside, deep) for inside in (exact.left, base.inside))
-    term = step if step.inside == term.inside else term
+    inside_lines = lines_inside(subject, exact)
+    step = Slopes(subject, exact, exact.left, inside_lines)
+    term = step if base.inside == exact.left else replace(step, inside=base.inside)
     gap, parts = reasoned(lambda: step.parameter_gradient(seen.steps)), reasoned(lambda: term.parts(base))
     found = Found(seen.kind, seen, gap, parts, dead_lines(subject, exact))
     right = isinstance(gap, tuple) and gap[0]
@@ -214,7 +214,7 @@ def zeros(run: Run) -> set[tuple[tuple[str, int], ...]]:
 
 def trains_nothing(subject: Subject, exact: Run) -> bool:
     """Whether nothing of the parameter gradient comes through what the loss makes of its derivatives."""
-    rest = subject.run(backward=True, dull=True).grads
+    rest = subject.run(backward=True, mute=True).grads
     return all(torch.equal(one, other) for one, other in zip(exact.grads, rest, strict=True))
 
 

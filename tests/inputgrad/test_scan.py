@@ -44,7 +44,7 @@ def test_what_is_meant_is_not_accused(name):
 def test_a_graph_in_train_mode_only_is_a_note_and_no_error(graph, tmp_path):
     code = f"(g,) = grad(task, x, create_graph={graph}, retain_graph=True)"
     assert found(body(f"{code}\nreturn task + g.norm()")) == [("training", code)]
-    assert found(body(f"{code}\nreturn -g")) == []  # a force: whoever calls it may train
+    assert found(body(f"{code}\nreturn -g")) == []  # a force: its caller may train on it
     (tmp_path / "a.py").write_text(HEAD + body(f"{code}\nreturn task + g.norm()"), encoding="utf-8")
     done = run(tmp_path)
     assert (done.exit_code, "1 file, 0 findings, 1 note" in done.stdout) == (0, True)

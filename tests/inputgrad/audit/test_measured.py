@@ -52,12 +52,28 @@ def under_no_grad(model, x, y):
         return g.square().sum(1).mean()
 
 
+def with_gradients_off(model, x, y):
+    x = x.detach().requires_grad_(True)
+    g = slope(model(x).logsumexp(1), x)
+    with torch.set_grad_enabled(False):
+        return g.square().sum(1).mean()
+
+
 def by_torch_func(model, x, y):
     g = vmap(grad(lambda a: model(a[None]).logsumexp(1).sum()))(x)
     return g.detach().square().sum(1).mean()
 
 
-VOIDS = [by_retain_graph, by_grad_attribute, by_detach, by_item, by_numpy, under_no_grad, by_torch_func]
+VOIDS = [
+    by_retain_graph,
+    by_grad_attribute,
+    by_detach,
+    by_item,
+    by_numpy,
+    under_no_grad,
+    with_gradients_off,
+    by_torch_func,
+]
 
 
 @pytest.mark.parametrize("act", [nn.Tanh, nn.ReLU])
