@@ -76,6 +76,11 @@ class Trainer:
     def steps_per_epoch(self) -> int:
         return math.ceil(len(self.dataset.y["train"]) / self.run.study.training.batch_size)
 
+    def order(self) -> Tensor:
+        """The training examples in the order in which an epoch takes them, (n,)."""
+        n = len(self.dataset.y["train"])
+        return torch.randperm(n, generator=self.shuffle) if self.run.study.training.shuffle else torch.arange(n)
+
     def generators(self) -> list[torch.Generator]:
         """Order of the batches, draws of the loss, augmentation, and the global ones (CPU, and GPU if any: dropout)."""
         on_gpu = [torch.cuda.default_generators[torch.cuda.current_device()]] if self.run.device.type == "cuda" else []
@@ -165,11 +170,7 @@ def train_epoch(trainer: Trainer) -> dict[str, float]:
     run, loss = trainer.run, trainer.run.loss
     totals, records, known = [], [], trainer.dataset.known("train")
     trainer.model.train()
-    batches = (
-        torch.randperm(len(trainer.dataset.y["train"]), generator=trainer.shuffle)
-        .to(run.device)
-        .split(run.study.training.batch_size)
-    )
+    batches = trainer.order().to(run.device).split(run.study.training.batch_size)
     for number, batch in enumerate(batches):
         strength = loss.strength_at(trainer.epoch * len(batches) + number, trainer.epoch + number / len(batches))
         taken = one_step(trainer, batch, strength, {name: t[batch] for name, t in known.items()})
@@ -221,7 +222,8 @@ def refuse_non_finite(totals: Tensor, trainer: Trainer) -> None:
 
 def lower(trainer: Trainer) -> str:
     run = trainer.run
-    return f"fix: lower losses.{run.loss_name}.strength or training.learning_rate in {run.study.file}"
+    rate = "learning_rates" if run.study.training.schedule == "piecewise" else "learning_rate"
+    return f"fix: lower losses.{run.loss_name}.strength or training.{rate} in {run.study.file}"
 
 
 def validate(trainer: Trainer) -> dict[str, float]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,7 +22,7 @@ GREY = 0.5
 
 
 def optimizer_of(training: Training, model: nn.Module) -> torch.optim.Optimizer:
-    parameters, rate, decay = model.parameters(), training.learning_rate, training.weight_decay
+    parameters, rate, decay = model.parameters(), training.learning_rate or 1.0, training.weight_decay
     if training.optimizer == "sgd":
         nesterov = training.momentum > 0
         return torch.optim.SGD(parameters, rate, training.momentum, weight_decay=decay, nesterov=nesterov)
@@ -34,9 +35,18 @@ def schedule_of(training: Training, optimizer: torch.optim.Optimizer, steps: int
     if training.schedule == "cosine":
         return lr_scheduler.CosineAnnealingLR(optimizer, steps)
     if training.schedule == "one_cycle":
-        rate = training.learning_rate
-        return lr_scheduler.OneCycleLR(optimizer, rate, total_steps=max(steps, 2), cycle_momentum=False)
+        highest = training.learning_rate or 1.0
+        return lr_scheduler.OneCycleLR(optimizer, highest, total_steps=max(steps, 2), cycle_momentum=False)
+    if training.schedule == "piecewise":
+        per_epoch = max(steps // training.epochs, 1)  # the optimiser's own rate is 1, so a factor is a rate
+        return lr_scheduler.LambdaLR(optimizer, lambda step: rate_of(training, step // per_epoch))
     return None
+
+
+def rate_of(training: Training, epoch: int) -> float:
+    """The learning rate of an epoch, from 0 on: on the straight line between two corners of `learning_rates`."""
+    shares, rates = zip(*training.learning_rates, strict=True)
+    return float(np.interp(epoch / training.epochs, shares, rates))
 
 
 def average_of(training: Training, model: nn.Module) -> AveragedModel | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import ModuleType
@@ -36,6 +37,7 @@ def check(study: Study) -> None:
     """What types alone cannot see: ε within the data's range, losses that are defined for the task."""
     if "standard" not in study.losses:
         raise UserError(f"{study.file}: losses: add 'standard: {{}}', the others are compared with it")
+    check_rates(study)
     _, bounds, gives = data.facts(study.data)
     check_attacks(study)
     for where, threat in zip(("attack", "attack.secondary"), study.attack.threat_models, strict=False):
@@ -79,6 +81,24 @@ def check(study: Study) -> None:
     check_checkpoints(study)
     for name, ranges in study.search.ranges.items():
         check_ranges(study, name, ranges)
+
+
+def check_rates(study: Study) -> None:
+    """One learning rate, or the corners of a piecewise schedule: each where it belongs, and never both."""
+    training, where = study.training, f"{study.file}: training"
+    if training.schedule == "piecewise":
+        if not training.learning_rates:
+            fix = "fix: learning_rates: [[0.0, 0.1], [1.0, 0.001]], the share of the training and the rate there"
+            raise UserError(f"{where}.schedule: piecewise needs learning_rates; {fix}")
+        if training.learning_rate is not None:
+            raise UserError(f"{where}.learning_rate is not used by schedule: piecewise; fix: leave it out")
+        shares = [share for share, _ in training.learning_rates]
+        if any(late <= early for early, late in itertools.pairwise(shares)):
+            raise UserError(f"{where}.learning_rates: the shares {shares} must rise; fix: put them in order")
+    elif training.learning_rates:
+        raise UserError(f"{where}.learning_rates needs schedule: piecewise; fix: add it, or leave learning_rates out")
+    elif training.learning_rate is None:
+        raise UserError(f"{study.file}: key 'training.learning_rate' is missing")
 
 
 def check_checkpoints(study: Study) -> None:

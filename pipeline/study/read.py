@@ -72,7 +72,8 @@ def options(file: Path, key: str, raw: dict[str, Any]) -> dict[str, Any]:
 def refuse_numbers(file: Path, key: str, chosen: dict[str, Any]) -> None:
     """Raise a UserError for a number that one of our data sets or nets cannot be made with."""
     for option, value in chosen.items():
-        numbers = [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, int | float)]
+        values = value if isinstance(value, list) else [value]
+        numbers = [v for v in values if isinstance(v, int | float) and not isinstance(v, bool)]
         least = 0 if key == "data" else 1
         if wrong := [v for v in numbers if not least <= v < LARGEST_NUMBER]:
             raise UserError(f"{file}: {key}.{option}: {wrong[0]:g} is not between {least} and {LARGEST_NUMBER:g}")

@@ -50,7 +50,7 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        training = self.study.training.model_dump(exclude={"seeds", "device"})
+        training = self.study.training.model_dump(mode="json", exclude={"seeds", "device"})
         return {
             "study": self.study.name,
             "data": self.study.data,

@@ -22,6 +22,12 @@ from pipeline.study.code import Parts, parts
 
 Pair = Annotated[tuple[float, float], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)]
 """[low, high]"""
+Rate = Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+Corner = Annotated[
+    tuple[Annotated[float, Field(ge=0, le=1)], Rate],
+    BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value),
+]
+"""[share of the training, learning rate]"""
 
 
 class Augmentation(Settings):
@@ -38,19 +44,24 @@ class Augmentation(Settings):
 class Training(Settings):
     """How every loss of the study is trained; all of them alike.
 
-    momentum: of sgd alone (Nesterov's). schedule: how the learning rate falls, step by step. label_smoothing,
-    class_weights: of the task loss; `balanced` weighs a class by the inverse of its share. clip: largest norm of the
-    gradient. average: decay of an exponential average of the weights, which is then the model that is kept; 0: none.
-    precision: of the forward pass. compile: a step is one graph by `torch.compile`; needs a C++ compiler.
+    momentum: of sgd alone (Nesterov's). schedule: how the learning rate falls, step by step; `piecewise`: by
+    learning_rates, in the place of learning_rate: [share of the epochs that are over, learning rate] of each corner,
+    linear in between, the same for all steps of an epoch. shuffle: whether every epoch has an order of its own; false:
+    the batches are cut from the data as they lie, every epoch the same ones. label_smoothing, class_weights: of the
+    task loss; `balanced` weighs a class by the inverse of its share. clip: largest norm of the gradient. average: decay
+    of an exponential average of the weights, which is then the model that is kept; 0: none. precision: of the forward
+    pass. compile: a step is one graph by `torch.compile`; needs a C++ compiler.
     """
 
     epochs: Annotated[int, Field(gt=0, le=10_000_000)]
     batch_size: Annotated[int, Field(gt=0, le=10_000_000)]
-    learning_rate: Annotated[float, Field(gt=0, le=1e30, allow_inf_nan=False)]
+    learning_rate: Rate | None = None
+    learning_rates: list[Corner] = Field(default=[])
     weight_decay: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    schedule: Literal["constant", "cosine", "one_cycle"] = "constant"
+    schedule: Literal["constant", "cosine", "one_cycle", "piecewise"] = "constant"
+    shuffle: bool = True
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     class_weights: Literal["none", "balanced"] = "none"
     clip: Positive | None = None

@@ -7,7 +7,7 @@ from torch import nn
 from inputgrad.audit import audit
 from inputgrad.errors import UserError
 from inputgrad.losses import load
-from pipeline import models
+from pipeline import data, models
 from pipeline.study.read import read_study
 from pipeline.study.run import Run
 from tests.conftest import edit
@@ -37,6 +37,60 @@ def test_every_net_takes_images(settings, channels):
     torch.testing.assert_close(net(x)[:2], net(x[:2]), atol=1e-4, rtol=1e-3)
     batch_norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     assert bool(batch_norms) == (settings.get("norm") == "batch")
+
+
+def mlp(**settings):
+    torch.manual_seed(0)
+    net = models.build({"name": "mlp", "hidden": [400, 300], **settings}, (200,), 100)
+    return [layer for layer in net if isinstance(layer, nn.Linear)]
+
+
+def test_orthogonal_weights_keep_lengths():
+    for layer, plain in zip(mlp(initial="orthogonal"), mlp(), strict=True):
+        wide = layer.weight if layer.out_features < layer.in_features else layer.weight.T
+        torch.testing.assert_close(wide @ wide.T, torch.eye(len(wide)), atol=1e-4, rtol=0)
+        limit = layer.in_features**-0.5  # of PyTorch's own biases
+        assert 0.8 * limit < float(layer.bias.detach().abs().max()) <= limit
+        assert not torch.equal(layer.weight, plain.weight)
+
+
+def test_variance_scaling_is_that_of_tensorflow():
+    for layer in mlp(initial="variance_scaling"):
+        assert float(layer.weight.detach().std() * layer.in_features**0.5) == pytest.approx(1, abs=0.01)
+        cut = 2 / 0.87962566 * layer.in_features**-0.5
+        assert 0.95 * cut < float(layer.weight.detach().abs().max()) <= cut * 1.0001
+        assert not layer.bias.any()
+
+
+def test_normal_weights_and_biases():
+    for layer in mlp(initial="normal"):
+        assert float(layer.weight.detach().std()) == pytest.approx(0.1, rel=0.02)
+        assert float(layer.weight.detach().abs().max()) > 0.35  # nothing is cut off
+        assert float(layer.bias.detach().std()) == pytest.approx(0.1, rel=0.25)
+
+
+def test_the_last_bias_may_be_left_out():
+    for initial in ("torch", "orthogonal", "variance_scaling", "normal"):
+        *hidden, last = mlp(initial=initial, last_bias=False)
+        assert last.bias is None
+        assert all(layer.bias is not None for layer in hidden)
+
+
+@pytest.mark.parametrize("initial", ["torch", "orthogonal", "variance_scaling", "normal"])
+def test_the_seed_alone_decides_the_initial_weights(project, initial):
+    plain = "model: {name: mlp, hidden: [8], activation: silu}"
+    new = f"model: {{name: mlp, hidden: [8], initial: {initial}, last_bias: false}}"
+    edit(project / "experiments/tiny.yaml", plain, new)
+    study = read_study("tiny")
+    data.prepare("tiny", study.data)
+    dataset = data.read_data("tiny", study.data, ("train",))
+    found = []
+    for loss, seed, global_seed in (("standard", 0, 5), ("gradient_norm", 0, 6), ("standard", 1, 5)):
+        torch.manual_seed(global_seed)
+        net = Run(study, loss, seed).build(dataset)
+        found.append(nn.utils.parameters_to_vector(net.parameters()))
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
 
 
 def test_lenet_is_the_published_one():

@@ -25,6 +25,7 @@ SETTINGS = [
     "optimizer: adamw, weight_decay: 0.1",
     "schedule: cosine",
     "schedule: one_cycle",
+    "shuffle: false",
     "label_smoothing: 0.1",
     "class_weights: balanced",
     "clip: 0.01",
@@ -36,6 +37,7 @@ ALL = (
     "optimizer: sgd, schedule: one_cycle, label_smoothing: 0.1, clip: 1.0, average: 0.9, augmentation: {crop: 1,"
     " flip: true, cutout: 3}"
 )
+PIECEWISE = "schedule: piecewise, learning_rates: [[0.0, 1.0e-8], [0.5, 0.01], [1.0, 0.001]]"
 
 
 @pytest.fixture
@@ -46,7 +48,10 @@ def run(project):
     plain = file.read_text(encoding="utf-8")
 
     def make(settings="", loss="gradient_norm"):
-        file.write_text(plain.replace("epochs: 3,", f"epochs: 3, {settings},") if settings else plain, encoding="utf-8")
+        text = plain.replace("epochs: 3,", f"epochs: 3, {settings},") if settings else plain
+        if "piecewise, learning_rates: [" in settings:
+            text = text.replace("learning_rate: 0.01, ", "")
+        file.write_text(text, encoding="utf-8")
         return Run(read_study("tiny"), loss, 0)
 
     return make
@@ -58,7 +63,13 @@ def test_each_setting_trains_another_model(run):
 
 
 @pytest.mark.parametrize(
-    "settings", [ALL, "schedule: cosine, optimizer: adamw", "average: 0.9, class_weights: balanced"]
+    "settings",
+    [
+        ALL,
+        "schedule: cosine, optimizer: adamw",
+        "average: 0.9, class_weights: balanced",
+        f"{PIECEWISE}, shuffle: false",
+    ],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(run, settings):
     one = run(settings)
@@ -117,6 +128,48 @@ def test_schedules():
     assert rising[0] == pytest.approx(0.1 / 25)
     assert max(rising) == pytest.approx(0.1)
     assert rising[-1] < 1e-5
+
+
+CORNERS = [(0.0, 1e-8), (0.2, 0.1), (0.6, 0.01), (0.9, 1e-6), (1.0, 1e-8)]
+"""Of Huge and Savine 2020."""
+
+
+def test_a_piecewise_schedule_is_constant_within_an_epoch():
+    plain = training(schedule="piecewise", learning_rates=CORNERS).model_copy(
+        update={"epochs": 10, "learning_rate": None}
+    )
+    optimizer = training_options.optimizer_of(plain, nn.Linear(1, 1))
+    schedule, seen = training_options.schedule_of(plain, optimizer, 30), []
+    for _ in range(30):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    by_epoch = [1e-8, 0.05, 0.1, 0.0775, 0.055, 0.0325, 0.01, 0.0066670, 0.0033340, 1e-6]
+    assert seen == pytest.approx([rate for rate in by_epoch for _ in range(3)], rel=1e-4)
+
+
+def test_a_piecewise_training_has_the_rates_of_its_epochs(run):
+    one = run(PIECEWISE)
+    trainer = train.Trainer.fresh(one, data.read_data("tiny", one.study.data, ("train", "validation")))
+    seen = []
+    for epoch in range(3):
+        trainer.epoch = epoch
+        seen.append(trainer.optimizer.param_groups[0]["lr"])
+        train.train_epoch(trainer)
+    assert seen == pytest.approx([1e-8, 0.00666667, 0.007], rel=1e-4)
+
+
+def test_without_shuffling_every_epoch_takes_the_data_as_they_lie(run):
+    orders = {}
+    for settings in ("", "shuffle: false"):
+        one = run(settings)
+        trainer = train.Trainer.fresh(one, data.read_data("tiny", one.study.data, ("train", "validation")))
+        orders[settings] = [trainer.order().tolist() for _ in range(2)]
+    as_they_lie = list(range(len(orders[""][0])))
+    assert orders["shuffle: false"] == [as_they_lie, as_they_lie]
+    first, second = orders[""]
+    assert first != second
+    assert sorted(first) == sorted(second) == as_they_lie
 
 
 def test_the_average_is_exponential():
@@ -232,6 +285,11 @@ def test_losses_of_a_seed_see_the_same_changes(run, loss):
         ("clip: 0", r"training\.clip: .*greater than 0"),
         ("augmentation: {crops: 2}", r"unknown key 'training\.augmentation\.crops'; did you mean 'crop'"),
         ("momentum: 1.0", r"training\.momentum: "),
+        ("schedule: piecewise", r"training\.schedule: piecewise needs learning_rates; fix: learning_rates: \[\["),
+        ("learning_rates: [[0, 0.1]]", r"training\.learning_rates needs schedule: piecewise; fix: add it"),
+        (PIECEWISE.replace("0.5", "0.0"), r"training\.learning_rates: the shares \[0\.0, 0\.0, 1\.0\] must rise"),
+        (PIECEWISE.replace("0.5", "1.5"), r"training\.learning_rates\.1\.0: .*less than or equal to 1, not 1\.5"),
+        (PIECEWISE.replace("rates: ", "rates:  "), r"training\.learning_rate is not used by schedule: piecewise"),
     ],
 )
 def test_mistakes_are_one_line(run, settings, message):
