@@ -59,6 +59,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "measure": measure,
         "masking": tables.masking_table(summary),
         "descriptors": tables.descriptor_table(summary),
+        "measures": tables.measure_table(summary),
         "waterfall": tables.waterfall_tables(results, summary),
         "same": same(summary),
         "timed": timed(summary),

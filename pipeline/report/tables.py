@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from inputgrad.robustness.scores import wilson
+from pipeline.data import _measures
 from pipeline.report import attack_words
 from pipeline.report.units import DISTANCE, GRADIENT, UNKNOWN, Measure, score, times
 from pipeline.results import masking, robustness
@@ -136,6 +137,18 @@ def descriptor_table(summary: Summary) -> dict[str, Any]:
             cells.append(parts | {"left_out": left_out})
         rows.append({"name": row.name, "cells": cells})
     return {"heads": [robustness.label(name) for name in names], "rows": rows}
+
+
+def measure_table(summary: Summary) -> dict[str, Any] | None:
+    """A row per loss, a column per measure of the data set's own; None where it has none."""
+    said = _measures.described(summary.study.data)
+    if not said:
+        return None
+    rows = [
+        {"name": row.name, "cells": [measured(row.measures[name], Measure(name=name)) for name in said]}
+        for row in [summary.baseline, *summary.others]
+    ]
+    return {"heads": list(said), "rows": rows, "notes": [f"`{name}`: {words}" for name, words in said.items()]}
 
 
 def waterfall_tables(results: Results, summary: Summary) -> list[dict[str, Any]]:

@@ -12,6 +12,7 @@ import pandas as pd
 from inputgrad.errors import UserError
 from inputgrad.robustness import scores
 from pipeline import data, layout, store
+from pipeline.data import _measures
 from pipeline.results import masking, robustness
 from pipeline.results.opened import OpenStudy
 from pipeline.results.robustness import complete, iterations, seed_scores
@@ -33,6 +34,7 @@ class Attacked:
         headline: the worst case at the headline ε, a row, a column per example: 1 where broken, or the squared error.
         descriptors: descriptor, value, left_out, examples.
         findings: of the masking sheet.
+        measures: measure, value: those of the data set's own module.
     """
 
     scores: pd.DataFrame
@@ -42,6 +44,7 @@ class Attacked:
     headline: pd.DataFrame
     descriptors: pd.DataFrame
     findings: masking.Findings
+    measures: pd.DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +78,7 @@ class Results:
         headline: a row per loss and seed, a column per example: worst case at the headline ε.
         descriptors: a row per loss, seed and descriptor: value (NaN if nowhere finite), left_out, examples.
         masking: loss -> its masking sheet over the seeds.
+        measures: a row per loss, seed and measure of the data set's own: value.
         history: history.csv of every run, with columns loss and seed.
         weights: hash of best.pt and last.pt of every (loss, seed).
         costs: loss -> step_time.json, without its seconds.
@@ -94,6 +98,7 @@ class Results:
     headline: pd.DataFrame
     descriptors: pd.DataFrame
     masking: dict[str, masking.Sheet]
+    measures: pd.DataFrame
     history: pd.DataFrame
     weights: dict[Run, str]
     costs: dict[str, dict[str, Any]]
@@ -122,6 +127,7 @@ def read_results(opened: OpenStudy, losses: list[str]) -> Results:
         masking={
             loss: masking.over_seeds({s: one.findings for (n, s), one in found.items() if n == loss}) for loss in losses
         },
+        measures=stacked({run: one.measures for run, one in found.items()}),
         history=stacked({run: history(opened, *run) for run in runs}),
         weights={run: weights_hash(opened, *run) for run in runs},
         costs={loss: cost(opened, loss) for loss in losses},
@@ -146,7 +152,21 @@ def attacked(opened: OpenStudy, loss: str, seed: int) -> Attacked:
         headline=headline.to_frame().T.reset_index(drop=True),
         descriptors=opened.read("attack", loss, seed, layout.DESCRIPTORS, described),
         findings=findings(opened, loss, seed),
+        measures=measures(opened, loss, seed),
     )
+
+
+def measures(opened: OpenStudy, loss: str, seed: int) -> pd.DataFrame:
+    """Columns measure and value, in the order of MEASURES; empty where the data set has no measures of its own."""
+    wanted, fix = _measures.described(opened.study.data), opened.fix("attack", loss)
+    found: dict[str, float] = {}
+    if wanted:
+
+        def how(file: Path) -> dict[str, float]:
+            return _measures.checked(store.read_json(file, fix), wanted, str(file))
+
+        found = opened.read("attack", loss, seed, layout.MEASURES, how)
+    return pd.DataFrame({"measure": list(found), "value": pd.Series(list(found.values()), dtype=float)})
 
 
 def described(file: Path) -> pd.DataFrame:

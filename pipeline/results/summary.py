@@ -42,6 +42,7 @@ class Row:
         masking: the masking sheet: whether the robust scores can be trusted.
         gradient: mean ‖g‖₂ over the test split.
         descriptors: of the input gradients, ‖g‖₂ among them, by name.
+        measures: by name, what the module of the data set measures of the trained nets.
         distances: by norm, median distance to the nearest wrong answer found; None if half the examples of a seed were
             never broken. Empty for a regression.
         equal_weights: in how many of `paired` seeds all weights equal the baseline's bit for bit.
@@ -60,6 +61,7 @@ class Row:
     masking: Sheet
     gradient: Quantity
     descriptors: dict[str, Described]
+    measures: dict[str, Quantity]
     distances: dict[str, Quantity | None]
     equal_weights: int
     paired: int
@@ -120,6 +122,11 @@ class Summary:
                     f"robust_{name}": row.robust[0].value._asdict(),
                     **{robustness.key(which): stated(d.quantity) for which, d in row.descriptors.items()},
                     **{f"median_distance_{norm}": stated(quantity) for norm, quantity in row.distances.items()},
+                    **(
+                        {"measures": {n: stated(quantity) for n, quantity in row.measures.items()}}
+                        if row.measures
+                        else {}
+                    ),
                     "step_time": row.cost,
                     "masking": {
                         c.name: {"ok": c.ok, "value": c.worst.value, "of": c.worst.of} for c in row.masking.values()
@@ -153,6 +160,9 @@ def rows(results: Results) -> list[Row]:
     tested = compare(clean, "score", same, limits)
     robust = [compare(worst_case(scores, t.norm, t.epsilon), "score", same, limits) for t in threats]
     described, nearest = compared_descriptors(results, same), to_boundary(results, same)
+    measures = {
+        str(name): compare(frame, "value", same) for name, frame in results.measures.groupby("measure", sort=False)
+    }
     found = []
     for loss in results.losses:
         history = results.history[results.history["loss"] == loss].groupby("seed")
@@ -172,6 +182,7 @@ def rows(results: Results) -> list[Row]:
                 masking=results.masking[loss],
                 gradient=gradient,
                 descriptors=described[loss],
+                measures={name: quantities[loss] for name, quantities in measures.items()},
                 distances={norm: quantities.get(loss) for norm, quantities in nearest.items()},
                 equal_weights=sum(equal[loss]),
                 paired=len(equal[loss]),

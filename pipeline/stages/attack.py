@@ -19,11 +19,14 @@ from inputgrad.gradients.forward import Draws
 from inputgrad.robustness import masking
 from inputgrad.robustness.attacking import Victim, attacked, plan
 from pipeline import data, layout, store
-from pipeline.data import Dataset
+from pipeline.data import Dataset, _measures
 from pipeline.study.run import Run
 from pipeline.study.schema import Study
 
-FILES = (layout.OUTCOMES, layout.DESCRIPTORS, layout.MASKING, layout.INPUT_GRADIENTS, layout.GRADIENTS)
+FILES = (
+    *(layout.OUTCOMES, layout.DESCRIPTORS, layout.MASKING),
+    *(layout.INPUT_GRADIENTS, layout.GRADIENTS, layout.MEASURES),
+)
 """What a finished evaluation consists of."""
 STEPS = "steps"
 """The folder of the steps that are finished before the whole is."""
@@ -64,6 +67,7 @@ def evaluate(evaluation: Evaluation) -> Path:
 
     outcomes.parquet: a row per example, attack, norm and ε. descriptors.parquet: a row per example. masking.json: the
     masking sheet. input_gradients.npy: of all attacked examples. gradients.npz: those of a few examples, for pictures.
+    measures.json: what the data set's own module measures, name -> number.
     """
     torch.set_num_threads(1)
     torch.set_deterministic_debug_mode("warn" if evaluation.run.device.type == "cuda" else "error")
@@ -82,9 +86,11 @@ def evaluate(evaluation: Evaluation) -> Path:
 
 
 def attack_it(evaluation: Evaluation, victim: Victim, target: Path) -> None:
-    before = state_hash(victim.model)
-    outcomes = attacked(victim, evaluation.run.study.attack, target / STEPS, evaluation.fingerprint)
-    write_results(evaluation.run, victim, target, outcomes)
+    run, before = evaluation.run, state_hash(victim.model)
+    measures = _measures.take(run.name, run.study.data, victim.model, run.study.name, run.seed)
+    outcomes = attacked(victim, run.study.attack, target / STEPS, evaluation.fingerprint)
+    files.write_json(target / layout.MEASURES, measures)
+    write_results(run, victim, target, outcomes)
     if state_hash(victim.model) != before:
         store.clear(target)
         raise RuntimeError(f"{evaluation.name}: the attack changed the model it attacks")

@@ -19,6 +19,7 @@ from inputgrad.losses import Loss
 from inputgrad.losses._sum import Sum
 from inputgrad.robustness.settings import attack_module
 from pipeline import data, models
+from pipeline.data import _measures
 from pipeline.study.validation import named
 
 if TYPE_CHECKING:
@@ -185,6 +186,8 @@ def attack(name: str, use: str | None) -> ModuleType:
 
 def data_set(name: str, use: str | None) -> ModuleType:
     module = registry.find("pipeline.data", name, use)
+    if hasattr(module, "MEASURES") or hasattr(module, "measures"):
+        offering(module, MEASURES)
     return offering(module, DATA_SET if not hasattr(module, "facts") else {"load": DATA_SET["load"]})
 
 
@@ -218,6 +221,14 @@ NEAREST: Wanted = {"nearest": (takes(5), "a function nearest(model, x, y, norm, 
 ATTACK: Wanted = {
     "TRAITS": (lambda value: isinstance(value, Traits), "TRAITS = Traits(...)"),
     "perturb": (takes(5), "a function perturb(model, x, y, threat, draws, *, ...)"),
+}
+MEASURES: Wanted = {
+    "MEASURES": (
+        _measures.are_described,
+        "MEASURES = {'NAME': 'one sentence'}, where no NAME is that of another number, such as"
+        f" {', '.join(_measures.TAKEN[:2])} or {_measures.TAKEN_BEGINNINGS[0]}…",
+    ),
+    "measures": (takes(2), "a function measures(model, dataset) that gives a number for every name in MEASURES"),
 }
 DATA_SET: Wanted = {
     "TASK": (lambda value: value in Loss.tasks, f"TASK = {' or '.join(map(repr, Loss.tasks))}"),

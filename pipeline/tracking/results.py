@@ -221,6 +221,7 @@ def points(opened: OpenStudy, loss: str, seed: int) -> list[Point]:
         f"robust_{key}": headline["score"].item(),
         **{f"median_distance_{norm}": value for norm, value in distances.items()},
         **{metric(robustness.key(str(name))): value for name, value in described.items()},
+        **dict(zip(found.measures["measure"], found.measures["value"], strict=True)),
     }
     scale = steps_per_unit(worst["epsilon"].unique().tolist())
     curve = [

@@ -133,7 +133,8 @@ def test_all_four_kinds_are_found_in_the_folder_of_the_project(project):
 def test_settings_say_what_is_used_and_those_of_shipped_parts_say_nothing_new(project):
     before = Run(read_study("tiny"), "gradient_norm", 0).settings
     assert before["data"] == {"name": "digits", "split_seed": 0, "shares": [0.6, 0.2, 0.2]}
-    assert before["model"] == {"name": "mlp", "hidden": [8], "activation": "silu"}
+    plain = {"initial": "torch", "last_bias": True}
+    assert before["model"] == {"name": "mlp", "hidden": [8], "activation": "silu", **plain}
     assert "use" not in json.dumps(before)
     study = with_own_parts(project)
     settings = Run(study, "my_loss", 0).settings
