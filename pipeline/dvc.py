@@ -76,8 +76,8 @@ def hash_of_stage(stage: str, study: str, name: str, stated: dict[str, Any] | st
     except (UserError, KeyError) as error:  # the stage itself says it properly, and is never recorded as done
         return f"{type(error).__name__}: {error}"
     read = {str(path): memo.hash_of(path) for path in files_read(stage, study, name, stated)}
-    told = stated.get("published") if stage == "report" else None  # DVC watches no key that a study may leave out
-    return hash_of([code, versions, read, told])
+    told = [stated.get(key) for key in ("published", "figures")] if stage == "report" else None
+    return hash_of([code, versions, read, told])  # told: DVC watches no key that a study may leave out
 
 
 def files_read(stage: str, study: str, name: str, stated: dict[str, Any]) -> list[Path]:

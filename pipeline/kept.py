@@ -17,11 +17,12 @@ from inputgrad.errors import UserError
 from inputgrad.tasks import Task
 from pipeline import layout, store
 from pipeline.fingerprint import Origin, closure, code_of, hash_of_file
-from pipeline.report import words
+from pipeline.report import published, words
 from pipeline.report.page import environment
 from pipeline.report.units import score, times
 from pipeline.results import statistics
 from pipeline.results.opened import OpenStudy
+from pipeline.results.reproduced import count
 from pipeline.results.statistics import BASELINE, Estimate, Quantity
 from pipeline.study import origins
 from pipeline.study.code import modules
@@ -30,7 +31,9 @@ from pipeline.study.schema import Study
 
 FOLDER = Path("docs/results")
 FACTS = "kept.json"
-README, BEGIN, END = Path("README.md"), "<!-- results: python -m pipeline keep -->", "<!-- end of results -->"
+README = Path("README.md")
+BEGIN, END = "<!-- results: python -m pipeline keep -->", "<!-- end of results -->"
+FIGURES_BEGIN, FIGURES_END = "<!-- figures: python -m pipeline keep -->", "<!-- end of figures -->"
 WRITTEN = (":!docs/results", ":!README.md")
 """What this command itself changes, in git's words for "all but"."""
 HEADLINE = "digits"
@@ -40,7 +43,7 @@ Metrics = Mapping[str, Any]
 
 
 def keep(study_name: str) -> Path:
-    """Copy the report of a study to docs/results/STUDY/; the README's table is brought up to that of `digits`.
+    """Copy the report of a study to docs/results/STUDY/; README and index are brought up to all kept reports.
 
     Raises:
         UserError: the report is not that of the study as it stands, or git has changes that its commit would not name.
@@ -56,9 +59,11 @@ def keep(study_name: str) -> Path:
     with files.replacing(target) as folder:
         store.copy(report, folder)
         files.write_json(folder / FACTS, facts)
-    if study.name == HEADLINE:
+    text = README.read_text(encoding="utf-8") if README.exists() else ""
+    new = with_figures(with_results(text) if study.name == HEADLINE else text)
+    if new != text:
         with files.replacing(README) as temporary:
-            temporary.write_text(with_results(README.read_text(encoding="utf-8")), encoding="utf-8")
+            temporary.write_text(new, encoding="utf-8")
     files.write_text(FOLDER / "README.md", overview())
     files.write_text(FOLDER / "index.html", side_by_side())
     return target
@@ -114,11 +119,54 @@ def there() -> list[str]:
 
 def with_results(text: str) -> str:
     """The README with the table of the kept report of `digits` between its two marks."""
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise UserError(f"{README}: the lines '{BEGIN}' and '{END}' are missing; fix: put them back")
-    return f"{before}{BEGIN}\n{table(HEADLINE)}\n{END}{after}"
+    return between(text, BEGIN, END, table(HEADLINE))
+
+
+def with_figures(text: str) -> str:
+    """The README with how many published figures are reproduced between its two marks; nothing where none is stated."""
+    found = [one for figures in all_figures().values() for one in figures]
+    if not found and FIGURES_BEGIN not in text:
+        return text
+    line = (
+        f"{published.counted(found)}: [each next to ours](docs/results/README.md#published-figures)." if found else ""
+    )
+    return between(text, FIGURES_BEGIN, FIGURES_END, line)
+
+
+def between(text: str, begin: str, end: str, new: str) -> str:
+    """A text with something new between two lines that mark the place."""
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise UserError(f"{README}: the lines '{begin}' and '{end}' are missing; fix: put them back")
+    return f"{before}{begin}\n{new}\n{end}{after}"
+
+
+def all_figures() -> dict[str, list[Metrics]]:
+    """Of every kept study that states some, its published figures with ours, as its metrics.json has them."""
+    found = {name: metrics_of(name).get("figures", []) for name in there()}
+    return {name: figures for name, figures in found.items() if figures}
+
+
+def figures_of_all() -> list[dict[str, str]]:
+    """A row for each of them, with the name of its study."""
+    found = []
+    for name, figures in all_figures().items():
+        measure = score(tasks.named(metrics_of(name)["task"]))
+        found += [{"study": name, **published.figure_row(one, measure)} for one in figures]
+    return found
+
+
+def figures_table() -> list[str]:
+    """The section on published figures of docs/results/README.md; empty where no kept study states one."""
+    rows = figures_of_all()
+    if not rows:
+        return []
+    keys = ("metric", "loss", "published", "ours", "word")
+    lines = [f"| [{row['study']}]({row['study']}/report.md) | {' | '.join(row[key] for key in keys)} |" for row in rows]
+    head = "| study | metric | loss | published | ours | |\n|:---|:---|:---|---:|---:|:---|"
+    total = count([row["word"] for row in rows])
+    return ["\n".join(["## Published figures\n", f"**{total}**\n", head, *lines, "", published.RULE, ""])]
 
 
 def table(study_name: str) -> str:
@@ -148,14 +196,15 @@ def side_by_side() -> str:
         name: Kept(metrics=metrics_of(name), facts=facts_of(name), pairs=pd.read_csv(FOLDER / name / "pairwise.csv"))
         for name in there()
     }
-    return page(dict(sorted(found.items(), key=lambda one: -len(one[1].metrics["losses"]))))
+    return page(dict(sorted(found.items(), key=lambda one: -len(one[1].metrics["losses"]))), figures_of_all())
 
 
 def overview() -> str:
     """docs/results/README.md: the tables of all kept studies."""
     parts = [
         "# Results\n\nWritten by `python -m pipeline keep`; each report is also a page, `report.html`, and `index.html`"
-        " holds all studies side by side.\n"
+        " holds all studies side by side.\n",
+        *figures_table(),
     ]
     for name in there():
         here = table(name).replace(f"docs/results/{name}/", f"{name}/")
@@ -187,11 +236,13 @@ class Kept:
         return found
 
 
-def page(kept: Mapping[str, Kept]) -> str:
-    """The page, from every kept report by the name of its study."""
+def page(kept: Mapping[str, Kept], figures: list[dict[str, str]]) -> str:
+    """The page, from every kept report by the name of its study, and the published figures of all."""
     names = dict.fromkeys(loss for one in kept.values() for loss in one.metrics["losses"])
     facts = {
         "studies": [head(one) for one in kept.values()],
+        "reproduced": figures,
+        "count": count([row["word"] for row in figures]),
         "rows": [{"name": name, "cells": [cell(one, name) for one in kept.values()]} for name in names],
     }
     return environment(Path()).get_template("comparison.html.jinja").render(facts)

@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 from ruamel.yaml import YAML
 
 from pipeline import data, layout
-from pipeline.report import attack_words, searches, tables, units, words
+from pipeline.report import attack_words, published, searches, tables, units, words
 from pipeline.report.figures import draw
 from pipeline.report.units import score
 from pipeline.results.read import Results
@@ -67,6 +67,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "counted": f"{words.seeds(summary.rows)} seeds, {attack_words.examples(summary)}",
         "norms": list(summary.baseline.distances),
         "threats": [words.threat(threat.norm, threat.epsilon) for threat in study.attack.threat_models],
+        "rule": published.RULE,
         "rows": [tables.table_row(row, measure) for row in ordered],
         "about": [words.about(row, summary) for row in summary.others],
         "comparisons": words.comparisons(summary),
@@ -76,7 +77,8 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "right": words.RIGHT,
         "settings": settings(summary),
         "search": search,
-        "published": tables.published_section(summary, measure),
+        "published": published.published_section(summary, measure),
+        "reproduced": published.figures_section([one.metrics() for one in summary.reproduced], measure),
         "checkpoints": tables.given_nets_section(results, measure),
         "iterations": tables.iteration_tables(results, summary),
         "limits": attack_words.limitations(summary, search is not None, data.repeated(results.dataset)),

@@ -1,4 +1,4 @@
-"""Numbers -> cells of the page's tables: the losses, published tables next to them, nets trained elsewhere."""
+"""Numbers -> cells of the page's tables: the losses, what the data set measures, nets trained elsewhere."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.results import masking, robustness
 from pipeline.results.read import Results
 from pipeline.results.statistics import BASELINE, Estimate, Quantity, intervals
 from pipeline.results.summary import Row, Summary
-from pipeline.study.schema import Published, Study
+from pipeline.study.schema import Study
 
 Cell = dict[str, str]
 NOTHING: Cell = {"text": "–", "interval": "", "n": "", "verdict": ""}
@@ -195,43 +195,6 @@ def step_cell(table: pd.DataFrame, loss: str, step: str, measure: Measure) -> Ce
     known = n > 1
     estimate = Estimate(float(mean), float(low) if known else None, float(high) if known else None, int(n))
     return cell(measure.value(estimate), estimate, measure)
-
-
-def published_section(summary: Summary, measure: Measure) -> dict[str, Any] | None:
-    """The table of the published rows and a sentence for each; None where the study states none."""
-    stated = summary.study.published
-    if not stated:
-        return None
-    rows = [
-        {
-            "name": row.name,
-            "clean": "–" if row.clean is None else plain(row.clean, measure),
-            "robust": plain(row.robust, measure) + (", certified" if row.certified else ""),
-            "source": row.source,
-        }
-        for row in stated
-    ]
-    return {"rows": rows, "sentences": [compared(row, summary, measure) for row in stated]}
-
-
-def plain(value: float, measure: Measure) -> str:
-    return measure.value(Estimate(value, None, None, 1))
-
-
-def compared(published: Published, summary: Summary, measure: Measure) -> str:
-    """Which losses lie above it, below it, and too near to tell: by the interval over the seeds."""
-    sides: dict[str, list[str]] = {"above": [], "below": [], "too near to tell": []}
-    if summary.baseline.robust[0].value.low is None:
-        sides = {"one seed, which cannot tell": []}
-    for row in summary.rows:
-        low, high = row.robust[0].value[1:3]
-        if low is None or high is None:
-            side = "one seed, which cannot tell"
-        else:
-            side = "above" if low > published.robust else "below" if high < published.robust else "too near to tell"
-        sides[side].append(f"`{row.name}`")
-    line = f"{published.name}, {plain(published.robust, measure)}{' (certified)' if published.certified else ''}"
-    return f"{line}: " + "; ".join(f"{side} {', '.join(names) or 'none'}" for side, names in sides.items()) + "."
 
 
 def given_nets_section(results: Results, measure: Measure) -> dict[str, Any] | None:

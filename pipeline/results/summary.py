@@ -14,6 +14,7 @@ from pipeline import layout
 from pipeline.results import robustness, statistics
 from pipeline.results.masking import Sheet, failed
 from pipeline.results.read import Results
+from pipeline.results.reproduced import Reproduction, reproductions
 from pipeline.results.robustness import WORST
 from pipeline.results.statistics import BASELINE, Estimate, Quantity, compare, estimate, intervals, paired_difference
 from pipeline.study.run import Run
@@ -91,6 +92,7 @@ class Summary:
 
     Attributes:
         pairs: every loss against every other, as `statistics.all_pairs` has it.
+        reproduced: the published figures that the study states, with ours.
         examples: how many test examples were attacked.
         available: how many the test split has.
     """
@@ -98,6 +100,7 @@ class Summary:
     study: Study
     rows: list[Row]
     pairs: pd.DataFrame
+    reproduced: list[Reproduction]
     examples: int
     available: int
 
@@ -112,6 +115,7 @@ class Summary:
     def metrics(self) -> dict[str, Any]:
         """What metrics.json holds; `low` and `high` are None where n is 1, a number that does not exist is None."""
         name = self.study.task.key
+        figures = [one.metrics() for one in self.reproduced]
         return {
             "study": self.study.name,
             "task": self.study.task.name,
@@ -134,6 +138,7 @@ class Summary:
                 }
                 for row in self.rows
             },
+            **({"figures": figures} if figures else {}),
         }
 
 
@@ -146,6 +151,7 @@ def summarise(results: Results) -> Summary:
         study=results.study,
         rows=rows(results),
         pairs=statistics.all_pairs(results.headline, results.study, results.losses),
+        reproduced=reproductions(results),
         examples=results.headline.shape[1],
         available=len(results.dataset.x["test"]),
     )

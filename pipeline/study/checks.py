@@ -58,6 +58,7 @@ def check(study: Study) -> None:
                 f"{study.file}: published: {row.name}: a score lies between {low:g} and {high:g}; fix: write 0.785 for"
                 " 78.5 %"
             )
+    check_figures(study)
     for name, loss in terms_of(study):
         if loss.points is not None:
             fix = "fix: leave it out, or train in a loop of your own"
@@ -100,6 +101,26 @@ def check_rates(study: Study) -> None:
         raise UserError(f"{where}.learning_rates needs schedule: piecewise; fix: add it, or leave learning_rates out")
     elif training.learning_rate is None:
         raise UserError(f"{study.file}: key 'training.learning_rate' is missing")
+
+
+def check_figures(study: Study) -> None:
+    """A loss and a metric that the study has, and one rule of when the figure counts as reproduced."""
+    metrics = ["clean", "robust", *_measures.described(study.data)]
+    low, high = study.task.limits or (0.0, float("inf"))
+    for number, figure in enumerate(study.figures):
+        where = f"{study.file}: figures.{number}"
+        if figure.loss not in study.losses:
+            raise UserError(f"{where}.loss: no '{figure.loss}' in losses; {nearest(figure.loss, study.losses)}")
+        if figure.metric not in metrics:
+            raise UserError(f"{where}.metric: no '{figure.metric}' is measured; {nearest(figure.metric, metrics)}")
+        rules = [name for name in ("error", "factor", "within") if getattr(figure, name) is not None]
+        if len(rules) != 1:
+            said = " and ".join(rules) or "no rule"
+            raise UserError(f"{where} states {said}; fix: exactly one of error, factor, within")
+        if figure.metric in ("clean", "robust") and not low <= figure.value <= high:
+            raise UserError(f"{where}.value: a score lies between {low:g} and {high:g}; fix: write 0.785 for 78.5 %")
+        if figure.factor is not None and figure.value <= 0:
+            raise UserError(f"{where}.value: {figure.value:g} has no factor around it; fix: error or within")
 
 
 def check_checkpoints(study: Study) -> None:

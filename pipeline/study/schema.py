@@ -108,6 +108,24 @@ class Published(Settings):
     source: Annotated[str, Field(min_length=1, max_length=200)]
 
 
+class Figure(Settings):
+    """A published figure of one loss, and when ours counts as the same.
+
+    metric: clean, robust (at the headline ε), or a measure of the data set. value: in the metric's own units.
+    error: the standard error of value: reproduced where ours is no further away than twice that of the difference.
+    factor: reproduced from value / factor to value · factor. within: reproduced no further away than that.
+    One of the three is stated.
+    """
+
+    loss: str
+    metric: str
+    value: Annotated[float, Field(allow_inf_nan=False)]
+    error: Positive | None = None
+    factor: Annotated[float, Field(gt=1, allow_inf_nan=False)] | None = None
+    within: Positive | None = None
+    source: Annotated[str, Field(min_length=1, max_length=200)]
+
+
 class Checkpoint(Settings):
     """A net trained elsewhere, attacked on the examples on which the losses are.
 
@@ -130,6 +148,7 @@ class Study(Settings):
     attack: Attack
     search: Search = Search()
     published: list[Published] = Field(default=[])
+    figures: list[Figure] = Field(default=[])
     checkpoints: dict[str, Checkpoint] = Field(default={})
     _uses: dict[str, str] = PrivateAttr(default={})
     """Loss of one's own -> its `use`: the module that is named there counts, also if it only hands on the class."""

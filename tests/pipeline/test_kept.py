@@ -96,7 +96,7 @@ def test_the_comparison_says_which_loss_where_at_what_cost():
         {"standard": numbers(0.5, 0.4, 0.6), "fgsm": numbers(0.55, 0.5, 0.6), "void": numbers(0.1, 0, 0.2)},
         [("fgsm", 0.05, 0.01, 0.09, 0.06), ("void", -0.4, -0.5, -0.3, 0.001)],
     )
-    text = " ".join(kept.page({"one": one, "two": two}).split())
+    text = " ".join(kept.page({"one": one, "two": two}, []).split())
     assert (
         "<code>one</code>: Under attack (ε = 0.1) <code>pgd</code> is the one loss found to improve it: robust accuracy"
         " 70.0 % against 10.0 %, a paired difference of +60.0 points [50.0, 70.0], n = 3." in text
