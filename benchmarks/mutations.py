@@ -37,6 +37,8 @@ AROUND, KEPT, TRACKING = (
     "tests/pipeline/test_kept.py",
     "tests/pipeline/test_tracking.py",
 )
+REPRODUCED, COLLAPSE = f"{REPORT}/test_reproduced.py", f"{REPORT}/test_collapse.py"
+MEASURES = "tests/pipeline/test_measures.py"
 SUM, CONTAINERS, DOUBLE = (
     "inputgrad/losses/_sum.py",
     *(f"inputgrad/gradients/{name}.py" for name in ("containers", "double_backward")),
@@ -409,8 +411,15 @@ MUTATIONS: list[Row] = [
         'knobs["steps"]))',
         f"{AROUND} -k longer",
     ),
-    ("pipeline/report/tables.py", "if low > published.robust", "if high > published.robust", f"{AROUND} -k above"),
-    ("pipeline/report/tables.py", "if high < published.robust", "if low < published.robust", f"{AROUND} -k above"),
+    ("pipeline/results/reproduced.py", "value / factor, value * factor", "value / factor, value", REPRODUCED),
+    ("pipeline/results/reproduced.py", "2 * math.hypot", "math.hypot", REPRODUCED),
+    ("pipeline/results/collapse.py", "max(earlier) - last", "earlier[-1] - last", COLLAPSE),
+    ("pipeline/results/collapse.py", 'one.sort_values("epoch")', "one", COLLAPSE),
+    ("pipeline/stages/robust_validation.py", "task.broken(model(x), y) | ", "", COLLAPSE),
+    ("pipeline/data/_measures.py", "copy.deepcopy(model)", "model", f"{MEASURES} -k left_alone"),
+    ("pipeline/data/_measures.py", "if not math.isfinite(numbers[name])", "if False", f"{MEASURES} -k wrong_number"),
+    ("pipeline/report/published.py", "if low > published.robust", "if high > published.robust", f"{AROUND} -k above"),
+    ("pipeline/report/published.py", "if high < published.robust", "if low < published.robust", f"{AROUND} -k above"),
     (
         "pipeline/report/attack_words.py",
         "study.task.has_classes and (absent := missing(study))",

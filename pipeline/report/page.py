@@ -70,6 +70,8 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "rule": published.RULE,
         "rows": [tables.table_row(row, measure) for row in ordered],
         "about": [words.about(row, summary) for row in summary.others],
+        "collapsed": words.collapsed(summary),
+        "collapse_rule": words.collapse_rule(study),
         "comparisons": words.comparisons(summary),
         "reading": attack_words.reading(summary, input_unit, target_unit),
         "baseline": BASELINE,

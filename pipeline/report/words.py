@@ -8,8 +8,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from pipeline.report.units import DERIVATIVE, GRADIENT, Measure, score
+from pipeline.results.collapse import FALL
 from pipeline.results.statistics import BASELINE, Quantity
 from pipeline.results.summary import Row, Summary
+from pipeline.study.schema import Study
 
 QUESTION = "Does a loss that depends on the input gradient change the network, and what does it improve?"
 ERROR = "gradient_error"
@@ -250,6 +252,21 @@ def about(row: Row, summary: Summary) -> str:
     ]
     said = [f"{name} {change(quantity, how)} ({how.verdict(quantity)})" for name, how, quantity in named]
     return f"`{row.name}`: {'; '.join(said)}. {reach(row)}"
+
+
+def collapsed(summary: Summary) -> list[str]:
+    """Of every loss, in how many seeds its training collapsed; empty where no robust score was taken while training."""
+    found = [(row.name, row.collapsed) for row in summary.rows if row.collapsed is not None]
+    return [f"`{name}`: collapsed in {one.seeds} of {one.of} seeds" for name, one in found]
+
+
+def collapse_rule(study: Study) -> str:
+    """What was looked at for it."""
+    return (
+        f"After every epoch PGD of 5 steps attacked the first {study.training.robust_validation} validation examples at"
+        f" {threat(study.attack.norm, study.attack.epsilon)}. Collapsed: the score of the last epoch is more than"
+        f" {100 * FALL:g} points below the best one before it."
+    )
 
 
 def comparisons(summary: Summary) -> str:

@@ -13,7 +13,7 @@ from inputgrad.errors import UserError
 from inputgrad.robustness import scores
 from pipeline import data, layout, store
 from pipeline.data import _measures
-from pipeline.results import masking, robustness
+from pipeline.results import collapse, masking, robustness
 from pipeline.results.opened import OpenStudy
 from pipeline.results.robustness import complete, iterations, seed_scores
 from pipeline.study.schema import Study
@@ -190,8 +190,12 @@ def pictures_of(opened: OpenStudy, loss: str, seed: int) -> dict[str, np.ndarray
 def history(opened: OpenStudy, loss: str, seed: int) -> pd.DataFrame:
     score = opened.study.task.validation_key
     columns = ["epoch", score, "input_gradient_norm", "term_gradient_ratio"]
+    names = {score: "validation_score"}
+    if opened.study.training.robust_validation:
+        columns.append(f"robust_{score}")
+        names[f"robust_{score}"] = collapse.COLUMN
     frame = opened.read("train", loss, seed, layout.HISTORY, lambda f: pd.read_csv(f)[columns])
-    return frame.rename(columns={score: "validation_score"})
+    return frame.rename(columns=names)
 
 
 def weights_hash(opened: OpenStudy, loss: str, seed: int) -> str:

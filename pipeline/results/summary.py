@@ -12,6 +12,7 @@ import pandas as pd
 from inputgrad.errors import UserError
 from pipeline import layout
 from pipeline.results import robustness, statistics
+from pipeline.results.collapse import Collapses, collapses
 from pipeline.results.masking import Sheet, failed
 from pipeline.results.read import Results
 from pipeline.results.reproduced import Reproduction, reproductions
@@ -46,6 +47,7 @@ class Row:
         measures: by name, what the module of the data set measures of the trained nets.
         distances: by norm, median distance to the nearest wrong answer found; None if half the examples of a seed were
             never broken. Empty for a regression.
+        collapsed: in how many seeds the training lost its robust validation score; None where none was taken.
         equal_weights: in how many of `paired` seeds all weights equal the baseline's bit for bit.
         paired: number of seeds that this loss and the baseline both have.
         pull: ‖λ·∇term‖ / ‖c·∇task‖ over the parameters, mean over the epochs.
@@ -64,6 +66,7 @@ class Row:
     descriptors: dict[str, Described]
     measures: dict[str, Quantity]
     distances: dict[str, Quantity | None]
+    collapsed: Collapses | None
     equal_weights: int
     paired: int
     pull: Estimate
@@ -131,6 +134,7 @@ class Summary:
                         if row.measures
                         else {}
                     ),
+                    **({"collapsed": row.collapsed._asdict()} if row.collapsed else {}),
                     "step_time": row.cost,
                     "masking": {
                         c.name: {"ok": c.ok, "value": c.worst.value, "of": c.worst.of} for c in row.masking.values()
@@ -190,6 +194,7 @@ def rows(results: Results) -> list[Row]:
                 descriptors=described[loss],
                 measures={name: quantities[loss] for name, quantities in measures.items()},
                 distances={norm: quantities.get(loss) for norm, quantities in nearest.items()},
+                collapsed=collapses(results.history[results.history["loss"] == loss]),
                 equal_weights=sum(equal[loss]),
                 paired=len(equal[loss]),
                 pull=estimate(history["term_gradient_ratio"].mean()),

@@ -21,6 +21,7 @@ from inputgrad.gradients.looking import looking
 from inputgrad.losses import Loss, Strength
 from pipeline import data, store
 from pipeline.data import Dataset
+from pipeline.stages.robust_validation import robust_score
 from pipeline.stages.saving import finish, resume, save_epoch
 from pipeline.stages.training_options import augmented, average_of, of_training, optimizer_of, schedule_of
 from pipeline.study.run import Run
@@ -231,12 +232,14 @@ def validate(trainer: Trainer) -> dict[str, float]:
     x, y = trainer.dataset.inputs("validation"), trainer.dataset.y["validation"]
     with looking(trainer.run.device, trainer.kept) as model:
         outputs, losses, gradients = describe(model, x, y)
+        robust = robust_scores(trainer, model)
     task = trainer.dataset.task
     row = {
         task.validation_key: task.score(outputs, y),
         "validation_loss": float(losses.double().mean()),
         "input_gradient_norm": float(gradients.flatten(1).norm(dim=1).double().mean()),
         "term_gradient_ratio": term_gradient_ratio(trainer),
+        **robust,
     }
     if bad := next((name for name, value in row.items() if not math.isfinite(value)), None):
         raise Diverged(
@@ -244,6 +247,14 @@ def validate(trainer: Trainer) -> dict[str, float]:
             f" {lower(trainer)}"
         )
     return row
+
+
+def robust_scores(trainer: Trainer, model: nn.Module) -> dict[str, float]:
+    """The robust validation score of a copy under its name in history.csv, where the study asks for one."""
+    study, dataset = trainer.run.study, trainer.dataset
+    if not study.training.robust_validation:
+        return {}
+    return {f"robust_{dataset.task.validation_key}": robust_score(model.eval().requires_grad_(False), dataset, study)}
 
 
 def term_gradient_ratio(trainer: Trainer) -> float:

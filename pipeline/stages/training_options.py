@@ -15,6 +15,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from inputgrad.errors import UserError
 from pipeline.data import Dataset
+from pipeline.stages.robust_validation import refuse_regression
 from pipeline.study.schema import Augmentation, Study, Training
 
 GREY = 0.5
@@ -64,6 +65,7 @@ def of_training(study: Study, dataset: Dataset) -> Dataset:
         )
     if study.training.augmentation:
         refuse_what_stays(study, dataset)
+    refuse_regression(study, dataset)
     task = task_loss_of(study, dataset) or dataset.context.task
     return replace(dataset, context=replace(dataset.context, task=task))
 

@@ -51,6 +51,9 @@ class Run:
     @property
     def settings(self) -> dict[str, Any]:
         training = self.study.training.model_dump(mode="json", exclude={"seeds", "device"})
+        if self.study.training.robust_validation:  # else an edit of ε trains nothing again
+            attack = self.study.attack
+            training["robust_validation_at"] = {"norm": attack.norm, "epsilon": attack.epsilon}
         return {
             "study": self.study.name,
             "data": self.study.data,

@@ -50,7 +50,8 @@ class Training(Settings):
     the batches are cut from the data as they lie, every epoch the same ones. label_smoothing, class_weights: of the
     task loss; `balanced` weighs a class by the inverse of its share. clip: largest norm of the gradient. average: decay
     of an exponential average of the weights, which is then the model that is kept; 0: none. precision: of the forward
-    pass. compile: a step is one graph by `torch.compile`; needs a C++ compiler.
+    pass. robust_validation: how many validation examples are attacked after every epoch, at the headline ε; 0: none.
+    compile: a step is one graph by `torch.compile`; needs a C++ compiler.
     """
 
     epochs: Annotated[int, Field(gt=0, le=10_000_000)]
@@ -68,6 +69,7 @@ class Training(Settings):
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     augmentation: Augmentation | None = None
+    robust_validation: Annotated[int, Field(ge=0, le=10_000)] = 0
     seeds: Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1)]
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compile: bool = False

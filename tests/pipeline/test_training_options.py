@@ -68,7 +68,7 @@ def test_each_setting_trains_another_model(run):
         ALL,
         "schedule: cosine, optimizer: adamw",
         "average: 0.9, class_weights: balanced",
-        f"{PIECEWISE}, shuffle: false",
+        f"{PIECEWISE}, shuffle: false, robust_validation: 50",
     ],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(run, settings):
@@ -306,6 +306,7 @@ def test_what_is_for_classes_or_images_alone_is_refused(project):
     for settings, message in (
         ("label_smoothing: 0.1", r"training\.label_smoothing needs classes; fix: leave it out for regression"),
         ("class_weights: balanced", r"training\.class_weights needs classes"),
+        ("robust_validation: 50", r"training\.robust_validation needs classes; fix: leave it out for regression"),
         ("augmentation: {flip: true}", r"training\.augmentation needs images; fix: leave it out for inputs \(10,\)"),
     ):
         plain = file.read_text(encoding="utf-8")
