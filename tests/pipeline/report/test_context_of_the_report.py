@@ -8,7 +8,7 @@ import pytest
 
 from inputgrad.errors import UserError
 from pipeline import data, report
-from pipeline.report import attack_words, tables
+from pipeline.report import attack_words, published, tables
 from pipeline.report.units import score
 from pipeline.results import read
 from pipeline.results.opened import OpenStudy
@@ -34,7 +34,7 @@ def test_losses_lie_above_below_or_too_near(results: Results) -> None:
         summary,
         study=summary.study.model_copy(update={"published": [row(between, True), row(found["fgsm"].mean), row(0.0)]}),
     )
-    section = tables.published_section(stated, score(summary.study.task))
+    section = published.published_section(stated, score(summary.study.task))
     assert section is not None
     first, near, lowest = section["sentences"]
     assert first.startswith("trees, ")
@@ -148,7 +148,7 @@ def test_with_one_seed_nothing_is_said_of_intervals(results: Results) -> None:
     training = summary.study.training.model_copy(update={"seeds": [0]})
     study = summary.study.model_copy(update={"published": [row(0.5)], "training": training})
     one = replace(summary, rows=rows, study=study)
-    section = tables.published_section(one, score(study.task))
+    section = published.published_section(one, score(study.task))
     assert section is not None
     assert section["sentences"] == [
         "trees, 50.0 %: one seed, which cannot tell " + ", ".join(f"`{r.name}`" for r in rows) + "."
