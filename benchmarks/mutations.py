@@ -395,7 +395,7 @@ MUTATIONS: list[Row] = [
         "            data = data.to(self.dtype)",
         AUDIT,
     ),
-    (EVALUATE, "still &= ~standing(", "still &= standing(", f"{ATTACK} -k smaller_one"),
+    (EVALUATE, "still &= ~broken_at.standing(", "still &= broken_at.standing(", f"{ATTACK} -k smaller_one"),
     (EVALUATE, " and tasks.of(victim.y).has_classes", "", f"{ATTACK} -k smaller_one"),
     (EVALUATE, "not (step.sees_all_examples or step.radii)", "not step.sees_all_examples", ATTACK),
     (EVALUATE, "if step.epsilon != threat.epsilon]", "if step.epsilon > threat.epsilon]", f"{ATTACK} -k headline"),

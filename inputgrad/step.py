@@ -104,10 +104,7 @@ class Step:
             weight: of this micro-batch, its share of the step's examples; by default 1 / accumulate.
         """
         context = with_known(self.context, examples, points)
-        use = [(type(t), getattr(t, "shape", None), getattr(t, "dtype", None)) for t in (x, y)], [*(points or ())]
-        if use != self.seen:  # of one kind the first is enough: it takes a tenth of a small step
-            refuse_wrong_use(self.loss, self.model, x, y, context)
-            self.seen = use
+        self.refuse_wrong_use(x, y, context)
         if weight is not None and not 0 < weight <= 1:
             raise UserError(f"weight {weight:g} is no share of a step; fix: weight=len(x) / examples of the whole step")
         strength, weights = self.count(strength), [p for one in modules_of(self.model) for p in one.parameters()]
@@ -127,6 +124,14 @@ class Step:
         with saying(self.model, at.x):
             (total if self.scaler is None else self.scaler.scale(total)).backward(inputs=only)
         return Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), noted(at))
+
+    def refuse_wrong_use(self, x: Any, y: Any, context: Context | None) -> None:
+        """Of batches of one kind the first is looked at: it takes a tenth of a small step."""
+        kind = [(type(t), getattr(t, "shape", None), getattr(t, "dtype", None)) for t in (x, y)]
+        use = kind, [*(context.points if context else ())]
+        if use != self.seen:
+            refuse_wrong_use(self.loss, self.model, x, y, context)
+            self.seen = use
 
     def found_besides(self, at: Forward, total: Tensor, strength: Strength) -> list[Tensor]:
         """What the loss trains besides the model's own weights: a coefficient of an equation, a dict of weights, …
@@ -176,7 +181,10 @@ class CompiledStep(Step):
         if loss.compares_passes(loss.strength) and any(isinstance(m, _DropoutNd) and m.p > 0 for m in layers):
             fix = "fix: do not compile, or leave Dropout out"
             raise UserError(f"this term compares passes that must drop the same units, which no graph can hold; {fix}")
+        from torch._dynamo import config
+
         self.shape: torch.Size | None = None
+        self.tracing = config.patch(trace_autograd_ops=True, **LIMITS)  # once: a patch is a class
         # eager random numbers: the same with and without compiling, and resumable with the global generator
         self.compiled = torch.compile(self.gradients, fullgraph=True, dynamic=False, options={"fallback_random": True})
 
@@ -189,9 +197,7 @@ class CompiledStep(Step):
         points: Mapping[str, Any] | None = None,
         weight: float | None = None,
     ) -> Taken:
-        import torch._dynamo
-
-        refuse_wrong_use(self.loss, self.model, x, y, self.context)
+        self.refuse_wrong_use(x, y, self.context)
         if isinstance(x, Tensor) and x.requires_grad:
             fix = "put what lies in front of x into the model, or take Step"
             raise UserError(f"a compiled step gives gradients to the weights of the model alone; fix: {fix}")
@@ -203,7 +209,7 @@ class CompiledStep(Step):
             return super().__call__(x, y, strength, examples, points, weight)
         strength, self.trained = self.count(strength), self.parameters
         try:
-            with torch._dynamo.config.patch(trace_autograd_ops=True, **LIMITS):
+            with self.tracing:
                 taken, gradients = self.compiled(x, y, strength, dict(examples or {}), dict(points or {}))
         except (RuntimeError, NotImplementedError) as error:  # PyTorch's own errors of compiling among them
             fix = "fix: do not compile"

@@ -99,7 +99,7 @@ class Worst:
         """The losses at `moved` (candidates for the examples `index`), differentiable; remembers what is worse."""
         if not len(moved):
             return moved.flatten(1).sum(1)  # none; many a model cannot take an empty batch
-        outputs, y = self.model(moved), self.y[index]
+        outputs, y = self.outputs(moved, index), self.y[index]
         losses = self.task.losses(outputs, y)
         now = self.task.broken(outputs.detach(), y)
         before, loss = self.broken[index], losses.detach()
@@ -109,6 +109,11 @@ class Worst:
         self.loss[better_index] = loss[worse]
         self.broken[better_index] = now[worse]
         return losses
+
+    def outputs(self, moved: Tensor, index: Tensor) -> Tensor:
+        """What the model makes of candidates for the examples `index`."""
+        found: Tensor = self.model(moved)
+        return found
 
     def unbroken(self) -> Tensor:
         """Indices of the examples that still stand."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.attacks import Threat
-from inputgrad.attacks._classes import first_of_each
+from inputgrad.attacks._classes import Prune, first_of_each, most_of_each
 from inputgrad.gradients.forward import Draws, expand
 
 ROWS = 1024
@@ -70,6 +70,7 @@ def apgd(
     targets: Tensor,
     draws: Draws,
     steps: int,
+    prune: Prune = (),
 ) -> Tensor:
     """A point of the ball that the model gets wrong for every example where one was passed, x elsewhere.
 
@@ -82,23 +83,26 @@ def apgd(
         targets: what each ascent heads for, (N, T): T rows for each example.
         draws: of the starts, on the surface of the ball.
         steps: of each ascent.
+        prune: after which steps only the targets whose value is best go on.
     """
     most = max(1, ROWS // targets.shape[1])
     if len(x) > most:
         parts = zip(x.split(most), y.split(most), targets.split(most), strict=True)
-        return torch.cat([apgd(model, *part[:2], threat, objective, part[2], draws, steps) for part in parts])
+        return torch.cat([apgd(model, *part[:2], threat, objective, part[2], draws, steps, prune) for part in parts])
     found, standing = x.clone(), model(x).argmax(1) == y
     rows, wrong = begin(model, x, y, threat, objective, targets, draws)
-    checks = dict(checkpoints(steps))
+    checks, pruned = dict(checkpoints(steps)), dict(prune)
     for i in range(steps + 1):
         if i:
             advance(rows, threat, 1.0 if i == 1 else MOMENTUM)
             wrong = measure(model, objective, rows)
         note(found, standing, rows, wrong)
         alive = standing[rows.example] & ~(rows.at_rest() & (i > 1))
+        if i in pruned:
+            alive &= most_of_each(rows.example, rows.best_value, pruned[i])
         if not alive.any():
             break
-        if alive.float().mean() < 0.9:
+        if i in pruned or alive.float().mean() < 0.9:
             rows = rows.only(alive)
         if i in checks:
             check(rows, checks[i])

@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from pydantic import AfterValidator
 from torch import Tensor, nn
 
-from inputgrad.attacks import Traits
+from inputgrad.attacks import Count, Traits
+
+
+def _fewer_and_fewer(prune: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    steps, kept = [step for step, _ in prune], [few for _, few in prune]
+    if steps != sorted(set(steps)) or kept != sorted(set(kept), reverse=True):
+        raise ValueError(f"{[list(pair) for pair in prune]} must go on with fewer targets from step to step")
+    return prune
+
+
+Prune = Annotated[tuple[tuple[Count, Count], ...], AfterValidator(_fewer_and_fewer)]
+"""((step, targets), ...): after that many steps, so many targets of every example go on; (): all of them do."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +58,17 @@ def targets_of(name: str, traits: Traits, model: nn.Module, x: Tensor, wanted: i
     traits.refuse(name, x.shape[1:], outputs.shape[1])
     ranked: Tensor = outputs.argsort(dim=1, descending=True)
     return ranked[:, 1 : wanted + 1]
+
+
+def most_of_each(example: Tensor, value: Tensor, kept: int) -> Tensor:
+    """Which rows have one of the `kept` largest values of their example, (R,); of equal ones, the first."""
+    order = value.argsort(descending=True, stable=True)
+    order = order[example[order].argsort(stable=True)]
+    sorted_example = example[order]
+    rank = torch.arange(len(order), device=order.device) - torch.searchsorted(sorted_example, sorted_example)
+    among = torch.zeros_like(example, dtype=torch.bool)
+    among[order[rank < kept]] = True
+    return among
 
 
 def first_of_each(example: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, Traits
+from inputgrad.attacks import Threat, Traits, Worst
 from inputgrad.attacks.pgd import climb
 from inputgrad.gradients.forward import Draws
 
@@ -11,4 +11,4 @@ TRAITS = Traits(sees_all_examples=True)
 
 def perturb(model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws) -> Tensor:
     """One step of length ε from x itself, shaped as x; without random start it is PGD of one step."""
-    return climb(model, x, y, threat, None, steps=1, restarts=1, step=threat.epsilon)
+    return climb(Worst(model, x, y), x, threat, None, steps=1, restarts=1, step=threat.epsilon)

@@ -13,22 +13,20 @@ def perturb(
     model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, steps: Count = 20, restarts: Count = 3
 ) -> Tensor:
     """The worst point that `restarts` ascents of `steps` steps pass, shaped as x; the step is 2.5·ε/steps."""
-    return climb(model, x, y, threat, draws, steps=steps, restarts=restarts)
+    return climb(Worst(model, x, y), x, threat, draws, steps=steps, restarts=restarts)
 
 
 def climb(
-    model: nn.Module,
+    worst: Worst,
     x: Tensor,
-    y: Tensor,
     threat: Threat,
     draws: Draws | None,
     *,
-    steps: int,
-    restarts: int,
+    steps: Count = 20,
+    restarts: Count = 3,
     step: float | None = None,
 ) -> Tensor:
     """Ascend `restarts` times, from random starts or (draws None) from x, for the examples that still stand."""
-    worst = Worst(model, x, y)
     for _ in range(restarts):
         left = worst.unbroken()
         if not len(left):

@@ -22,7 +22,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
-from inputgrad.robustness.settings import Attack, ThreatModel, knobs_of
+from inputgrad.robustness.settings import Attack, ThreatModel
 
 PROBES: dict[str, dict[str, Any]] = {"pgd_10x1": {"steps": 10, "restarts": 1}, "pgd_40x5": {"steps": 40, "restarts": 5}}
 """For the masking sheet, at the headline ε: more steps and restarts (steps x restarts) must not help the defender."""
@@ -100,7 +100,7 @@ def at_radius(attack: Attack, threat: ThreatModel, epsilon: float, radii: list[f
             norm=threat.norm,
             epsilon=epsilon,
             sees_all_examples=attack.traits(name).sees_all_examples,
-            knobs=knobs_of(knobs),
+            knobs=attack.knobs(name, knobs),
             radii=tuple(radii) if once else (),
             headline=threat.epsilon if epsilon < threat.epsilon and not once else None,
         )
@@ -116,7 +116,7 @@ def at_headline(attack: Attack, threat: ThreatModel) -> Iterator[AttackStep]:
             attack=name,
             module=attack.module(name),
             sees_all_examples=attack.traits(name).sees_all_examples,
-            knobs=knobs_of(knobs),
+            knobs=attack.knobs(name, knobs),
             **where,
         )
         for name, knobs in attack.expensive(threat).items()
@@ -139,14 +139,14 @@ def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.
         UserError: the model's outputs are not finite.
     """
     clean = judged(victim, "clean", "none", 0.0, torch.arange(len(victim.x)), victim.x)
-    found = [clean]
+    found, broken_at = [clean], BrokenAt(clean)
     for number, step in enumerate(plan(attack)):
         if step.transfer and victim.source is None:
             continue
         stem = f"{number:03d}-{step.attack}-{step.norm}-{step.epsilon:g}"
         contents = kept(folder, stem, key)
         if contents is None:
-            index = torch.arange(len(victim.x)) if step.sees_all_examples else left(pd.concat(found), step, victim)
+            index = torch.arange(len(victim.x)) if step.sees_all_examples else left(broken_at, step, victim)
             # no row where nothing stands any more: a model need not take an empty batch, so it is never given one
             frame = run_step(victim, step, index) if len(index) else clean.iloc[:0]
             contents = frame.to_parquet(index=False)
@@ -154,6 +154,7 @@ def attacked(victim: Victim, attack: Attack, folder: Path, key: str = "") -> pd.
                 temporary.write_bytes(contents)
         # always as it was written: a resumed evaluation sees the very same frames
         found.append(pd.read_parquet(BytesIO(contents)))
+        broken_at.note(found[-1])
     return pd.concat(found, ignore_index=True)
 
 
@@ -172,21 +173,33 @@ def hash_of(key: str, stem: str, contents: bytes) -> str:
     return hashlib.sha256(f"{key} {stem} ".encode() + contents).hexdigest()[:16]
 
 
-def left(outcomes: pd.DataFrame, step: AttackStep, victim: Victim) -> Tensor:
+class BrokenAt:
+    """The smallest ε of each norm at which something has broken every example; infinite where nothing has."""
+
+    def __init__(self, clean: pd.DataFrame) -> None:
+        self.clean = np.where(clean["broken"], 0.0, np.inf)
+        self.of_norm: dict[str, np.ndarray] = {}
+
+    def note(self, step: pd.DataFrame) -> None:
+        """Look at the outcomes of one step."""
+        broken = step[step["broken"]]
+        for norm, rows in broken.groupby("norm"):
+            np.minimum.at(self.of_norm.setdefault(str(norm), self.clean.copy()), rows["example"], rows["epsilon"])
+
+    def standing(self, norm: BallNorm, epsilon: float) -> np.ndarray:
+        """Of every example, whether nothing has broken it inside the ball; a smaller ball lies inside a larger one."""
+        return self.of_norm.get(norm, self.clean) > epsilon
+
+
+def left(broken_at: BrokenAt, step: AttackStep, victim: Victim) -> Tensor:
     """The examples that a step attacks: nothing has broken them yet inside its ball, but something at the headline ε.
 
     Nothing breaks an example of a regression: each is attacked at every ε.
     """
-    still = standing(outcomes, step.norm, step.epsilon)
+    still = broken_at.standing(step.norm, step.epsilon)
     if step.headline is not None and tasks.of(victim.y).has_classes:
-        still &= ~standing(outcomes, step.norm, step.headline)
-    return torch.tensor(still.index[still].to_numpy())
-
-
-def standing(outcomes: pd.DataFrame, norm: BallNorm, epsilon: float) -> pd.Series[bool]:
-    """Of every example, whether nothing has broken it inside the ball; a smaller ball lies inside a larger one."""
-    inside = outcomes["norm"].isin(["none", norm]) & (outcomes["epsilon"] <= epsilon)
-    return ~outcomes["broken"].where(inside, False).groupby(outcomes["example"]).any()
+        still &= ~broken_at.standing(step.norm, step.headline)
+    return torch.from_numpy(np.flatnonzero(still))
 
 
 def run_step(victim: Victim, step: AttackStep, index: Tensor) -> pd.DataFrame:

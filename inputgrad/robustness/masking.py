@@ -239,8 +239,8 @@ def black_box(evidence: Evidence) -> Finding:
     for threat in evidence.attack.threat_models:
         frame = evidence.outcomes
         inside = frame[frame["norm"].isin(["none", threat.norm]) & (frame["epsilon"] <= threat.epsilon)]
-        blind = inside["attack"].map(lambda attack: is_black_box(attack, evidence.attack))
-        pairs.append((evidence.worst(inside), evidence.worst(inside[~blind])))
+        blind = [attack for attack in inside["attack"].unique() if is_black_box(attack, evidence.attack)]
+        pairs.append((evidence.worst(inside), evidence.worst(inside[~inside["attack"].isin(blind)])))
     reason = "harm that Square, random search, noise or transfer add to the gradient-based attacks at the headline ε"
     return compared(evidence, pairs, reason)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import ModuleType
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, field_validator, model_validator
 
@@ -56,12 +56,15 @@ class Attack(ThreatModel):
 
     attacks: run at every ε. at_epsilon: expensive ones, run at the headline ε of each threat model only; an attack
     named in both has these knobs there. examples: how many examples of the test split are attacked; None: all.
+    ensemble: with `fast`, targeted APGD drops targets early and targeted FAB is left out: each attack's own `fast` says
+    which knobs it has then, or None. Knobs that are stated here come before that.
     """
 
     secondary: Secondary | None = None
     attacks: Attacks = {"noise": {}, "fgsm": {}, "pgd": {}}
     at_epsilon: dict[str, dict[str, Any]] = {}
     examples: PositiveInt | None = None
+    ensemble: Literal["standard", "fast"] = "standard"
 
     @model_validator(mode="after")
     def _chosen_are_there(self) -> Self:
@@ -74,7 +77,8 @@ class Attack(ThreatModel):
     def expensive(self, threat: ThreatModel) -> dict[str, dict[str, Any]]:
         """The attacks that run at the headline ε of one of the threat models only, with their knobs."""
         chosen = threat.at_epsilon if isinstance(threat, Secondary) else None
-        return {name: knobs for name, knobs in self.at_epsilon.items() if chosen is None or name in chosen}
+        there = {name: knobs for name, knobs in self.at_epsilon.items() if chosen is None or name in chosen}
+        return {name: knobs for name, knobs in there.items() if self.changes(name, knobs) is not None}
 
     @property
     def threat_models(self) -> list[ThreatModel]:
@@ -83,6 +87,16 @@ class Attack(ThreatModel):
     def module(self, name: str) -> ModuleType:
         """The code of an attack: ours by its name, or one's own by its `use`."""
         return attack_module(name, {**self.attacks, **self.at_epsilon}.get(name, {}))
+
+    def changes(self, name: str, stated: dict[str, Any]) -> dict[str, Any] | None:
+        """The knobs that the fast ensemble gives an attack with these; None: it leaves the attack out."""
+        fast = getattr(attack_module(name, stated), "fast", None)
+        found: dict[str, Any] | None = fast(**knobs_of(stated)) if fast and self.ensemble == "fast" else {}
+        return found
+
+    def knobs(self, name: str, stated: dict[str, Any]) -> dict[str, Any]:
+        """What `perturb` of an attack takes: the knobs that are stated, and those of the fast ensemble."""
+        return (self.changes(name, stated) or {}) | knobs_of(stated)
 
     def traits(self, name: str) -> Traits:
         found: Traits = self.module(name).TRAITS

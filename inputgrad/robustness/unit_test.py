@@ -8,12 +8,13 @@ example (Zimmermann, Brendel, Tramèr & Carlini, NeurIPS 2022; 11 of the 13 defe
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from inputgrad.attacks import Threat, pgd
+from inputgrad.attacks import Threat, Worst, pgd
 from inputgrad.gradients.forward import Draws, wide
 
 EXAMPLES, INSIDE, DRAWS = 20, 999, 5
@@ -43,16 +44,37 @@ class Features(nn.Module):
         return wide(given[-1] if given and len(given[-1]) == len(x) else outputs).flatten(1)
 
 
-class Planted(nn.Module):
-    """Two logits from the features: class 1 on the side of the planted point, `side` > 0, class 0 elsewhere."""
+@dataclass(frozen=True)
+class Planted:
+    """Two logits from the features: class 1 on the side of the planted point, `side` > 0, class 0 elsewhere.
 
-    def __init__(self, features: Features, weight: Tensor, bias: Tensor) -> None:
-        super().__init__()
-        self.features, self.weight, self.bias = features, weight, bias
+    weight, bias: (d,) and (), or (T, d) and (T,), a classifier for each of T inputs.
+    """
 
-    def forward(self, x: Tensor) -> Tensor:
-        side = self.features(x) @ self.weight + self.bias
+    features: Features
+    weight: Tensor
+    bias: Tensor
+
+    def __call__(self, x: Tensor) -> Tensor:
+        side = (self.features(x) * self.weight).sum(1) + self.bias
         return torch.stack([-side, side], 1) / 2
+
+
+class Tests(Worst):
+    """The worst inputs against many planted classifiers in one batch, each against its own.
+
+    Args:
+        nets: a classifier for each example.
+        x: clean inputs, (T, *input), all of class 0.
+    """
+
+    def __init__(self, nets: list[Planted], x: Tensor) -> None:
+        self.features = nets[0].features
+        self.weight, self.bias = torch.stack([net.weight for net in nets]), torch.stack([net.bias for net in nets])
+        super().__init__(self.features, x, torch.zeros(len(x), dtype=torch.long, device=x.device))
+
+    def outputs(self, moved: Tensor, index: Tensor) -> Tensor:
+        return Planted(self.features, self.weight[index], self.bias[index])(moved)
 
 
 def missed(
@@ -69,13 +91,14 @@ def missed(
         chunk: points that the net is given at once.
     """
     draws, features = Draws(torch.Generator(x.device).manual_seed(seed)), Features(model)
-    y, found = torch.zeros(1, dtype=torch.long, device=x.device), list[bool]()
-    for one in x[:EXAMPLES].split(1):
-        net = planted(features, one, threat, draws, chunk)
-        if net is not None:
-            moved = pgd.perturb(net, one, y, threat, draws, **knobs)
-            found.append(bool(net(moved).argmax(1).item()))
-    return found.count(False), len(found)
+    nets = [(planted(features, one, threat, draws, chunk), one) for one in x[:EXAMPLES].split(1)]
+    made = [(net, one) for net, one in nets if net is not None]
+    missed = 0
+    for some in (made[i : i + chunk] for i in range(0, len(made), chunk)):
+        tests = Tests([net for net, _ in some], torch.cat([one for _, one in some]))
+        pgd.climb(tests, tests.x.clone(), threat, draws, **knobs)
+        missed += len(tests.unbroken())
+    return missed, len(made)
 
 
 @torch.no_grad()

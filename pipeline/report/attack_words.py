@@ -31,23 +31,34 @@ def attacks_run(study: Study) -> str:
     if rest := [name for name in attack.attacks if name not in everyone]:
         said += f" At every ε, on the examples that all before it left standing: {named(rest)};"
         said += " what stands at the study's ε is not attacked at a smaller one."
-    if attack.at_epsilon:
+    if expensive := attack.expensive(attack):
         whole = not [*missing(study), *changed(study)]
-        stated = {name: knobs_of(attack.module(name).perturb, knobs) for name, knobs in attack.at_epsilon.items()}
+        stated = {name: knobs_of(attack.module(name).perturb, knobs) for name, knobs in expensive.items()}
         some = {name: knobs["examples"] for name, knobs in stated.items() if "examples" in knobs}
-        on_all = [name for name in attack.at_epsilon if name not in some]
+        on_all = [name for name in expensive if name not in some]
         ensemble = ", the standard AutoAttack ensemble" if whole else ""
         said += f" At the study's ε, on what still stands: {named(on_all)}{ensemble}."
         said += "".join(f" `{name}` there, on the first {count} that still stand." for name, count in some.items())
         for threat in attack.threat_models[1:]:
-            if (chosen := list(attack.expensive(threat))) != list(attack.at_epsilon):
+            if (chosen := list(attack.expensive(threat))) != list(expensive):
                 said += f" In {threat.norm} {f'only {named(chosen)}' if chosen else 'none'} of these."
+    return said + pruned(study)
+
+
+def pruned(study: Study) -> str:
+    """What the fast ensemble does to the attacks that have several targets; nothing for the standard one."""
+    attack, said = study.attack, ""
+    for name, knobs in {**attack.attacks, **attack.expensive(attack)}.items():
+        if prune := attack.knobs(name, knobs).get("prune"):
+            plan = ", ".join(f"after {step} steps the best {kept}" for step, kept in prune)
+            said += f" `{name}` drops targets early: {plan} go on."
     return said
 
 
 def missing(study: Study) -> list[str]:
     """The attacks of the standard ensemble that do not run at the study's ε."""
-    return [name for name in STANDARD if name not in study.attack.at_epsilon and name not in study.attack.attacks]
+    run = {**study.attack.attacks, **study.attack.expensive(study.attack)}
+    return [name for name in STANDARD if name not in run]
 
 
 def changed(study: Study) -> list[str]:
@@ -206,6 +217,10 @@ def limitations(summary: Summary, searched: bool, repeated: int = 0) -> list[str
         said.append(f"Of the standard ensemble {named(absent)} did not run.")
     if study.task.has_classes and (other := changed(study)):
         said.append(f"Of the standard ensemble {named(other)} ran with other settings than the standard's.")
+    if study.attack.ensemble == "fast":
+        said.append(
+            "The ensemble is the fast one (`ensemble: standard` runs the whole): some targets were dropped early."
+        )
     if repeated:
         said.append(
             f"{repeated} of the {summary.available} examples of the test split have the same input as one of the"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import multiprocessing
 import pickle
 import signal
@@ -19,6 +20,8 @@ from pipeline import interrupts
 
 Result = TypeVar("Result")
 
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
+"""Of glibc's malloc.h."""
 fresh = False
 """True in a command's own process, which has run nothing of torch: it may be forked, and the workers share its imports.
 
@@ -65,6 +68,7 @@ class Process:
 
 def work(pipe: Connection) -> None:
     die_with_parent()
+    keep_memory()
     while True:
         try:
             question = pipe.recv_bytes()
@@ -78,6 +82,14 @@ def work(pipe: Connection) -> None:
                 error.add_note(f"in a worker process:\n{traceback.format_exc()}")
             answer = pickle.dumps((None, error))
         pipe.send_bytes(answer)
+
+
+def keep_memory() -> None:
+    """Let a worker keep up to 1 GiB that it has freed: glibc gives every large tensor back, and asks for it again."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt is not None:  # another C library has no such function
+        for parameter, size in ((M_TRIM_THRESHOLD, 1 << 30), (M_TOP_PAD, 1 << 26), (M_MMAP_THRESHOLD, 1 << 30)):
+            mallopt(parameter, size)
 
 
 def start_method() -> BaseContext:
