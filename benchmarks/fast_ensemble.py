@@ -3,8 +3,8 @@
     python -m benchmarks.fast_ensemble [STUDY,STUDY [SEEDS]]    # digits,decoy_digits 0,1; after `make study` of each
 
 Both in turn, on one thread: attacks, descriptors and masking sheet. A pass is one of one example through the net, with
-or without its gradient; they are counted, so that they are the same on a busy machine. Besides the models of the studies: some whose
-gradient is hidden (rounded inputs, a saturated softmax), and nets that a plain loop trains here.
+or without its gradient; they are counted, so that they are the same on a busy machine. Besides the models of the
+studies: some whose gradient is hidden (rounded inputs, a saturated softmax), and nets that a plain loop trains here.
 """
 
 from __future__ import annotations
@@ -139,12 +139,13 @@ def report(name: str, before: Found, after: Found) -> tuple[float, float]:
     weaker, stronger = (before.broken & ~after.broken).sum(), (after.broken & ~before.broken).sum()
     passes = (after.forward + after.backward) / (before.forward + before.backward)
     flags = "" if before.flags == after.flags else f"; flags {before.flags} became {after.flags}"
+    seconds = after.seconds / before.seconds
     print(
         f"{name:44s} {before.forward:6.0f} + {before.backward:5.0f} passes, {passes:.2f} x;"
-        f" {before.seconds:6.2f} s, {after.seconds / before.seconds:.2f} x; broken less {weaker}, more {stronger}{flags}",
+        f" {before.seconds:6.2f} s, {seconds:.2f} x; broken less {weaker}, more {stronger}{flags}",
         flush=True,
     )
-    return passes, after.seconds / before.seconds
+    return passes, seconds
 
 
 if __name__ == "__main__":

@@ -130,12 +130,14 @@ def test_what_stands_in_the_headline_ball_is_not_attacked_in_a_smaller_one(epsil
         + [(2, "l2", 0.1, True)],  # another norm says nothing of this one
         columns=["example", "norm", "epsilon", "broken"],
     )
+    broken_at = attacking.BrokenAt(pd.DataFrame({"broken": [False] * 4}))
+    broken_at.note(outcomes)
     y = torch.zeros(4, dtype=torch.long) if classes else torch.zeros(4)
     victim = attacking.Victim(name="", model=nn.Identity(), source=None, x=torch.zeros(4, 1), y=y, bounds=None, seed=0)
     step = attacking.AttackStep(
         attack="", module=attacking.pgd, norm="linf", epsilon=epsilon, sees_all_examples=False, headline=headline
     )
-    assert attacking.left(outcomes, step, victim).tolist() == examples
+    assert attacking.left(broken_at, step, victim).tolist() == examples
 
 
 def test_the_secondary_norm_may_have_fewer_expensive_attacks(project):
