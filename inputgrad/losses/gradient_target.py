@@ -2,6 +2,7 @@
 
 from typing import ClassVar, Literal
 
+from pydantic import Field
 from torch import Tensor
 
 from inputgrad.gradients.forward import Forward
@@ -10,7 +11,7 @@ from inputgrad.losses import Loss, Range
 
 
 class GradientTarget(Loss):
-    """mean(l_i) + strength * mean(‖w_i · (sign · ∇_x f(x_i) - t_i)‖²).
+    """task_weight * mean(l_i) + strength * mean(‖w_i · (sign · ∇_x f(x_i) - t_i)‖²).
 
     t_i is the gradient that the output should have at x_i: `Context(examples={"target_gradient": t})`, shaped as x, or
     (N, k, *input) where each of the k outputs has its own. With `sign: -1` it is matched by the negative gradient: t_i
@@ -20,6 +21,9 @@ class GradientTarget(Loss):
     `mean` says over what is averaged: over the rows of x the sum over a row's components ("row"; rows are examples, or
     the atoms of a batch of molecules), over all components ("component", as `nn.MSELoss` on the forces), or over the
     examples the sum over all rows of one ("example"; it needs `Context(index=...)`).
+
+    With `task_weight` 0 the gradient alone is learned, and the output is known up to a constant: forces without
+    energies, or the motion that an energy gives (Hamiltonian neural networks, Greydanus et al. 2019).
 
     Regression only: the gradient is that of the prediction itself, not of its error.
     Cost: one double backward for each output. Helps wherever derivatives are known: force fields, simulators, teachers;
@@ -31,10 +35,15 @@ class GradientTarget(Loss):
 
     sign: Literal[1, -1] = 1
     mean: Mean = "row"
+    task_weight: float = Field(default=1.0, ge=0)
 
     needs: ClassVar[tuple[str, ...]] = ("target_gradient",)
     tasks: ClassVar[tuple[str, ...]] = ("regression",)
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
+
+    @property
+    def weight_of_task(self) -> float:
+        return self.task_weight
 
     def term(self, at: Forward) -> Tensor:
         found, wanted = matched(at, self.sign)

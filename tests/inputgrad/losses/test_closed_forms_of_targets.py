@@ -17,6 +17,7 @@ from inputgrad import (
     Forward,
     GradientNorm,
     GradientTarget,
+    Step,
     UserError,
     losses,
     registry,
@@ -84,6 +85,37 @@ def test_training_follows_it_and_not_its_control():
         moved.load_state_dict({"a": model.a.detach() + sign * step * up})
         values.append(float(GradientTarget()(moved, x, y, context)))
     assert (values[0] - values[1]) / (2 * step) == pytest.approx(float((found[0] * up).sum()), rel=1e-6)
+
+
+def test_without_the_task_the_gradient_alone_is_learned():
+    """A Hamiltonian net: S is orthogonal, so the error of the motion S∇F is that of the gradient ∇F."""
+    model, x, y = quadratic()
+    motion = torch.randn(N, D, generator=generator(), dtype=torch.float64)
+    s = torch.eye(D, dtype=torch.float64).roll(D // 2, 1) * torch.tensor([1.0, 1.0, -1.0, -1.0])[:, None]
+    loss = GradientTarget(task_weight=0, mean="component")
+    found = [loss(model, x, t, known(target_gradient=motion @ s)) for t in (y, y + 5)]
+    wanted = F.mse_loss(x @ (model.a[0] + model.a[0].T) @ s.T / 2, motion)
+    for value in found:
+        torch.testing.assert_close(value, wanted)
+        torch.testing.assert_close(*(torch.autograd.grad(v, model.a, retain_graph=True)[0] for v in (value, wanted)))
+
+
+def test_without_the_task_the_control_is_a_constant_that_no_step_can_take():
+    model, x, y = quadratic()
+    context = known(target_gradient=torch.randn(N, D, generator=generator(), dtype=torch.float64))
+    control, real = (kind(task_weight=0) for kind in (DetachedTarget, GradientTarget))
+    before = model.a.detach().clone()
+    assert control(model, x, y, context).item() == real(model, x, y, context).item()
+    assert not control(model, x, y, context).requires_grad
+    with pytest.raises(UserError, match="does not require grad"):
+        Step(control, model, context)(x, y)
+    assert model.a.grad is None
+    optimizer = torch.optim.Adam(model.parameters(), weight_decay=0.1)
+    optimizer.step()  # not even the weight decay moves a weight without a gradient
+    assert torch.equal(model.a, before)
+    Step(real, model, context)(x, y)
+    optimizer.step()
+    assert not torch.equal(model.a, before)
 
 
 def test_a_target_that_is_missing_or_does_not_fit_is_said():
