@@ -16,7 +16,7 @@ from inputgrad.errors import UserError
 from inputgrad.gradients.descriptors import describe
 from inputgrad.gradients.looking import looking
 from pipeline import layout, store
-from pipeline.study.run import Run, goodness
+from pipeline.study.run import Run, kept_row
 
 if TYPE_CHECKING:
     from pipeline.stages.train import Trainer
@@ -58,9 +58,9 @@ def checkpoint(run: Run, file: Path) -> dict[str, Any]:
 
 def refuse_other_best(run: Run, folder: Path, history: list[dict[str, float]]) -> None:
     """Raise a UserError where best.pt is not that of `history`, nor of a later epoch, which is then written again."""
-    found, best = checkpoint(run, folder / layout.BEST)["epoch"], max(history, key=goodness)["epoch"]
+    found, best = checkpoint(run, folder / layout.BEST)["epoch"], kept_row(run, history)["epoch"]
     if found != best and found <= history[-1]["epoch"]:
-        raise UserError(f"{folder / layout.BEST} is of epoch {found}, not of the best one, {best}; {ASIDE}")
+        raise UserError(f"{folder / layout.BEST} is of epoch {found}, not of the kept one, {best}; {ASIDE}")
 
 
 def save_epoch(trainer: Trainer, folder: Path) -> None:
@@ -70,7 +70,7 @@ def save_epoch(trainer: Trainer, folder: Path) -> None:
         x, y, _ = trainer.dataset.first("validation", SHOWN)
         with looking(run.device, trainer.kept) as model:
             trainer.snapshots[trainer.epoch] = describe(model, x, y)[2].cpu()
-    if row is max(trainer.history, key=goodness):
+    if row is kept_row(run, trainer.history):
         contents = {"model": trainer.kept.state_dict(), "epoch": trainer.epoch, "fingerprint": run.fingerprint}
         store.save_checkpoint(folder / layout.BEST, contents)
     if (folder / layout.LAST).exists():
@@ -104,7 +104,7 @@ def finish(trainer: Trainer, folder: Path) -> None:
             epochs=np.array(sorted(trainer.snapshots)),
             gradients=torch.stack([trainer.snapshots[e] for e in sorted(trainer.snapshots)]).numpy(),
         )
-    best = max(trainer.history, key=goodness)
+    best = kept_row(run, trainer.history)
     facts = {
         "fingerprint": run.fingerprint,
         **run.settings,

@@ -127,9 +127,9 @@ class Diverged(UserError):
 def train(run: Run, dataset: Dataset | None = None, until: int | None = None) -> Path:
     """Train one run to its end, from wherever it was left; returns its folder.
 
-    The folder holds best.pt and last.pt (best by validation score, ties by validation loss), history.csv (a row an
-    epoch), gradients.npz (input gradients of the same validation examples at a few epochs) and run.json. Every byte is
-    the same whether the run was interrupted or not.
+    The folder holds best.pt and last.pt (best by validation score, ties by validation loss; with `keep: last` the last
+    epoch's), history.csv (a row an epoch), gradients.npz (input gradients of the same validation examples at a few
+    epochs) and run.json. Every byte is the same whether the run was interrupted or not.
 
     Args:
         run: what to train.

@@ -127,6 +127,11 @@ def runs(study: Study, loss_name: str) -> list[Run]:
     return [Run(study, loss_name, seed) for seed in study.training.seeds]
 
 
+def kept_row(run: Run, history: list[dict[str, float]]) -> dict[str, float]:
+    """The epoch whose net is kept: the best one, or the last where the study says so."""
+    return history[-1] if run.study.training.keep == "last" else max(history, key=goodness)
+
+
 def goodness(row: dict[str, float]) -> tuple[float, float]:
     """What makes an epoch the best: its validation score, ties by its validation loss."""
     task = next(task for task in tasks.TASKS.values() if task.validation_key in row)

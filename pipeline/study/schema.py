@@ -49,7 +49,8 @@ class Training(Settings):
     linear in between, the same for all steps of an epoch. shuffle: whether every epoch has an order of its own; false:
     the batches are cut from the data as they lie, every epoch the same ones. label_smoothing, class_weights: of the
     task loss; `balanced` weighs a class by the inverse of its share. clip: largest norm of the gradient. average: decay
-    of an exponential average of the weights, which is then the model that is kept; 0: none. precision: of the forward
+    of an exponential average of the weights, which is then the model that is kept; 0: none. keep: the net of
+    which epoch, the best by the validation score, or the last, as published trainings do. precision: of the forward
     pass. robust_validation: how many validation examples are attacked after every epoch, at the headline ε; 0: none.
     compile: a step is one graph by `torch.compile`; needs a C++ compiler.
     """
@@ -67,6 +68,7 @@ class Training(Settings):
     class_weights: Literal["none", "balanced"] = "none"
     clip: Positive | None = None
     average: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    keep: Literal["best", "last"] = "best"
     precision: Literal["float32", "bfloat16"] = "float32"
     augmentation: Augmentation | None = None
     robust_validation: Annotated[int, Field(ge=0, le=10_000)] = 0

@@ -249,7 +249,7 @@ def test_a_best_checkpoint_of_another_epoch_is_trained_again(stopped, run, capsy
     trained.clear()
     assert contents(train.train(r)) == whole
     assert trained == [2, 3]  # the first epoch's checkpoint fits to it
-    assert notes(capsys) == [f"note: {r.state}/best.pt is of epoch 1, not of the best one, 2; {saving.ASIDE}"]
+    assert notes(capsys) == [f"note: {r.state}/best.pt is of epoch 1, not of the kept one, 2; {saving.ASIDE}"]
 
 
 def test_without_any_good_checkpoint_a_run_starts_afresh(stopped, capsys):

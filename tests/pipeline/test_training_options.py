@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from inputgrad import files
 from inputgrad.errors import UserError
-from pipeline import data
+from pipeline import data, layout, store
 from pipeline.stages import runner, train, training_options
 from pipeline.stages.training_options import augmented
 from pipeline.study.read import read_study
@@ -68,7 +68,7 @@ def test_each_setting_trains_another_model(run):
         ALL,
         "schedule: cosine, optimizer: adamw",
         "average: 0.9, class_weights: balanced",
-        f"{PIECEWISE}, shuffle: false, robust_validation: 50",
+        f"{PIECEWISE}, shuffle: false, robust_validation: 50, keep: last",
     ],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(run, settings):
@@ -78,6 +78,20 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(run, settings):
     for epoch in (1, 2, 3):
         train.train(one, until=epoch)
     assert contents(one.state) == whole
+
+
+@pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
+def test_the_net_of_the_best_or_of_the_last_epoch_is_kept(run, monkeypatch, keep, epoch):
+    real, rows = train.validate, iter([0.9, 0.8, 0.7])
+    monkeypatch.setattr(train, "validate", lambda trainer: real(trainer) | {"validation_accuracy": next(rows)})
+    one = run(f"keep: {keep}")
+    train.train(one, until=1)
+    first = weights(one.state, "best.pt")
+    folder = train.train(one)
+    facts = store.read_json(folder / layout.RUN, "")
+    assert (facts["best_epoch"], facts["best"]["epoch"]) == (epoch, epoch)
+    assert weights(folder, "best.pt") == (first if keep == "best" else weights(folder, "last.pt"))
+    assert first != weights(folder, "last.pt")
 
 
 def training(**settings):
