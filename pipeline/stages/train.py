@@ -25,6 +25,7 @@ from pipeline.stages.robust_validation import robust_score
 from pipeline.stages.saving import finish, resume, save_epoch
 from pipeline.stages.training_options import augmented, average_of, of_training, optimizer_of, schedule_of
 from pipeline.study.run import Run
+from pipeline.study.schema import Training
 
 
 @dataclass
@@ -50,7 +51,7 @@ class Trainer:
         training, device = run.study.training, run.device
         dataset, model = of_training(run.study, dataset.to(device)), run.build(dataset)
         optimizer = optimizer_of(training, model)
-        steps = run.epochs * math.ceil(len(dataset.y["train"]) / training.batch_size)
+        steps = run.epochs * steps_of_epoch(training, dataset)
         return cls(
             run=run,
             dataset=dataset,
@@ -75,12 +76,18 @@ class Trainer:
 
     @property
     def steps_per_epoch(self) -> int:
-        return math.ceil(len(self.dataset.y["train"]) / self.run.study.training.batch_size)
+        return steps_of_epoch(self.run.study.training, self.dataset)
 
     def order(self) -> Tensor:
-        """The training examples in the order in which an epoch takes them, (n,)."""
+        """The training examples in the order in which a pass takes them, (n,)."""
         n = len(self.dataset.y["train"])
         return torch.randperm(n, generator=self.shuffle) if self.run.study.training.shuffle else torch.arange(n)
+
+    def batches(self) -> list[Tensor]:
+        """The training examples of every step of an epoch, (batch_size,) each, or fewer at the end of a pass."""
+        training = self.run.study.training
+        passes = (self.order().to(self.run.device) for _ in range(training.passes))
+        return [batch for order in passes for batch in order.split(training.batch_size)]
 
     def generators(self) -> list[torch.Generator]:
         """Order of the batches, draws of the loss, augmentation, and the global ones (CPU, and GPU if any: dropout)."""
@@ -111,6 +118,10 @@ class Trainer:
             generator.set_state(saved)
         for name in ("epoch", "history", "snapshots"):
             setattr(self, name, state[name])
+
+
+def steps_of_epoch(training: Training, dataset: Dataset) -> int:
+    return training.passes * math.ceil(len(dataset.y["train"]) / training.batch_size)
 
 
 def step_of(run: Run, loss: Loss, model: nn.Module, dataset: Dataset, draws: Draws | None = None) -> Step:
@@ -167,11 +178,11 @@ def train(run: Run, dataset: Dataset | None = None, until: int | None = None) ->
 
 
 def train_epoch(trainer: Trainer) -> dict[str, float]:
-    """One pass over the training split; returns the mean task loss, the mean term and what the loss noted."""
-    run, loss = trainer.run, trainer.run.loss
+    """The steps of one epoch; returns the mean task loss, the mean term and what the loss noted."""
+    loss = trainer.run.loss
     totals, records, known = [], [], trainer.dataset.known("train")
     trainer.model.train()
-    batches = trainer.order().to(run.device).split(run.study.training.batch_size)
+    batches = trainer.batches()
     for number, batch in enumerate(batches):
         strength = loss.strength_at(trainer.epoch * len(batches) + number, trainer.epoch + number / len(batches))
         taken = one_step(trainer, batch, strength, {name: t[batch] for name, t in known.items()})

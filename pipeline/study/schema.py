@@ -44,19 +44,21 @@ class Augmentation(Settings):
 class Training(Settings):
     """How every loss of the study is trained; all of them alike.
 
-    momentum: of sgd alone (Nesterov's). schedule: how the learning rate falls, step by step; `piecewise`: by
-    learning_rates, in the place of learning_rate: [share of the epochs that are over, learning rate] of each corner,
-    linear in between, the same for all steps of an epoch. shuffle: whether every epoch has an order of its own; false:
-    the batches are cut from the data as they lie, every epoch the same ones. label_smoothing, class_weights: of the
-    task loss; `balanced` weighs a class by the inverse of its share. clip: largest norm of the gradient. average: decay
-    of an exponential average of the weights, which is then the model that is kept; 0: none. keep: the net of
-    which epoch, the best by the validation score, or the last, as published trainings do. precision: of the forward
-    pass. robust_validation: how many validation examples are attacked after every epoch, at the headline ε; 0: none.
-    compile: a step is one graph by `torch.compile`; needs a C++ compiler.
+    passes: over the training split in an epoch; the net is validated and saved after each epoch. momentum: of sgd
+    alone (Nesterov's). schedule: how the learning rate falls, step by step; `piecewise`: by learning_rates, in the
+    place of learning_rate: [share of the epochs that are over, learning rate] of each corner, linear in between, the
+    same for all steps of an epoch. shuffle: whether every epoch has an order of its own; false: the batches are cut
+    from the data as they lie, every epoch the same ones. label_smoothing, class_weights: of the task loss; `balanced`
+    weighs a class by the inverse of its share. clip: largest norm of the gradient. average: decay of an exponential
+    average of the weights, which is then the model that is kept; 0: none. keep: the net of which epoch, the best by
+    the validation score, or the last, as published trainings do. precision: of the forward pass. robust_validation:
+    how many validation examples are attacked after every epoch, at the headline ε; 0: none. compile: a step is one
+    graph by `torch.compile`; needs a C++ compiler.
     """
 
     epochs: Annotated[int, Field(gt=0, le=10_000_000)]
     batch_size: Annotated[int, Field(gt=0, le=10_000_000)]
+    passes: Annotated[int, Field(gt=0, le=10_000_000)] = 1
     learning_rate: Rate | None = None
     learning_rates: list[Corner] = Field(default=[])
     weight_decay: Annotated[float, Field(ge=0, le=1000, allow_inf_nan=False)] = 0.0

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def test_each_setting_trains_another_model(run):
         ALL,
         "schedule: cosine, optimizer: adamw",
         "average: 0.9, class_weights: balanced",
-        f"{PIECEWISE}, shuffle: false, robust_validation: 50, keep: last",
+        f"{PIECEWISE}, shuffle: false, robust_validation: 50, keep: last, passes: 2",
     ],
 )
 def test_a_run_that_was_stopped_ends_with_the_same_bytes(run, settings):
@@ -78,6 +79,18 @@ def test_a_run_that_was_stopped_ends_with_the_same_bytes(run, settings):
     for epoch in (1, 2, 3):
         train.train(one, until=epoch)
     assert contents(one.state) == whole
+
+
+def test_passes_of_an_epoch_are_the_epochs_of_a_training_that_is_looked_at_less(run):
+    """The same steps with the same learning rates, but a third of the validations."""
+    many, few = (run(f"schedule: cosine, {how}") for how in ("passes: 1", "passes: 3"))
+    few = replace(
+        few, study=few.study.model_copy(update={"training": few.study.training.model_copy(update={"epochs": 1})})
+    )
+    folders = [train.train(one) for one in (many, few)]
+    facts = [store.read_json(folder / layout.RUN, "") for folder in folders]
+    assert [(one["steps"], one["last"]["epoch"]) for one in facts] == [(facts[0]["steps"], 3), (facts[0]["steps"], 1)]
+    assert weights(folders[0]) == weights(folders[1])
 
 
 @pytest.mark.parametrize(("keep", "epoch"), [("best", 1), ("last", 3)])
