@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inputgrad.gradients.forward import Forward
 from inputgrad.gradients.targets import Mean, matched, squared_distance
-from inputgrad.losses import Loss, Range
+from inputgrad.losses import Loss, Published, Range
 
 
 class GradientTarget(Loss):
@@ -31,6 +31,7 @@ class GradientTarget(Loss):
 
     Source: Czarnecki, Osindero, Jaderberg, Świrszcz & Pascanu 2017 (Sobolev training); force matching goes back to
     Ercolessi & Adams 1994. Theirs is a sum over the components too; a mean over d components is strength / d here.
+    Huge & Savine 2020 (differential machine learning): see `inputgrad strength huge2020 1`.
     """
 
     sign: Literal[1, -1] = 1
@@ -40,6 +41,16 @@ class GradientTarget(Loss):
     needs: ClassVar[tuple[str, ...]] = ("target_gradient",)
     tasks: ClassVar[tuple[str, ...]] = ("regression",)
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-3, 10.0)}
+    published: ClassVar[dict[str, Published]] = {
+        "huge2020": Published(
+            writes="α · MSE(values) + β · the mean over components of (l_j · (slope - target))², α = 1/(1 + w·n), "
+            "β = 1 - α, l_j = 1/rms of slope j, n inputs (Huge & Savine 2020, notebook); w is 1 there",
+            formula="λ = w, the total being theirs divided by α, which Adam does not notice",
+            checked="their formula, written out in a test, is α times our loss in float64",
+            factor=lambda s: 1.0,
+            knobs="{mean: row}, and l_j as gradient_weight",
+        )
+    }
 
     @property
     def weight_of_task(self) -> float:

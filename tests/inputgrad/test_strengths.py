@@ -11,6 +11,7 @@ from inputgrad.losses.curvature import Curvature
 from inputgrad.losses.finite_difference import FiniteDifference
 from inputgrad.losses.gradient_direction import GradientDirection
 from inputgrad.losses.gradient_norm import GradientNorm
+from inputgrad.losses.gradient_target import GradientTarget
 from inputgrad.losses.right_reasons import RightReasons
 from inputgrad.losses.standard import Standard
 from inputgrad.strengths import Setting, convert, describe, sources
@@ -110,6 +111,21 @@ def test_rrr_sums_both_and_its_ports_one():
     torch.testing.assert_close(ours, both / N)
     ours = RightReasons(strength=convert("rrr_mean_task", 3.0, SETTING))(model, x, y, context)
     torch.testing.assert_close(ours, port)
+
+
+@pytest.mark.parametrize("w", [1.0, 0.3])
+def test_differential_machine_learning_is_alpha_times_ours(w):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(D, 4), nn.Softplus(), nn.Linear(4, 1)).double()
+    x, y, slopes = (torch.rand(N, k, dtype=torch.float64) for k in (D, 1, D))
+    leaf, weight = x.clone().requires_grad_(), 1 / slopes.square().mean(0).sqrt()
+    values = model(leaf)
+    found = input_gradient(values.sum(), leaf)
+    alpha = 1 / (1 + w * D)
+    theirs = alpha * F.mse_loss(values, y) + (1 - alpha) * F.mse_loss(weight * found, weight * slopes)
+    context = Context(examples={"target_gradient": slopes, "gradient_weight": weight.expand(N, D)})
+    ours = GradientTarget(strength=convert("huge2020", w, SETTING))(model, x, y, context)
+    torch.testing.assert_close(alpha * ours, theirs)
 
 
 @pytest.mark.parametrize("source", sources())
