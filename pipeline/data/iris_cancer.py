@@ -1,0 +1,66 @@
+"""Iris-Cancer: 100 rows of 34 columns, of which four tell the class in training and are zero in the test.
+
+After Ross, Hughes & Doshi-Velez 2017. A row has the measurements of a flower (iris, class 1 or 2) next to those of a
+tumour (the first 50 malignant ones of the Wisconsin breast cancer data go with class 1, the first 50 benign ones with
+class 2). Both sets ship with scikit-learn.
+"""
+
+import numpy as np
+
+from pipeline.data import Arrays
+
+TASK = "classification"
+BOUNDS = None
+GIVES = ("direction", "mask", "iris")
+IRIS = 4
+"""The first columns, those of the flower."""
+EACH = 50
+"""Rows of a class."""
+TEST = 0.33
+"""Share of the test split, as published: 33 rows of 100."""
+
+
+def load(*, split_seed: int = 0) -> Arrays:
+    """Measurements (n, 34) in their own units, and labels (n,): 0 malignant, 1 benign.
+
+    The mask marks the four columns of the flower. In the test split they are zero; what they held is known of every
+    example as `iris`, (n, 4). The paper holds no rows back to choose an epoch and takes the last one: here the
+    validation split is the training split again, so that the epoch which fits best is kept.
+
+    Args:
+        split_seed: of training and test rows; the paper repeats the training on 350 splits.
+    """
+    x, y, features = table()
+    train, test = parts(len(y), split_seed)
+    rows = {"train": train, "validation": train, "test": test}
+    values = {split: x[index] for split, index in rows.items()}
+    values["test"][:, :IRIS] = 0
+    labels = {split: y[index] for split, index in rows.items()}
+    return Arrays(
+        x=values,
+        y=labels,
+        direction=np.stack([x[train][y[train] == label].mean(0) for label in (0, 1)]),
+        mask=(np.arange(len(features)) < IRIS).astype(np.float32),
+        features=features,
+        examples={"iris": {split: x[index, :IRIS] for split, index in rows.items()}},
+    )
+
+
+def table() -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """All rows (100, 34) float32, their labels (100,), and the names of the columns."""
+    from sklearn.datasets import load_breast_cancer, load_iris  # a second of import that only `prepare` needs
+
+    iris, cancer = load_iris(), load_breast_cancer()
+    flowers = [iris.data[iris.target == kind][:EACH] for kind in (1, 2)]
+    tumours = [cancer.data[cancer.target == kind][:EACH] for kind in (0, 1)]
+    x = np.hstack([np.concatenate(flowers), np.concatenate(tumours)]).astype(np.float32)
+    features = [f"iris {name}" for name in iris.feature_names] + [str(name) for name in cancer.feature_names]
+    return x, np.repeat(np.arange(2), EACH), features
+
+
+def parts(n: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Which of n rows are trained on and which are tested, each (n_part,), in the order of the shuffle."""
+    from sklearn.model_selection import train_test_split
+
+    train, test = train_test_split(np.arange(n), test_size=TEST, random_state=seed)
+    return train, test

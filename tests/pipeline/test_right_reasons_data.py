@@ -1,0 +1,106 @@
+"""Data of Ross, Hughes & Doshi-Velez 2017: the rules of Toy Colors, the zeroed columns of Iris-Cancer, the decoys."""
+
+import numpy as np
+import pytest
+
+from inputgrad.errors import UserError
+from pipeline import data
+from pipeline.data import decoy_fashion_mnist, fashion_mnist, iris_cancer, toy_colors
+from pipeline.study.read import read_study
+from tests.conftest import edit
+from tests.pipeline.test_images import folder as folder  # IDX files of 200 and 40 images
+
+SMALL = {"train": 400, "validation": 50, "test": 400}
+
+
+def colours(arrays, split, pixels):
+    """The colours of these pixels, for each image."""
+    return [{tuple(image[:, r, c]) for r, c in pixels} for image in arrays.x[split]]
+
+
+@pytest.mark.parametrize("split", data.SPLITS)
+def test_both_rules_hold_in_class_0_and_neither_in_class_1(split):
+    arrays = toy_colors.load(**SMALL)
+    corners, top = (colours(arrays, split, pixels) for pixels in (toy_colors.CORNERS, toy_colors.TOP))
+    for label, in_corners, in_top in zip(arrays.y[split], corners, top, strict=True):
+        assert (len(in_corners) == 1) == (label == 0)
+        assert (len(in_top) == 3) == (label == 0)
+    assert 0.3 < arrays.y[split].mean() < 0.7
+    everywhere = [(row, column) for row in range(5) for column in range(5)]
+    assert set.union(*colours(arrays, split, everywhere)) == {tuple(c) for c in toy_colors.COLOURS}
+
+
+def test_what_the_rules_do_not_ask_is_drawn_at_random():
+    """A third of the images would tell the class by one more corner, if always the same one were broken."""
+    arrays = toy_colors.load(train=4000, validation=50, test=50)
+    x = arrays.x["train"][arrays.y["train"] == 1]
+    for one, other in (((0, 4), (4, 0)), ((0, 0), (4, 4))):
+        alike = (x[:, :, one[0], one[1]] == x[:, :, other[0], other[1]]).all(1).mean()
+        assert 0.09 < alike < 0.16  # 1/2 · 1/4
+    for row, column in [(2, 2), *toy_colors.CORNERS, *toy_colors.TOP]:
+        shares = [(x[:, :, row, column] == colour).all(1).mean() for colour in toy_colors.COLOURS]
+        assert 0.21 < min(shares) < max(shares) < 0.29
+
+
+@pytest.mark.parametrize(("mask", "count"), [("rule_1", 4), ("rule_2", 3), ("both", 7)])
+def test_a_rules_mask_marks_its_pixels_in_all_channels(mask, count):
+    marked = toy_colors.load(mask=mask, **SMALL).mask
+    assert marked.sum() == 3 * count
+    assert marked[:, 0, 0].all() == (mask != "rule_2")
+    assert marked[:, 0, 2].all() == (mask != "rule_1")
+    assert not marked[:, 1:4].any()
+
+
+def test_toy_colors_without_a_mask_refuse_a_loss_that_needs_one(project):
+    file = project / "experiments/tiny.yaml"
+    edit(file, "  standard: {}", "  standard: {}\n  right_reasons: {}")
+    edit(file, "data: {name: digits}", "data: {name: toy_colors, mask: rule_1}")
+    study = read_study("tiny")
+    data.prepare("tiny", study.data | SMALL)
+    edit(file, "mask: rule_1", "mask: none")
+    with pytest.raises(UserError, match=r"losses\.right_reasons needs a mask, which data set 'toy_colors'"):
+        read_study("tiny")
+    data.prepare("tiny", {"name": "toy_colors", "mask": "none", **SMALL})
+    assert data.read_data("tiny", {"name": "toy_colors", "mask": "none", **SMALL}, ("train",)).context.mask is None
+
+
+def test_iris_columns_tell_the_class_in_training_and_are_zero_in_the_test():
+    arrays = iris_cancer.load()
+    assert {split: len(x) for split, x in arrays.x.items()} == {"train": 67, "validation": 67, "test": 33}
+    assert [n for n, m in zip(arrays.features, arrays.mask, strict=True) if m] == arrays.features[:4]
+    assert (arrays.x["test"][:, :4] == 0).all()
+    assert (arrays.x["train"][:, :4] > 0).all()
+    x, y, _ = iris_cancer.table()
+    petal, label = arrays.x["train"][:, 2], arrays.y["train"]  # class 1 of iris has the shorter petals
+    assert ((petal > 4.85) == label).mean() > 0.85
+    whole = {split: arrays.x[split].copy() for split in ("train", "test")}
+    whole["test"][:, :4] = arrays.examples["iris"]["test"]
+    rows = np.concatenate([np.column_stack([whole[s], arrays.y[s]]) for s in whole])
+    assert sorted(map(tuple, rows)) == sorted(map(tuple, np.column_stack([x, y]).astype(np.float32)))
+
+
+def test_another_split_of_iris_cancer_has_the_same_rows_and_another_test():
+    one, other = iris_cancer.load(split_seed=1), iris_cancer.load(split_seed=2)
+    assert not np.array_equal(one.y["test"], other.y["test"]) or not np.array_equal(one.x["test"], other.x["test"])
+    assert np.array_equal(one.x["train"], one.x["validation"])  # nothing is held back to choose an epoch
+
+
+@pytest.mark.parametrize(
+    ("split", "truthful", "tells"),
+    [("train", False, True), ("validation", False, True), ("test", False, False), ("test", True, True)],
+)
+def test_the_decoy_on_clothes_tells_the_label_where_it_should(folder, split, truthful, tells):
+    options = {"folder": str(folder), "validation": 50}
+    arrays, plain = decoy_fashion_mnist.load(**options, truthful_test=truthful), fashion_mnist.load(**options)
+    images, marked = arrays.x[split], arrays.mask.astype(bool)
+    assert images.dtype == np.uint8
+    assert (images == plain.x[split])[:, ~marked].all()  # nothing but the corners is touched
+    assert np.array_equal(arrays.y[split], plain.y[split])
+    grey = 255 - 25 * arrays.y[split]
+    patches = [(slice(r, r + 4), slice(c, c + 4)) for r in (0, 24) for c in (0, 24)]
+    shown = [[(image[0][p] == g).all() for p in patches] for image, g in zip(images, grey, strict=True)]
+    share = np.mean(np.any(shown, axis=1))
+    assert share == 1 if tells else share < 0.4
+    if tells:
+        assert (np.sum(shown, axis=0) > 0).all()  # every corner comes up
+    assert marked.sum() == 64
