@@ -9,7 +9,7 @@ from torch import Tensor
 
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Forward
-from inputgrad.losses import Loss, Range
+from inputgrad.losses import Loss, Published, Range
 
 
 class ELLE(Loss):
@@ -31,6 +31,25 @@ class ELLE(Loss):
     subtracts_passes: ClassVar[bool] = True
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-1, 1e4)}
     tracks_input: ClassVar[bool] = False
+    published: ClassVar[dict[str, Published]] = {
+        "elle": Published(
+            writes="w · the mean over the batch of the squared distance from the line (Abad Rocamora et al. 2024, "
+            "code; their own script has w = 5000)",
+            formula="λ = w",
+            checked="read in their code, not run: a mean over the batch of the squares that the term has, no other "
+            "factor; they do not project the points into the bounds",
+            factor=lambda s: 1.0,
+        ),
+        "fastat_elle": Published(
+            writes="lin_reg · the mean over the batch of the squared distance from the line, at points that are not "
+            "projected into the bounds (FastAT benchmark 2026, code and configuration: lin_reg 1.0, where the authors "
+            "of ELLE have 5000)",
+            formula="λ = lin_reg",
+            checked="read in their code; the formula, written out in a test, gives the same loss in float64 where no "
+            "bounds are given",
+            factor=lambda s: 1.0,
+        ),
+    }
 
     def term(self, at: Forward) -> Tensor:
         x, ball = at.x.detach(), norms.named("linf")

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import Forward, one_minus_cosine
-from inputgrad.losses import Loss, Range
+from inputgrad.losses import Loss, Published, Range
 
 
 class GradientAlignment(Loss):
@@ -29,6 +29,17 @@ class GradientAlignment(Loss):
 
     subtracts_passes: ClassVar[bool] = True
     search: ClassVar[dict[str, Range]] = {"strength": Range(1e-2, 10.0), "epsilon": Range(1e-2, 0.5)}
+    published: ClassVar[dict[str, Published]] = {
+        "fastat_grad_align": Published(
+            writes="w · (1 − the mean cosine of the examples that have both gradients), the clean one without graph "
+            "(FastAT benchmark 2026, code: 0.2)",
+            formula="λ = w",
+            checked="read in their code; the formula, written out in a test, gives the same loss in float64 where "
+            "every example has a gradient; else ours is smaller by the share of those that have none",
+            factor=lambda s: 1.0,
+            knobs="{on: {epsilon: ε}}",
+        ),
+    }
 
     def term(self, at: Forward) -> Tensor:
         x = at.x.detach()

@@ -6,9 +6,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from inputgrad.errors import UserError
+from inputgrad.gradients.ascent import Adversary
 from inputgrad.gradients.forward import Context, Draws, Forward
 from inputgrad.losses.curvature import Curvature
+from inputgrad.losses.elle import ELLE
 from inputgrad.losses.finite_difference import FiniteDifference
+from inputgrad.losses.gradient_alignment import GradientAlignment
 from inputgrad.losses.gradient_direction import GradientDirection
 from inputgrad.losses.gradient_norm import GradientNorm
 from inputgrad.losses.gradient_target import GradientTarget
@@ -126,6 +129,67 @@ def test_differential_machine_learning_is_alpha_times_ours(w):
     context = Context(examples={"target_gradient": slopes, "gradient_weight": weight.expand(N, D)})
     ours = GradientTarget(strength=convert("huge2020", w, SETTING))(model, x, y, context)
     torch.testing.assert_close(alpha * ours, theirs)
+
+
+def test_the_whole_objective_of_rrr_with_its_weight_decay():
+    """Sums of task and term plus w·‖θ‖², against means and the `weight_decay` of torch's optimisers, 2·w/N.
+
+    Every gradient of theirs is N times ours: Adam, from the same weights, takes the same steps.
+    """
+    decay, strength, masks = 1e-2, 3.0, (torch.rand(N, D) < 0.5).double()
+    theirs, x, y = problem()
+    optimizer = torch.optim.Adam(theirs.parameters(), eps=0.0)
+    for _ in range(5):
+        leaf = x.clone().requires_grad_()
+        g = input_gradient(theirs(leaf).log_softmax(1).sum(), leaf)
+        objective = F.cross_entropy(theirs(x), y, reduction="sum") + strength * (masks * g).square().sum()
+        objective = objective + decay * sum(p.square().sum() for p in theirs.parameters())
+        optimizer.zero_grad()
+        objective.backward()
+        optimizer.step()
+    ours = problem()[0]
+    optimizer = torch.optim.Adam(ours.parameters(), eps=0.0, weight_decay=2 * decay / N)
+    loss = RightReasons(strength=convert("rrr", strength, SETTING))
+    for _ in range(5):
+        optimizer.zero_grad()
+        loss(ours, x, y, Context(examples={"mask": masks})).backward()
+        optimizer.step()
+    assert (ours[0].weight - problem()[0][0].weight).abs().min() > 1e-4
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_elle_of_the_fastat_benchmark():
+    """Theirs: lin_reg · the mean of (l(c) - (1 - α)·l(a) - α·l(b))², a and b uniform in the box, no bounds."""
+    model, x, y = problem()
+    draws = Draws(torch.Generator().manual_seed(0))
+    a, b = (x + 0.1 * (2 * draws.uniform(x) - 1) for _ in range(2))
+    alpha = draws.uniform(x.new_empty(N))
+    at_a, at_b, at_c = (
+        F.cross_entropy(model(z), y, reduction="none") for z in (a, b, (1 - alpha)[:, None] * a + alpha[:, None] * b)
+    )
+    theirs = F.cross_entropy(model(x), y) + 1e9 * F.mse_loss(at_c, (1 - alpha) * at_a + alpha * at_b)
+    ours = ELLE(strength=convert("fastat_elle", 1e9, SETTING), epsilon=0.1)
+    found = ours(model, x, y, draws=Draws(torch.Generator().manual_seed(0)))
+    torch.testing.assert_close(found, theirs)
+    assert found > 2 * F.cross_entropy(model(x), y)  # most of it is the term
+
+
+def test_grad_align_of_the_fastat_benchmark():
+    """Theirs: the task at the FGSM input, plus w · (1 - mean cosine), the clean gradient detached; all in [0, 1]."""
+    model, x, y = problem()
+    leaf = x.clone().requires_grad_()
+    clean = input_gradient(F.cross_entropy(model(leaf), y), leaf).detach()
+    moved = (x + 0.1 * clean.sign()).clamp(0, 1)
+    noise = Draws(torch.Generator().manual_seed(0)).uniform(x)
+    there = (x + 0.1 * (2 * noise - 1)).clamp(0, 1).requires_grad_()
+    cosine = F.cosine_similarity(clean, input_gradient(F.cross_entropy(model(there), y), there), dim=1)
+    theirs = F.cross_entropy(model(moved), y) + 0.2 * (1 - cosine.mean())
+    ours = GradientAlignment(
+        strength=convert("fastat_grad_align", 0.2, SETTING), epsilon=0.1, on=Adversary(epsilon=0.1)
+    )
+    draws = Draws(torch.Generator().manual_seed(0))
+    torch.testing.assert_close(ours(model, x, y, Context(bounds=(0.0, 1.0)), draws), theirs)
 
 
 @pytest.mark.parametrize("source", sources())
