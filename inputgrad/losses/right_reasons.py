@@ -14,7 +14,8 @@ class RightReasons(Loss):
     """mean(l_i) + strength * mean(‖m ∘ ∇_x Σ_k log p_k(x_i)‖²), m the data set's mask of inputs that must not matter.
 
     Regression: the gradient of the summed outputs takes the place of the log-probabilities'.
-    Cost: one double backward. Helps where a shortcut is known: `decoy_digits` is the study that shows it.
+    Cost: one double backward. Helps where a shortcut is known: `decoy_digits` is the study that shows it;
+    `toy_colors_*` and `iris_cancer` give figures of the paper.
 
     Source: Ross, Hughes & Doshi-Velez 2017. Their code sums the task loss and the term over the batch alike,
     so that N cancels and its λ is ours; where a port averages the task loss but sums the term, its λ·N is ours.

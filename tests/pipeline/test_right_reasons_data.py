@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from inputgrad.errors import UserError
 from pipeline import data
@@ -83,6 +84,21 @@ def test_another_split_of_iris_cancer_has_the_same_rows_and_another_test():
     one, other = iris_cancer.load(split_seed=1), iris_cancer.load(split_seed=2)
     assert not np.array_equal(one.y["test"], other.y["test"]) or not np.array_equal(one.x["test"], other.x["test"])
     assert np.array_equal(one.x["train"], one.x["validation"])  # nothing is held back to choose an epoch
+
+
+def test_iris_columns_are_counted_among_the_ten_largest_gradients():
+    """Of a linear net with two outputs every row has the gradient (1 - 2·p_0)·w_0 + (1 - 2·p_1)·w_1."""
+    net, x = torch.nn.Linear(34, 2), torch.randn(6, 34)
+    with torch.no_grad():
+        net.weight.zero_()
+        net.weight[0] = torch.arange(34.0)  # the columns of the flower have the smallest
+        assert iris_cancer.iris_among_largest(net, x) == 0
+        net.weight[0, :3] = -100.0
+    assert iris_cancer.iris_among_largest(net, x) == 3
+    assert iris_cancer.accuracy(net, x, net(x).argmax(1)) == 1
+    y = net(x).argmax(1)
+    y[0] = 1 - y[0]
+    assert iris_cancer.accuracy(net, x, y) == pytest.approx(5 / 6)
 
 
 @pytest.mark.parametrize(
