@@ -49,6 +49,7 @@ SUMS, INPUTS, REFUSALS, TESTING = (
 RESIDUAL, IN_A_STUDY = "tests/inputgrad/losses/test_residual.py", "tests/pipeline/test_sum_in_a_study.py"
 UNIT, HARD_LABEL = (f"tests/inputgrad/test_{name}.py" for name in ("unit_test", "hop_skip_jump"))
 IMPORTS = "tests/pipeline/test_imports.py"
+RRR = "tests/pipeline/test_right_reasons_data.py"
 CHECKPOINTS = "tests/pipeline/test_checkpoints.py"
 SEARCHES = "tests/pipeline/search"
 APPLY, KILLS, MISTAKES, OBJECTIVE, RUNG, SEARCH, SPACE, TRIALS = (
@@ -344,6 +345,11 @@ MUTATIONS: list[Row] = [
         DATA,
     ),
     ("pipeline/data/decoy_digits.py", 'if split == "test" and', 'if split == "x" and', DATA),
+    ("pipeline/data/decoy_fashion_mnist.py", 'if split == "test" and', 'if split == "x" and', RRR),
+    ("pipeline/data/iris_cancer.py", 'values["test"][:, :IRIS] = 0', "pass", RRR),
+    ("pipeline/data/iris_cancer.py", 'x[:, :IRIS] = dataset.known("test")["iris"]', "pass", RRR),
+    ("pipeline/data/toy_colors.py", "+= generator.integers(1, len(COLOURS), len(alike))", "+= 1", RRR),
+    ("pipeline/data/toy_colors.py", "generator.integers(1, 3, len(distinct))", "0", RRR),
     ("pipeline/study/checks.py", "if radius > width:", "if False:", READ),
     ("pipeline/study/validation.py", 'key=lambda e: e["type"] != "extra_forbidden"', "key=lambda e: 0", READ),
     ("inputgrad/errors.py", "cutoff=0.5", "cutoff=0.99", READ),

@@ -33,14 +33,22 @@ def test_both_rules_hold_in_class_0_and_neither_in_class_1(split):
 
 def test_what_the_rules_do_not_ask_is_drawn_at_random():
     """A third of the images would tell the class by one more corner, if always the same one were broken."""
-    arrays = toy_colors.load(train=4000, validation=50, test=50)
+    arrays = toy_colors.load(train=8000, validation=50, test=50)
     x = arrays.x["train"][arrays.y["train"] == 1]
     for one, other in (((0, 4), (4, 0)), ((0, 0), (4, 4))):
-        alike = (x[:, :, one[0], one[1]] == x[:, :, other[0], other[1]]).all(1).mean()
-        assert 0.09 < alike < 0.16  # 1/2 · 1/4
+        shares = np.array([[both(x, one, a, other, b) for b in toy_colors.COLOURS] for a in toy_colors.COLOURS])
+        assert 0.1 < shares.trace() < 0.15  # alike: 1/2 · 1/4
+        different = shares[~np.eye(4, dtype=bool)]  # each 1/2 · 1/16 + 1/2 · 1/12
+        assert 0.058 < different.min() < different.max() < 0.087
     for row, column in [(2, 2), *toy_colors.CORNERS, *toy_colors.TOP]:
         shares = [(x[:, :, row, column] == colour).all(1).mean() for colour in toy_colors.COLOURS]
         assert 0.21 < min(shares) < max(shares) < 0.29
+
+
+def both(x, one, first, other, second):
+    """The share of images with this colour at one pixel and that colour at another one."""
+    found = [(x[:, :, row, column] == c).all(1) for (row, column), c in ((one, first), (other, second))]
+    return np.logical_and(*found).mean()
 
 
 @pytest.mark.parametrize(("mask", "count"), [("rule_1", 4), ("rule_2", 3), ("both", 7)])
@@ -99,6 +107,21 @@ def test_iris_columns_are_counted_among_the_ten_largest_gradients():
     y = net(x).argmax(1)
     y[0] = 1 - y[0]
     assert iris_cancer.accuracy(net, x, y) == pytest.approx(5 / 6)
+
+
+def test_the_measures_of_iris_cancer_see_the_columns_that_the_test_split_lacks(project):
+    data.prepare("own", {"name": "iris_cancer"})
+    dataset = data.read_data("own", {"name": "iris_cancer"}, ("train", "test"))
+    net = torch.nn.Linear(34, 2)
+    with torch.no_grad():
+        net.weight.zero_()
+        net.weight[1, 2], net.bias[:] = 1.0, torch.tensor([4.85, 0.0])  # the longer petals are class 1's
+    found = iris_cancer.measures(net, dataset)
+    assert found.keys() == iris_cancer.MEASURES.keys()
+    assert found["accuracy_with_iris"] > 0.85
+    assert iris_cancer.accuracy(net, dataset.inputs("test"), dataset.y["test"]) < 0.7  # zero: all are class 0
+    assert 1 <= found["iris_among_largest"] <= 4
+    assert (dataset.x["test"][:, :4] == 0).all()  # the split itself is left alone
 
 
 @pytest.mark.parametrize(
