@@ -8,9 +8,11 @@ not tell which: a mask on the pixels of one makes it use the other.
 from typing import Any, Literal
 
 import numpy as np
+import torch
 from pydantic import PositiveInt
+from torch import nn
 
-from pipeline.data import Arrays, Facts
+from pipeline.data import Arrays, Dataset, Facts
 
 TASK = "classification"
 BOUNDS = (0.0, 255.0)
@@ -24,6 +26,9 @@ TOP = ((0, 1), (0, 2), (0, 3))
 Mask = Literal["none", "rule_1", "rule_2", "both"]
 PIXELS = {"rule_1": CORNERS, "rule_2": TOP, "both": (*CORNERS, *TOP)}
 """The pixels that each rule looks at."""
+MEASURES = {
+    "accuracy_on_all": "The accuracy on the whole test split; the clean score is that of the attacked examples."
+}
 
 
 def facts(*, mask: Mask = "rule_2", **_: Any) -> Facts:
@@ -58,6 +63,13 @@ def load(
         direction=np.stack([x["train"][y["train"] == label].mean(0) for label in (0, 1)]),
         mask=None if mask == "none" else marked(PIXELS[mask]),
     )
+
+
+def measures(model: nn.Module, dataset: Dataset) -> dict[str, float]:
+    """The number of MEASURES, of images (n, 3, 5, 5)."""
+    with torch.no_grad():
+        right = model(dataset.inputs("test")).argmax(1) == dataset.y["test"]
+    return {"accuracy_on_all": float(right.double().mean())}
 
 
 def images(n: int, generator: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -73,6 +73,17 @@ def test_toy_colors_without_a_mask_refuse_a_loss_that_needs_one(project):
     assert data.read_data("tiny", {"name": "toy_colors", "mask": "none", **SMALL}, ("train",)).context.mask is None
 
 
+def test_the_measure_of_toy_colors_is_taken_on_the_whole_test_split(project):
+    data.prepare("own", {"name": "toy_colors", **SMALL})
+    dataset = data.read_data("own", {"name": "toy_colors", **SMALL}, ("train", "test"))
+    always = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(75, 2))
+    with torch.no_grad():
+        always[1].weight.zero_()
+        always[1].bias[:] = torch.tensor([0.0, 1.0])
+    assert toy_colors.measures(always, dataset) == {"accuracy_on_all": pytest.approx(dataset.y["test"].double().mean())}
+    assert len(dataset.y["test"]) == SMALL["test"]
+
+
 def test_iris_columns_tell_the_class_in_training_and_are_zero_in_the_test():
     arrays = iris_cancer.load()
     assert {split: len(x) for split, x in arrays.x.items()} == {"train": 67, "validation": 67, "test": 33}
