@@ -47,7 +47,7 @@ SUMS, INPUTS, REFUSALS, TESTING = (
     f"tests/inputgrad/test_{n}.py" for n in ("sums", "containers", "refusals", "testing")
 )
 RESIDUAL, IN_A_STUDY = "tests/inputgrad/losses/test_residual.py", "tests/pipeline/test_sum_in_a_study.py"
-UNIT, HARD_LABEL = (f"tests/inputgrad/test_{name}.py" for name in ("unit_test", "hop_skip_jump"))
+UNIT, HARD_LABEL, FAST = (f"tests/inputgrad/test_{name}.py" for name in ("unit_test", "hop_skip_jump", "fast_ensemble"))
 IMPORTS = "tests/pipeline/test_imports.py"
 RRR = "tests/pipeline/test_right_reasons_data.py"
 CHECKPOINTS = "tests/pipeline/test_checkpoints.py"
@@ -231,7 +231,7 @@ MUTATIONS: list[Row] = [
     (TRAINER, '("epoch", "history", "snapshots")', '("epoch", "history")', TRAIN),
     (TRAINER, 'self.optimizer.load_state_dict(state["optimizer"])', "pass", TRAIN),
     (TRAINER, "bad = (~torch.isfinite(totals)).nonzero()", "bad = totals[:0]", TRAIN),
-    ("pipeline/stages/saving.py", "max(trainer.history, key=goodness):", "trainer.history[0]:", TRAIN),
+    ("pipeline/stages/saving.py", "row is kept_row(run, trainer.history):", "row is trainer.history[0]:", TRAIN),
     (TRAINER, "manual_seed(0))  # not the run", "manual_seed(0)) and Draws(trainer.draw)  # not the run", TRAIN),
     (
         "inputgrad/gradients/looking.py",
@@ -304,7 +304,7 @@ MUTATIONS: list[Row] = [
     (EVALUATE, "if not (torch.isfinite(before)", "if False and not (torch.isfinite(before)", ATTACK),
     (EVALUATE, 'f"{seed} {step.attack} {step.norm} {step.epsilon}"', "str(__import__('time').time())", ATTACK),
     (EVALUATE, "if contents is None:", "if True:", ATTACK),
-    (EVALUATE, 'groupby(outcomes["example"]).any()', 'groupby(outcomes["example"]).all()', ATTACK),
+    (EVALUATE, "np.minimum.at(self", "np.maximum.at(self", f"{FAST} -k stands"),
     (EVALUATE, "if not step.module.TRAITS.black_box)", "if step.attack)", ATTACK),
     (
         EVALUATE,
@@ -320,7 +320,7 @@ MUTATIONS: list[Row] = [
     ("inputgrad/gradients/descriptors.py", "squares += rows(row)", "squares = rows(row)", ATTACK),
     (SHEET, "pairwise(curve)] or", "pairwise(reversed(curve))] or", MASKING),
     (SHEET, "weak - strong", "strong - weak", MASKING),
-    (SHEET, "inside[~blind]", "inside", MASKING),
+    (SHEET, 'inside[~inside["attack"].isin(blind)]', "inside", MASKING),
     (SHEET, "(noise, fgsm))\n", "(fgsm, noise))\n", MASKING),
     (SHEET, "~np.isfinite(norms) | ", "", MASKING),
     (SHEET, ".fillna(0)", "", MASKING),
@@ -463,7 +463,12 @@ MUTATIONS: list[Row] = [
     ("pipeline/loading.py", "seeds[0] if seed is None else seed", "seeds[0]", f"{TRACKING} -k any_batch_size"),
     ("inputgrad/robustness/unit_test.py", "if there > largest:", "if True:", UNIT),
     ("inputgrad/robustness/unit_test.py", "1 / (limit - here)", "1 / (here - limit)", UNIT),
-    ("inputgrad/robustness/unit_test.py", "found.count(False)", "found.count(True)", UNIT),
+    ("inputgrad/attacks/_classes.py", "rank < kept", "rank <= kept", f"{FAST} -k kept"),
+    ("inputgrad/attacks/_apgd.py", "rows.best_value, pruned[i]", "-rows.best_value, pruned[i]", f"{FAST} -k spare"),
+    ("inputgrad/attacks/_fab.py", "example, -remoteness", "example, remoteness", f"{FAST} -k spare"),
+    ("inputgrad/robustness/settings.py", "if self.changes(name, knobs) is not None", "if True", f"{FAST} -k changes"),
+    ("inputgrad/robustness/unit_test.py", "self.weight[index]", "self.weight[index.flip(0)]", UNIT),
+    ("inputgrad/robustness/unit_test.py", "missed += len(tests.unbroken())", "missed += len(made)", UNIT),
     ("inputgrad/robustness/unit_test.py", "given[-1] if given", "given[0] if given", UNIT),
     ("inputgrad/attacks/hop_skip_jump.py", "expand(inside & broken, near)", "expand(broken, near)", HARD_LABEL),
     ("inputgrad/attacks/hop_skip_jump.py", ".nonzero()[:, 0][:examples]", ".nonzero()[:, 0]", HARD_LABEL),
