@@ -158,8 +158,8 @@ if __name__ == "__main__":
         for victim in victims(study, seeds):
             before, after = evaluated(victim, standard), evaluated(victim, fast)
             shares.append(report(victim.name, before, after))
-            verdicts += before[1].size
-    low, median, high = np.quantile(shares, [0.25, 0.5, 0.75])
-    print(
-        f"{len(shares)} models, {verdicts} verdicts; CPU seconds, fast / standard: {median:.2f} [{low:.2f}, {high:.2f}]"
-    )
+            verdicts += before.broken.size
+    print(f"{len(shares)} models, {verdicts} verdicts; fast / standard, median [quartiles]:")
+    for kind, values in zip(("passes", "CPU seconds"), np.array(shares).T, strict=True):
+        low, median, high = np.quantile(values, [0.25, 0.5, 0.75])
+        print(f"{kind}: {median:.2f} [{low:.2f}, {high:.2f}]")
