@@ -142,7 +142,7 @@ def malformed(suffix: str, contents: bytes) -> Iterator[tuple[str, bytes]]:
     """Text that is not what it should be."""
     if suffix == ".json":
         value = json.loads(contents)
-        for key in sorted({"origin", "files", next(iter(value))} & value.keys()):
+        for key in sorted({"origin", "files", *[*value][:1]} & value.keys()):
             for wrong in (None, [[0]], "x", float("nan")):
                 yield "malformed", json.dumps(value | {key: wrong}).encode()
         texts = (b"[" * 100_000, b"null", b"[]", b"{}", b'"x"', b"\xff\xfe{}", json.dumps(list(value)).encode())
