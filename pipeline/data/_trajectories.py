@@ -10,13 +10,13 @@ Source: Greydanus, Dzamba & Yosinski 2019 (Hamiltonian neural networks).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from pipeline.data import Arrays, Dataset
+from pipeline.data import Arrays, Dataset, Facts
 
 Target = Literal["derivatives", "energy"]
 """What y holds: dx/dt, (n, d), which a net gives directly; or H, (n, 1), for a net whose gradient gives the motion."""
@@ -39,6 +39,11 @@ class System(NamedTuple):
 
     energy: Field
     gradient: Field
+
+
+def facts(target: Target = "derivatives", **_: Any) -> Facts:
+    """∇H is a gradient of what the net gives only where that is the energy."""
+    return Facts("regression", None, ("target_gradient",) if target == "energy" else ())
 
 
 def motion(gradient: np.ndarray) -> np.ndarray:
@@ -90,7 +95,7 @@ def oscillator(system: System, rate: int, radii: tuple[float, float], target: Ta
 def arrays(
     system: System, x: dict[str, np.ndarray], states: dict[str, np.ndarray], target: Target, features: list[str]
 ) -> Arrays:
-    """Inputs x (n, d), with dx/dt or the energy of the exact `states` (n, d), and its gradient as `target_gradient`."""
+    """Inputs x (n, d), with dx/dt of the exact `states` (n, d), or their energy and its gradient, `target_gradient`."""
     gradients = {split: system.gradient(exact) for split, exact in states.items()}
     if target == "energy":
         y = {split: system.energy(exact)[:, None] for split, exact in states.items()}
@@ -99,7 +104,7 @@ def arrays(
     return Arrays(
         x={split: values.astype(np.float32) for split, values in x.items()},
         y={split: values.astype(np.float32) for split, values in y.items()},
-        examples={"target_gradient": gradients},
+        examples={"target_gradient": gradients} if target == "energy" else {},
         features=features,
     )
 
@@ -133,10 +138,11 @@ def scores(system: System, model: nn.Module, dataset: Dataset, paths: np.ndarray
     Args:
         system: its true energy.
         model: gives dx/dt, (n, d), or F, (n, 1).
-        dataset: with the test split, whose `target_gradient` gives the true dx/dt.
+        dataset: with the test split, whose targets or `target_gradient` give the true dx/dt.
         paths: that the net predicts, (times, paths, d), from the start on.
     """
-    wanted = motion(dataset.known("test")["target_gradient"].double().numpy())
+    gradient, y = dataset.known("test").get("target_gradient"), dataset.y["test"].double().numpy()
+    wanted = y if gradient is None else motion(gradient.double().numpy())
     error = predicted(model, dataset.inputs("test")) - wanted
     change = system.energy(paths) - system.energy(paths[0])
     return {"test_loss": float(np.square(error).mean()), "energy_error": float(np.square(change).mean())}

@@ -8,7 +8,9 @@ from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
 BOUNDS = None
-GIVES = ("target_gradient",)
+GIVES = ()
+"""Of the derivatives; see `facts`."""
+facts = _trajectories.facts
 MEASURES = _trajectories.MEASURES | {
     "radius_error": "Squared error of q² + p² along these paths, held against the true ones, as published.",
 }
@@ -23,7 +25,7 @@ FOLLOWED = 20.0
 def load(*, target: Target = "derivatives", split_seed: int = 0) -> Arrays:
     """States (q, p), (n, 2), with noise 0.1; `derivatives` (dq/dt, dp/dt), (n, 2), or the `energy`, (n, 1), without it.
 
-    `target_gradient` is the exact ∇H. See `_trajectories`.
+    With `energy`, `target_gradient` is the exact ∇H. See `_trajectories`.
     """
     return _trajectories.oscillator(SYSTEM, 15, (1.3, 2.3), target, split_seed)
 

@@ -8,7 +8,9 @@ from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
 BOUNDS = None
-GIVES = ("target_gradient",)
+GIVES = ()
+"""Of the derivatives; see `facts`."""
+facts = _trajectories.facts
 MEASURES = _trajectories.MEASURES
 SYSTEM = System(energy=lambda states: np.square(states).sum(-1), gradient=lambda states: 2 * states)
 FOLLOWED = 50.0
@@ -18,7 +20,7 @@ FOLLOWED = 50.0
 def load(*, target: Target = "derivatives", split_seed: int = 0) -> Arrays:
     """States (q, p), (n, 2), with noise 0.1; `derivatives` (dq/dt, dp/dt), (n, 2), or the `energy`, (n, 1), without it.
 
-    `target_gradient` is the exact ∇H. See `_trajectories`.
+    With `energy`, `target_gradient` is the exact ∇H. See `_trajectories`.
     """
     return _trajectories.oscillator(SYSTEM, 10, (0.1, 1.0), target, split_seed)
 

@@ -11,7 +11,9 @@ from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
 BOUNDS = None
-GIVES = ("target_gradient",)
+GIVES = ()
+"""Of the derivatives; see `facts`."""
+facts = _trajectories.facts
 MEASURES = _trajectories.MEASURES
 NOISE = 0.05
 """Standard deviation of the factor on the velocity of a circular orbit."""
@@ -41,8 +43,8 @@ SYSTEM = System(energy=energy, gradient=gradient)
 def load(*, target: Target = "derivatives", orbits: Annotated[int, Field(ge=5)] = 50, split_seed: int = 0) -> Arrays:
     """States (n, 8) without noise; their `derivatives`, (n, 8), or their `energy`, (n, 1).
 
-    `orbits` is the number of those for training and test, of 50 points each; published is 1,000. `target_gradient` is
-    the exact ∇H. See `_trajectories`.
+    `orbits` is the number of those for training and test, of 50 points each; published is 1,000. With `energy`,
+    `target_gradient` is the exact ∇H. See `_trajectories`.
     """
     draws, times = np.random.RandomState(split_seed), np.linspace(0, SECONDS, POINTS)
     more = max(1, round(VALIDATION * orbits))
