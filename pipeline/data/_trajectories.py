@@ -26,6 +26,7 @@ MEASURES = {
     "test_loss": "Squared error of the predicted dx/dt on the test split, the mean over all components.",
     "energy_error": "Squared change of the true energy along 15 paths that the net predicts, the mean over all points.",
 }
+TASK = "regression"
 STARTS = 15
 """Paths of `energy_error`."""
 NOISE, TRAJECTORIES, VALIDATION, SECONDS = 0.1, 50, 10, 3
@@ -43,7 +44,7 @@ class System(NamedTuple):
 
 def facts(target: Target = "derivatives", **_: Any) -> Facts:
     """∇H is a gradient of what the net gives only where that is the energy."""
-    return Facts("regression", None, ("target_gradient",) if target == "energy" else ())
+    return Facts(TASK, None, ("target_gradient",) if target == "energy" else ())
 
 
 def motion(gradient: np.ndarray) -> np.ndarray:
