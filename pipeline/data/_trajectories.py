@@ -10,7 +10,7 @@ Source: Greydanus, Dzamba & Yosinski 2019 (Hamiltonian neural networks).
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -26,7 +26,6 @@ MEASURES = {
     "test_loss": "Squared error of the predicted dx/dt on the test split, the mean over all components.",
     "energy_error": "Squared change of the true energy along 15 paths that the net predicts, the mean over all points.",
 }
-TASK = "regression"
 STARTS = 15
 """Paths of `energy_error`."""
 NOISE, TRAJECTORIES, VALIDATION, SECONDS = 0.1, 50, 10, 3
@@ -42,9 +41,9 @@ class System(NamedTuple):
     gradient: Field
 
 
-def facts(target: Target = "derivatives", **_: Any) -> Facts:
+def facts(task: str, target: Target = "derivatives") -> Facts:
     """∇H is a gradient of what the net gives only where that is the energy."""
-    return Facts(TASK, None, ("target_gradient",) if target == "energy" else ())
+    return Facts(task, None, ("target_gradient",) if target == "energy" else ())
 
 
 def motion(gradient: np.ndarray) -> np.ndarray:

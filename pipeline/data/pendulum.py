@@ -1,16 +1,17 @@
 """A pendulum: noisy angles and momenta, and the exact motion that belongs to the energy H = 3(1 - cos q) + p²."""
 
+from typing import Any
+
 import numpy as np
 from torch import nn
 
-from pipeline.data import Arrays, Dataset, _trajectories
+from pipeline.data import Arrays, Dataset, Facts, _trajectories
 from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
 BOUNDS = None
 GIVES = ()
 """Of the derivatives; see `facts`."""
-facts = _trajectories.facts
 MEASURES = _trajectories.MEASURES | {
     "radius_error": "Squared error of q² + p² along these paths, held against the true ones, as published.",
 }
@@ -20,6 +21,10 @@ SYSTEM = System(
 )
 FOLLOWED = 20.0
 """Seconds of a predicted path."""
+
+
+def facts(target: Target = "derivatives", **_: Any) -> Facts:
+    return _trajectories.facts(TASK, target)
 
 
 def load(*, target: Target = "derivatives", split_seed: int = 0) -> Arrays:

@@ -1,19 +1,18 @@
 """Two bodies of mass 1 that attract each other, on orbits that are nearly circles: states and their exact motion."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 from torch import nn
 
-from pipeline.data import Arrays, Dataset, _trajectories
+from pipeline.data import Arrays, Dataset, Facts, _trajectories
 from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
 BOUNDS = None
 GIVES = ()
 """Of the derivatives; see `facts`."""
-facts = _trajectories.facts
 MEASURES = _trajectories.MEASURES
 NOISE = 0.05
 """Standard deviation of the factor on the velocity of a circular orbit."""
@@ -38,6 +37,10 @@ def gradient(states: np.ndarray) -> np.ndarray:
 
 
 SYSTEM = System(energy=energy, gradient=gradient)
+
+
+def facts(target: Target = "derivatives", **_: Any) -> Facts:
+    return _trajectories.facts(TASK, target)
 
 
 def load(*, target: Target = "derivatives", orbits: Annotated[int, Field(ge=5)] = 50, split_seed: int = 0) -> Arrays:
