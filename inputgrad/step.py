@@ -104,7 +104,7 @@ class Step:
             weight: of this micro-batch, its share of the step's examples; by default 1 / accumulate.
         """
         context = with_known(self.context, examples, points)
-        self.refuse_wrong_use(x, y, context)
+        self.look_once(x, y, context)
         if weight is not None and not 0 < weight <= 1:
             raise UserError(f"weight {weight:g} is no share of a step; fix: weight=len(x) / examples of the whole step")
         strength, weights = self.count(strength), [p for one in modules_of(self.model) for p in one.parameters()]
@@ -125,8 +125,8 @@ class Step:
             (total if self.scaler is None else self.scaler.scale(total)).backward(inputs=only)
         return Taken(parts.total.detach(), parts.task.detach().mean(), mean(parts.term), noted(at))
 
-    def refuse_wrong_use(self, x: Any, y: Any, context: Context | None) -> None:
-        """Of batches of one kind the first is looked at: it takes a tenth of a small step."""
+    def look_once(self, x: Any, y: Any, context: Context | None) -> None:
+        """Refuse what cannot be right. Of batches of one kind the first is looked at: it is a tenth of a small step."""
         kind = [(type(t), getattr(t, "shape", None), getattr(t, "dtype", None)) for t in (x, y)]
         use = kind, [*(context.points if context else ())]
         if use != self.seen:
@@ -197,7 +197,7 @@ class CompiledStep(Step):
         points: Mapping[str, Any] | None = None,
         weight: float | None = None,
     ) -> Taken:
-        self.refuse_wrong_use(x, y, self.context)
+        self.look_once(x, y, self.context)
         if isinstance(x, Tensor) and x.requires_grad:
             fix = "put what lies in front of x into the model, or take Step"
             raise UserError(f"a compiled step gives gradients to the weights of the model alone; fix: {fix}")

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.attacks._apgd import ROWS
-from inputgrad.attacks._classes import Box, Prune, first_of_each, most_of_each
+from inputgrad.attacks._classes import Box, first_of_each
 from inputgrad.gradients import norms
 from inputgrad.gradients.forward import expand
 from inputgrad.gradients.norms import BallNorm, ThreatNorm
@@ -32,7 +32,6 @@ def search(
     targets: Tensor,
     steps: int,
     enough: float,
-    prune: Prune = (),
 ) -> tuple[Tensor, Tensor]:
     """The nearest broken point found for every example, and its distance; x and infinity where none was found.
 
@@ -45,58 +44,34 @@ def search(
         targets: the classes that are headed for, (N, T).
         steps: of each search.
         enough: an example with a point as near as this is searched no further.
-        prune: after which steps only the targets with the nearest points go on.
     """
     best, distance = x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
     box = Box.of(x, bounds, 0.0)
     for part in torch.arange(len(x), device=x.device).split(max(1, ROWS // targets.shape[1])):
-        best[part], distance[part] = batch(model, x[part], y[part], norm, box, targets[part], steps, enough, prune)
+        best[part], distance[part] = batch(model, x[part], y[part], norm, box, targets[part], steps, enough)
     return best, distance
 
 
 def batch(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    norm: BallNorm,
-    box: Box,
-    targets: Tensor,
-    steps: int,
-    enough: float,
-    prune: Prune,
+    model: nn.Module, x: Tensor, y: Tensor, norm: BallNorm, box: Box, targets: Tensor, steps: int, enough: float
 ) -> tuple[Tensor, Tensor]:
     ball, project = norms.named(norm), projection(norm)
     best, distance = x.clone(), torch.full((len(x),), torch.inf, dtype=x.dtype, device=x.device)
     example = torch.arange(len(x), device=x.device).repeat_interleave(targets.shape[1])
     clean = box.inside(x[example])
     moved, label, target = clean, y[example], targets.flatten()
-    nearest, pruned = torch.full_like(distance, torch.inf)[example], dict(prune)
-    for i in range(1, steps + 1):
+    for _ in range(steps):
         moved = step(model, box, ball, project, moved, clean, label, target)
         there = box.back(moved)
-        size, wrong = ball.size(there - x[example]), model(there).argmax(1) != label
-        nearest, hits = torch.where(wrong, nearest.minimum(size), nearest), wrong.nonzero()[:, 0]
-        keep_nearest(best, distance, there[hits], example[hits], size[hits])
+        hits = (model(there).argmax(1) != label).nonzero()[:, 0]
+        keep_nearest(best, distance, there[hits], example[hits], ball.size(there[hits] - x[example[hits]]))
         moved[hits] = clean[hits] + (moved[hits] - clean[hits]) * BACK
         left = distance[example] > enough
-        if i in pruned:
-            left &= most_of_each(example, -remoteness(nearest, size), pruned[i])
         if not left.any():
             break
-        if i in pruned or left.float().mean() < 0.9:
-            example, clean, moved, label, target, nearest = (
-                t[left] for t in (example, clean, moved, label, target, nearest)
-            )
+        if left.float().mean() < 0.9:
+            example, clean, moved, label, target = (t[left] for t in (example, clean, moved, label, target))
     return best, distance
-
-
-def remoteness(nearest: Tensor, size: Tensor) -> Tensor:
-    """How far the boundary of every row looks, (R,): the nearest point found across it; where there is none, further.
-
-    Of the rows that have found none, those that stand nearest come first.
-    """
-    none = nearest.isinf()
-    return torch.where(none, torch.where(none, 0, nearest).amax() + size, nearest)
 
 
 def step(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from inputgrad.attacks import Count, Threat, Traits
-from inputgrad.attacks._classes import Prune, targets_of
+from inputgrad.attacks._classes import targets_of
 from inputgrad.attacks._fab import search
 from inputgrad.gradients.forward import Draws, expand
 from inputgrad.gradients.norms import BallNorm
@@ -20,19 +20,10 @@ TRAITS = Traits(sees_all_examples=True, classes=True)
 
 
 def perturb(
-    model: nn.Module,
-    x: Tensor,
-    y: Tensor,
-    threat: Threat,
-    draws: Draws,
-    *,
-    targets: Count = 3,
-    steps: Count = 30,
-    prune: Prune = (),
+    model: nn.Module, x: Tensor, y: Tensor, threat: Threat, draws: Draws, *, targets: Count = 3, steps: Count = 30
 ) -> Tensor:
     """The nearest point found where it lies inside the ball, x itself elsewhere; shaped as x."""
-    norm, enough = threat.norm, threat.epsilon
-    found = nearest(model, x, y, norm, threat.bounds, targets=targets, steps=steps, prune=prune, enough=enough)
+    found = nearest(model, x, y, threat.norm, threat.bounds, targets=targets, steps=steps, enough=threat.epsilon)
     return torch.where(expand(threat.ball.size(found - x) <= threat.epsilon, x), found, x)
 
 
@@ -46,7 +37,6 @@ def nearest(
     *,
     targets: Count = 3,
     steps: Count = 30,
-    prune: Prune = (),
     enough: float = 0.0,
 ) -> Tensor:
     """The nearest wrongly classified point found for every example, shaped as x; x itself where none was found.
@@ -59,7 +49,6 @@ def nearest(
         bounds: lowest and highest admissible input value.
         targets: how many of the likeliest wrong classes are headed for.
         steps: of each search.
-        prune: after which steps only the classes with the nearest points go on.
         enough: an example with a point as near as this is searched no further.
     """
     best = x.clone()
@@ -68,5 +57,5 @@ def nearest(
     wanted = targets_of("fab", TRAITS, model, x, targets)
     right = (model(x).argmax(1) == y).nonzero()[:, 0]
     if len(right):
-        best[right], _ = search(model, x[right], y[right], norm, bounds, wanted[right], steps, enough, prune)
+        best[right], _ = search(model, x[right], y[right], norm, bounds, wanted[right], steps, enough)
     return best

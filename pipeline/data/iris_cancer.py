@@ -32,8 +32,8 @@ def load(*, split_seed: int = 0) -> Arrays:
     """Measurements (n, 34) in their own units, and labels (n,): 0 malignant, 1 benign.
 
     The mask marks the four columns of the flower. In the test split they are zero; what they held is known of every
-    example as `iris`, (n, 4). The paper holds no rows back to choose an epoch and takes the last one: here the
-    validation split is the training split again, so that the epoch which fits best is kept.
+    example as `iris`, (n, 4). The paper holds no rows back and takes the last epoch (`keep: last`): the validation
+    split is the training split again.
 
     Args:
         split_seed: of training and test rows; the paper repeats the training on 350 splits.

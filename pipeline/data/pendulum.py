@@ -9,9 +9,6 @@ from pipeline.data import Arrays, Dataset, Facts, _trajectories
 from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
-BOUNDS = None
-GIVES = ()
-"""Of the derivatives; see `facts`."""
 MEASURES = _trajectories.MEASURES | {
     "radius_error": "Squared error of q² + p² along these paths, held against the true ones, as published.",
 }

@@ -9,9 +9,6 @@ from pipeline.data import Arrays, Dataset, Facts, _trajectories
 from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
-BOUNDS = None
-GIVES = ()
-"""Of the derivatives; see `facts`."""
 MEASURES = _trajectories.MEASURES
 SYSTEM = System(energy=lambda states: np.square(states).sum(-1), gradient=lambda states: 2 * states)
 FOLLOWED = 50.0

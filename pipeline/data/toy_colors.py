@@ -49,7 +49,7 @@ def load(
         mask: the rule whose pixels must not matter: a net that is held to it can use the other one. both: neither rule
             is left, and with it nothing that tells the class.
         train: images to train on, as many as are published.
-        validation: images that choose the epoch; the paper has none, and takes the last epoch.
+        validation: the paper has none, and takes the last epoch (`keep: last`).
         test: images to test on, as many as are published.
         split_seed: of all images.
     """

@@ -10,9 +10,6 @@ from pipeline.data import Arrays, Dataset, Facts, _trajectories
 from pipeline.data._trajectories import System, Target
 
 TASK = "regression"
-BOUNDS = None
-GIVES = ()
-"""Of the derivatives; see `facts`."""
 MEASURES = _trajectories.MEASURES
 NOISE = 0.05
 """Standard deviation of the factor on the velocity of a circular orbit."""

@@ -64,6 +64,7 @@ def context(results: Results, summary: Summary) -> dict[str, Any]:
         "same": same(summary),
         "timed": timed(summary),
         "untimed": untimed(summary),
+        "seeds": words.seeds(summary.rows),
         "counted": f"{words.seeds(summary.rows)} seeds, {attack_words.examples(summary)}",
         "norms": list(summary.baseline.distances),
         "threats": [words.threat(threat.norm, threat.epsilon) for threat in study.attack.threat_models],

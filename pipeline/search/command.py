@@ -66,11 +66,7 @@ def run(task: SearchTask, workers: Workers, writes: bool = False) -> Record:
     """
     with opened(task) as study:
         introduce(task, Record.of(task, study))
-        try:
-            conduct(Loop(task, study, workers))
-        except KeyboardInterrupt:
-            print(f"\nstopped; {conclusion(Record.of(task, study))}", flush=True)
-            raise
+        conduct(Loop(task, study, workers))
         record = Record.of(task, study)
         print(conclusion(record))
     if record.best is None:
@@ -80,22 +76,35 @@ def run(task: SearchTask, workers: Workers, writes: bool = False) -> Record:
 
 
 def conduct(loop: Loop) -> None:
-    """Run the loop, show how far it is, and leave the files up to date however it ends."""
+    """Run the loop, show how far it is, and leave the files up to date however it ends.
+
+    What is stopped says the best so far at once: pictures and MLflow take seconds more, and may be cut off.
+    """
     task, study = loop.task, loop.study
-    first = Record.of(task, study)
-    with following(task.folder), keeping_files(task, study), display(first) as shown:
-        written = time.monotonic()
+    with following(task.folder), keeping_files(task, study):
+        try:
+            with display(Record.of(task, study)) as shown:
+                show = showing(task, study, shown)
+                loop.run(show)
+                show()
+        except KeyboardInterrupt:
+            print(f"\nstopped; {conclusion(Record.of(task, study))}", flush=True)
+            raise
 
-        def show() -> None:
-            nonlocal written
-            record = Record.of(task, study)
-            shown(record)
-            if record.finished and time.monotonic() - written > WRITE:
-                record.write()
-                written = time.monotonic()
 
-        loop.run(show)
-        show()
+def showing(task: SearchTask, study: OptunaStudy, shown: Callable[[Record], None]) -> Callable[[], None]:
+    """Show how far a search is, and write its files now and then."""
+    written = time.monotonic()
+
+    def show() -> None:
+        nonlocal written
+        record = Record.of(task, study)
+        shown(record)
+        if record.finished and time.monotonic() - written > WRITE:
+            record.write()
+            written = time.monotonic()
+
+    return show
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from inputgrad.attacks import Threat, apgd_t, fab
+from inputgrad.attacks import Threat, apgd_t
 from inputgrad.attacks._classes import most_of_each
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness.attacking import BrokenAt, plan
@@ -58,19 +58,19 @@ def test_the_best_rows_of_every_example_are_kept():
             assert set(kept[rows].nonzero()[:, 0].add(rows[0]).tolist()) == set(best.tolist())
 
 
-@pytest.mark.parametrize("perturb", [apgd_t.perturb, fab.perturb], ids=["apgd_t", "fab"])
-def test_a_plan_that_drops_nothing_changes_nothing(trained, perturb):
+def test_a_plan_that_drops_nothing_changes_nothing(trained):
     net, x, y = trained
-    whole = perturb(net, x, y, LINF, draws(), steps=20, targets=9)
-    assert torch.equal(perturb(net, x, y, LINF, draws(), steps=20, targets=9, prune=((5, 9), (10, 9))), whole)
+    whole = apgd_t.perturb(net, x, y, LINF, draws(), steps=20, targets=9)
+    assert torch.equal(apgd_t.perturb(net, x, y, LINF, draws(), steps=20, targets=9, prune=((5, 9), (10, 9))), whole)
 
 
-@pytest.mark.parametrize("perturb", [apgd_t.perturb, fab.perturb], ids=["apgd_t", "fab"])
-def test_dropped_targets_spare_work_and_hardly_break_less(trained, perturb):
+def test_dropped_targets_spare_work_and_hardly_break_less(trained):
     net, x, y = trained
     knobs = {"steps": 60, "targets": 9}
-    whole, all_rows = rows_seen(net, lambda: perturb(net, x, y, LINF, draws(), **knobs))
-    fast, some_rows = rows_seen(net, lambda: perturb(net, x, y, LINF, draws(), **knobs, prune=((10, 3), (30, 1))))
+    whole, all_rows = rows_seen(net, lambda: apgd_t.perturb(net, x, y, LINF, draws(), **knobs))
+    fast, some_rows = rows_seen(
+        net, lambda: apgd_t.perturb(net, x, y, LINF, draws(), **knobs, prune=((10, 3), (30, 1)))
+    )
     standing, standing_then = (int((net(moved).argmax(1) == y).sum()) for moved in (whole, fast))
     assert 0 < standing <= standing_then <= standing + 1 < len(x)
     assert some_rows < 0.6 * all_rows

@@ -149,8 +149,7 @@ def test_everything_killed_and_run_again(slow):
 @pytest.mark.parametrize("jobs", ["1", "2"])
 def test_ctrl_c_keeps_the_best_so_far_and_the_command_continues(slow, jobs):
     process = start("gradient_norm", "--trials", "12", "--workers", jobs)
-    # what the first trial's end imports is imported by then: an interrupt within an import ends the command at once
-    wait_for(process, lambda: sum(state == "COMPLETE" for _, state, _, _ in found(slow)) >= 2)
+    wait_for(process, lambda: any(state == "COMPLETE" for _, state, _, _ in found(slow)))
     os.killpg(process.pid, signal.SIGINT)  # as a terminal sends it: to everybody
     out, err = process.communicate()
     assert process.returncode == 130
