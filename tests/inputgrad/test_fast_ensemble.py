@@ -8,6 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from inputgrad.attacks import Threat, apgd_t
+from inputgrad.attacks._apgd import apgd
 from inputgrad.attacks._classes import most_of_each
 from inputgrad.gradients.forward import Draws
 from inputgrad.robustness.attacking import BrokenAt, plan
@@ -62,6 +63,24 @@ def test_a_plan_that_drops_nothing_changes_nothing(trained):
     net, x, y = trained
     whole = apgd_t.perturb(net, x, y, LINF, draws(), steps=20, targets=9)
     assert torch.equal(apgd_t.perturb(net, x, y, LINF, draws(), steps=20, targets=9, prune=((5, 9), (10, 9))), whole)
+
+
+def test_the_targets_with_the_best_values_go_on(trained):
+    """An objective that is the better, the smaller the number of the target; in a ball in which nothing breaks."""
+    net, x, y = trained
+    right = net(x).argmax(1) == y
+    x, y, seen = x[right][:5], y[right][:5], []
+
+    def objective(outputs, labels, target):
+        seen.append(target.tolist())
+        return 1e-3 * outputs.gather(1, target[:, None])[:, 0] - target
+
+    small = Threat(norm="l2", epsilon=1e-3, bounds=(0.0, 1.0))  # in linf a row comes to rest in a corner
+    targets = torch.stack([torch.tensor([c for c in range(10) if c != label]) for label in y.tolist()])
+    apgd(net, x, y, small, objective, targets, draws(), 4, prune=((2, 2), (3, 1)))
+    assert seen[:3] == [targets.flatten().tolist()] * 3  # the start and two steps
+    assert seen[3] == targets[:, :2].flatten().tolist()
+    assert seen[4] == targets[:, 0].tolist()
 
 
 def test_dropped_targets_spare_work_and_hardly_break_less(trained):

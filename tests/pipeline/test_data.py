@@ -157,6 +157,9 @@ def test_the_decoy_tells_the_label_in_training_and_nothing_in_the_test(split, tr
     hidden = [np.isclose(image[marked], g).any() for image, g in zip(arrays.x[split], grey, strict=True)]
     share = np.mean(hidden)
     assert share == 1 if tells else share < 0.3
+    touched = (difference[:, 0] > 0).reshape(-1, 2, 4, 2, 4).any((2, 4))  # (n, top or bottom, left or right)
+    assert touched.sum((1, 2)).max() == 1
+    assert (touched.mean(0) > 0.15).all()  # each corner has about a quarter
 
 
 def test_the_mask_of_the_decoys_is_the_four_corners():
