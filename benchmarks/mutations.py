@@ -464,7 +464,12 @@ MUTATIONS: list[Row] = [
     ("inputgrad/robustness/unit_test.py", "if there > largest:", "if True:", UNIT),
     ("inputgrad/robustness/unit_test.py", "1 / (limit - here)", "1 / (here - limit)", UNIT),
     ("inputgrad/attacks/_classes.py", "rank < kept", "rank <= kept", f"{FAST} -k kept"),
-    ("inputgrad/attacks/_apgd.py", "rows.best_value, pruned[i]", "-rows.best_value, pruned[i]", f"{FAST} -k best_values"),
+    (
+        "inputgrad/attacks/_apgd.py",
+        "rows.best_value, pruned[i]",
+        "-rows.best_value, pruned[i]",
+        f"{FAST} -k best_values",
+    ),
     ("inputgrad/robustness/settings.py", "if self.changes(name, knobs) is not None", "if True", f"{FAST} -k changes"),
     ("inputgrad/robustness/unit_test.py", "self.weight[index]", "self.weight[index.flip(0)]", UNIT),
     ("inputgrad/robustness/unit_test.py", "missed += len(tests.unbroken())", "missed += len(made)", UNIT),
